@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Errors. Every call that can fail returns 0 or a negative errno value; the text that says what was
+ * wrong, where, and what would be right is kept on the context, one text for each thread.
+ */
+#ifndef IMPOST_ERROR_H
+#define IMPOST_ERROR_H
+
+#include <errno.h>
+#include <stdarg.h>
+
+#include <impost/version.h>
+
+struct impost_context;
+
+/* Codes beyond errno's range. Like errno values they are returned negated. */
+#define IMPOST_EABI    4001 /* a plugin speaks another ABI, or its descriptor is malformed */
+#define IMPOST_EPLUGIN 4002 /* no usable plugin of that name */
+#define IMPOST_ECONFIG \
+	4003 /* a configuration is wrong; the text has file, line and what would be right */
+#define IMPOST_EIMAGE  4004 /* a kernel or initrd image is malformed or of no known format */
+#define IMPOST_EFORKED 4005 /* the calling process is a fork of the one that made the object */
+#define IMPOST_ESTATE \
+	4006 /* the guest state is one that hardware would refuse; the text names the rule */
+#define IMPOST_EDIVERGED \
+	4007 /* a scripted guest met another answer from the host than the script expects */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * The text of the calling thread's last failed call on CTX, without a newline; "" if there was
+ * none. It stays valid until this thread's next failing call on CTX, or until CTX is closed. A
+ * successful call leaves it.
+ */
+IMPOST_API const char *impost_error(const struct impost_context *ctx);
+
+/*
+ * Sets the calling thread's error text on CTX to the printf-like FMT (cut at 1023 bytes) and
+ * returns ERR, so that a function can end in `return impost_error_set(ctx, -EINVAL, "...")`. Meant
+ * for the layers above the core (arch, and hosts that extend the library). CTX may be NULL: then
+ * nothing is kept.
+ */
+IMPOST_API int impost_error_set(struct impost_context *ctx, int err, const char *fmt, ...)
+	IMPOST_PRINTF(3, 4);
+IMPOST_API int impost_error_vset(struct impost_context *ctx, int err, const char *fmt, va_list ap)
+	IMPOST_PRINTF(3, 0);
+
+/*
+ * The name of an error code, negated or not: "EINVAL", "EABI"; "E?" when unknown. Static storage.
+ * Any thread.
+ */
+IMPOST_API const char *impost_error_name(int err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything a host needs, in one include. Plugins include backend.h alone. */
+#ifndef IMPOST_IMPOST_H
+#define IMPOST_IMPOST_H
+
+#include <impost/backend.h>
+#include <impost/context.h>
+#include <impost/error.h>
+#include <impost/exit.h>
+#include <impost/log.h>
+#include <impost/memory.h>
+#include <impost/vcpu.h>
+#include <impost/version.h>
+#include <impost/vm.h>
+#include <impost/x86_64/boot.h>
+#include <impost/x86_64/state.h>
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The mock backend's own interface, for tests: scripts, clocks, interrupt log. Got with
+ * impost_vm_extension(vm, IMPOST_MOCK_CONTROL, ...). See docs/mock.md for the script's language.
+ */
+#ifndef IMPOST_MOCK_H
+#define IMPOST_MOCK_H
+
+#include <stdint.h>
+
+#include <impost/exit.h>
+
+#define IMPOST_MOCK_CONTROL "mock.control/1"
+
+/* What a step of a script does. */
+#define IMPOST_MOCK_EXIT \
+	1u /* run returns `exit`, and what the host answers is compared if has_expect */
+#define IMPOST_MOCK_WRITE \
+	2u /* the guest writes `bytes` from `data` to guest memory at `gpa`: dirties pages */
+#define IMPOST_MOCK_DELAY \
+	3u /* `ns` nanoseconds pass on the mock's clock; a kick ends run before it is over */
+#define IMPOST_MOCK_HALT 4u /* waits until an interrupt, a message or an NMI is sent to the vCPU \
+			     */
+#define IMPOST_MOCK_SET \
+	5u /* general register number `reg` (order of struct impost_x86_regs) becomes `value` */
+
+struct impost_mock_step {
+	uint32_t size;
+	uint32_t op;		 /* IMPOST_MOCK_* */
+	struct impost_exit exit; /* data pointers are into `data`, or NULL for reads */
+	uint64_t gpa;
+	uint64_t ns;
+	uint64_t value;
+	uint32_t reg;
+	uint32_t bytes;
+	uint32_t has_expect; /* EXIT of a read: the host must answer `expect` (little-endian), or
+				run fails with -IMPOST_EDIVERGED */
+	uint32_t reserved;
+	uint64_t expect;
+	const void *data; /* copied */
+};
+
+/* One entry of the interrupt log, in order of arrival. */
+#define IMPOST_MOCK_IRQ_LINE   1u
+#define IMPOST_MOCK_IRQ_MSI    2u
+#define IMPOST_MOCK_IRQ_NMI    3u
+#define IMPOST_MOCK_IRQ_INJECT 4u
+#define IMPOST_MOCK_IRQ_IRQFD  5u
+
+struct impost_mock_irq {
+	uint32_t kind; /* IMPOST_MOCK_IRQ_* */
+	uint32_t vcpu; /* NMI, INJECT */
+	uint32_t gsi;  /* LINE, IRQFD */
+	uint32_t level;
+	uint64_t address; /* MSI */
+	uint32_t data;	  /* MSI: data; INJECT: vector */
+	uint32_t reserved;
+};
+
+/* Functions take the handle that came with the table. Any thread. 0 or a negative errno value. */
+struct impost_mock_control {
+	uint32_t size;
+	uint32_t reserved;
+
+	/* Adds steps at the end of vCPU ID's script; -EINVAL: a malformed step (nothing is added).
+	 */
+	int32_t (*append)(void *handle, uint32_t id, const struct impost_mock_step *steps,
+			  uint32_t count);
+
+	/* Moves the clock: guest time and TSC go forward by NS. They never move by themselves. */
+	int32_t (*advance)(void *handle, uint64_t ns);
+
+	/* Gives entry INDEX of the interrupt log. -ENOENT: no more. */
+	int32_t (*irq)(void *handle, uint32_t index, struct impost_mock_irq *ret_irq);
+
+	/* How many steps of vCPU ID's script have been played. */
+	int32_t (*played)(void *handle, uint32_t id, uint64_t *ret_steps);
+
+	/* Adds an event of the VM for impost_vm_event(). */
+	int32_t (*post_event)(void *handle, const struct impost_exit *event);
+};
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bringing an x86_64 guest up: kernels, tables and registers, against the neutral interface alone.
+ * Each step is usable by itself; impost_x86_boot() puts them together. Functions on one object
+ * follow that object's thread rules; error texts go to the context of the VM or map that is given.
+ */
+#ifndef IMPOST_X86_64_BOOT_H
+#define IMPOST_X86_64_BOOT_H
+
+#include <stddef.h>
+
+#include <impost/memory.h>
+#include <impost/vcpu.h>
+#include <impost/vm.h>
+#include <impost/x86_64/state.h>
+
+/*
+ * Where things lie in guest-physical memory. Low memory as the boot protocol and PC convention have
+ * it (kernel, Documentation/arch/x86/boot.rst, "Memory layout").
+ */
+#define IMPOST_X86_GDT_ADDR	   UINT64_C(0x500)
+#define IMPOST_X86_IDT_ADDR	   UINT64_C(0x520)
+#define IMPOST_X86_ZERO_PAGE_ADDR  UINT64_C(0x7000)
+#define IMPOST_X86_BOOT_STACK	   UINT64_C(0x8ff0)
+#define IMPOST_X86_PAGE_TABLE_ADDR UINT64_C(0x9000) /* PML4, PDPT, then one PD for each GiB */
+#define IMPOST_X86_CMDLINE_ADDR	   UINT64_C(0x20000)
+#define IMPOST_X86_CMDLINE_MAX	   UINT64_C(0x10000) /* bytes, with the NUL */
+#define IMPOST_X86_EBDA_ADDR	   UINT64_C(0x9fc00)
+#define IMPOST_X86_HIGH_RAM	   UINT64_C(0x100000)
+#define IMPOST_X86_HOLE_START	   UINT64_C(0xc0000000) /* RAM stops here below 4 GiB */
+#define IMPOST_X86_HOLE_END	   UINT64_C(0x100000000)
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- memory --- */
+
+/*
+ * Adds BYTES of anonymous RAM to MEMORY: from 0, with what does not fit below IMPOST_X86_HOLE_START
+ * put at 4 GiB. -EINVAL: 0, or not a multiple of 4096; else as impost_memory_add(); on failure
+ * nothing was added.
+ */
+IMPOST_API int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes);
+
+/* One entry of the e820 map (kernel, boot.rst, "zero page"). */
+struct impost_x86_e820 {
+	uint64_t gpa;
+	uint64_t bytes;
+	uint32_t type; /* 1: RAM, 2: reserved */
+	uint32_t reserved;
+};
+
+#define IMPOST_X86_E820_RAM	 1u
+#define IMPOST_X86_E820_RESERVED 2u
+#define IMPOST_X86_E820_MAX	 128u /* entries in the zero page */
+
+/*
+ * Describes MEMORY's writable regions as e820, with the EBDA and the ROM area below 1 MiB reserved.
+ * -ENOSPC: more than CAPACITY.
+ */
+IMPOST_API int impost_x86_e820(struct impost_memory *memory, struct impost_x86_e820 *entries,
+			       uint32_t capacity, uint32_t *ret_count);
+
+/* --- kernel --- */
+
+#define IMPOST_X86_KERNEL_LINUX64 1u /* bzImage, entered at its 64-bit entry point */
+#define IMPOST_X86_KERNEL_ELF64 \
+	2u /* ELF64, entered at e_entry in 64-bit mode with the Linux register rules */
+
+/* Bytes of the setup header that are kept: file offsets 0x1f1 to 0x1f1 + 0x8f (boot.rst, "The
+ * Real-Mode Kernel Header"). */
+#define IMPOST_X86_SETUP_HEADER_MAX 144u
+
+/* What a kernel file is, and where it went. */
+struct impost_x86_kernel {
+	uint32_t kind;	  /* IMPOST_X86_KERNEL_* */
+	uint32_t version; /* boot protocol, 0x020f for 2.15; 0 for ELF */
+	uint64_t entry;	  /* gpa, as loaded */
+	uint64_t start; /* gpa range that the kernel occupies, with its bss and initial memory need
+			 */
+	uint64_t end;
+	uint64_t payload_offset; /* bzImage: protected-mode code in the file */
+	uint64_t payload_bytes;
+	uint32_t cmdline_max; /* bytes without the NUL that the kernel takes */
+	uint32_t setup_header_bytes;
+	uint64_t initrd_max; /* highest gpa that the initrd may occupy */
+	uint8_t setup_header[IMPOST_X86_SETUP_HEADER_MAX];
+};
+
+/*
+ * Reads the head of a bzImage: HEAD is the first HEAD_BYTES bytes of a file of FILE_BYTES bytes, at
+ * least IMPOST_X86_BZIMAGE_HEAD of them unless the file is shorter. Loads nothing. CTX, for error
+ * texts, may be NULL. -IMPOST_EIMAGE: not a bzImage, older than protocol 2.12, without a 64-bit
+ * entry, truncated, or with sizes that cannot be; the text says which.
+ */
+#define IMPOST_X86_BZIMAGE_HEAD 1024u
+IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *head,
+					size_t head_bytes, uint64_t file_bytes,
+					struct impost_x86_kernel *ret_kernel);
+
+/*
+ * Reads a kernel from FD (a regular file; its offset is not used), finds out what it is, and loads
+ * it at the address that it asks for. -IMPOST_EIMAGE as above, or overlapping or wrapping ELF
+ * segments; -EFAULT: it does not fit into memory (the text has both ranges). FD stays the caller's.
+ */
+IMPOST_API int impost_x86_load_kernel(struct impost_memory *memory, int fd,
+				      struct impost_x86_kernel *ret_kernel);
+
+/* The two readers behind it, for a host that knows what the file is. */
+IMPOST_API int impost_x86_load_bzimage(struct impost_memory *memory, int fd,
+				       struct impost_x86_kernel *ret_kernel);
+IMPOST_API int impost_x86_load_elf64(struct impost_memory *memory, int fd,
+				     struct impost_x86_kernel *ret_kernel);
+
+/* Where an initrd went. */
+struct impost_x86_initrd {
+	uint64_t gpa;
+	uint64_t bytes;
+};
+
+/*
+ * Loads an initrd from FD as high as memory and the kernel's limit allow, page-aligned, and clear
+ * of the kernel. -EFBIG: there is no room (the text has what is needed and what there is);
+ * -IMPOST_EIMAGE: empty file.
+ */
+IMPOST_API int impost_x86_load_initrd(struct impost_memory *memory, int fd,
+				      const struct impost_x86_kernel *kernel,
+				      struct impost_x86_initrd *ret_initrd);
+
+/* Writes the command line. -E2BIG: longer than the kernel takes, which would cut it. */
+IMPOST_API int impost_x86_write_cmdline(struct impost_memory *memory,
+					const struct impost_x86_kernel *kernel,
+					const char *cmdline);
+
+/*
+ * Writes the zero page (struct boot_params) at IMPOST_X86_ZERO_PAGE_ADDR: setup header, command
+ * line, initrd (may be NULL) and e820.
+ */
+IMPOST_API int impost_x86_write_zero_page(struct impost_memory *memory,
+					  const struct impost_x86_kernel *kernel,
+					  const char *cmdline,
+					  const struct impost_x86_initrd *initrd);
+
+/* --- tables --- */
+
+/* Writes the GDT for 64-bit entry: null, 64-bit code at 0x10, data at 0x18, TSS at 0x20 (boot.rst,
+ * "64-bit BOOT PROTOCOL"). */
+IMPOST_API int impost_x86_write_gdt(struct impost_memory *memory);
+
+/*
+ * Writes an identity map of 2 MiB pages at IMPOST_X86_PAGE_TABLE_ADDR for the first 4 GiB and all
+ * of MEMORY below 16 GiB. *ret_cr3 is the address for CR3.
+ */
+IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory, uint64_t *ret_cr3);
+
+/* --- registers: pure functions that fill a section; the caller sets it on a vCPU --- */
+
+/* x87 and SSE after FNINIT and at reset (SDM vol. 3, table 9-1): FCW 0x37f, MXCSR 0x1f80. Keeps
+ * XCR0 and the layout that XSAVE has. */
+IMPOST_API void impost_x86_setup_fpu(struct impost_x86_xsave *xsave);
+
+/* General registers at the 64-bit entry: RIP, RSI = zero page, RSP, RFLAGS = 2. */
+IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs, uint64_t entry,
+				      uint64_t zero_page);
+
+/* Segments from impost_x86_write_gdt()'s table, long mode on, CR3 as given. Keeps APIC base and
+ * CR8. */
+IMPOST_API void impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint64_t cr3);
+
+/* The MSRs that a kernel expects to be set (SDM vol. 4). -ENOSPC: more than CAPACITY. */
+IMPOST_API int impost_x86_setup_msrs(struct impost_x86_msr *msrs, uint32_t capacity,
+				     uint32_t *ret_count);
+
+/* LINT0 = ExtINT, LINT1 = NMI (SDM vol. 3, 11.5.1; MP specification 1.4, 3.6.2.2). */
+IMPOST_API void impost_x86_setup_lapic(struct impost_x86_lapic *lapic);
+
+/*
+ * Makes what the backend supports into what vCPU ID of CPUS shall see: APIC id, hypervisor bit, TSC
+ * deadline when IRQCHIP (IMPOST_IRQCHIP_*) has a local APIC. Works in place on ENTRIES.
+ */
+IMPOST_API void impost_x86_setup_cpuid(struct impost_x86_cpuid *entries, uint32_t count,
+				       uint32_t id, uint32_t cpus, uint32_t irqchip);
+
+/* --- all of it --- */
+
+/* What to boot. */
+struct impost_x86_boot_config {
+	uint32_t size;	   /* set by impost_x86_boot_config_init() */
+	int32_t kernel_fd; /* the caller's; not closed */
+	int32_t initrd_fd; /* -1: none */
+	uint32_t reserved;
+	const char *cmdline; /* NULL: "" */
+};
+
+/* What came of it. */
+struct impost_x86_boot_result {
+	struct impost_x86_kernel kernel;
+	struct impost_x86_initrd initrd; /* bytes 0: none */
+};
+
+/* Fills CONFIG with no kernel (-1), no initrd (-1), and `[boot] cmdline` of CTX. */
+IMPOST_API void impost_x86_boot_config_init(struct impost_context *ctx,
+					    struct impost_x86_boot_config *ret_config);
+
+/*
+ * Sets COUNT vCPUs and the memory of VM up, so that running VCPUS[0] boots the kernel; the others
+ * wait for SIPI. RAM must be there (impost_x86_add_ram()). RET_RESULT may be NULL. Errors are those
+ * of the steps.
+ */
+IMPOST_API int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus,
+			       uint32_t count, const struct impost_x86_boot_config *config,
+			       struct impost_x86_boot_result *ret_result);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
