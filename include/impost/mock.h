@@ -19,8 +19,7 @@
 	2u /* the guest writes `bytes` from `data` to guest memory at `gpa`: dirties pages */
 #define IMPOST_MOCK_DELAY \
 	3u /* `ns` nanoseconds pass on the mock's clock; a kick ends run before it is over */
-#define IMPOST_MOCK_HALT 4u /* waits until an interrupt, a message or an NMI is sent to the vCPU \
-			     */
+#define IMPOST_MOCK_HALT 4u /* waits until an interrupt, message or NMI is sent to the vCPU */
 #define IMPOST_MOCK_SET \
 	5u /* general register number `reg` (order of struct impost_x86_regs) becomes `value` */
 
