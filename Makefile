@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# Short words for what meson does; nothing is built by this file itself.
+BUILD ?= build
+FUZZ_SECONDS ?= 600
+
+CLANG_BUILD = $(BUILD)-$(1)
+SAN_BUILD = $(call CLANG_BUILD,sanitize)
+TSAN_BUILD = $(call CLANG_BUILD,tsan)
+
+# $(call configure,DIR,OPTIONS): makes DIR a meson build folder, once.
+configure = [ -f $(1)/build.ninja ] || $(3) meson setup $(2) $(1)
+clang_setup = $(call configure,$(1),-Db_lundef=false -Dbench=false $(2),CC=clang)
+
+# Reports go to stderr, where a failing test shows them; the first one ends the program.
+SAN_ENV = ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:abort_on_error=0:detect_stack_use_after_return=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+
+.PHONY: help deps deps-build build demo check check-sanitize check-tsan lab bench fuzz lint install clean
+
+help:
+	@echo "make demo            build, and run the hello guest on the first hypervisor that works here"
+	@echo "make check           every test, with gcc; the lab included"
+	@echo "make check-sanitize  the tests without the lab, with clang and its sanitizers; each fuzz target for 20 s"
+	@echo "make lab             the KVM tests and a Debian kernel's boot under kvm_amd, in a software machine"
+	@echo "make bench           measure; results in $(BUILD)/bench/results.csv"
+	@echo "make fuzz            each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
+	@echo "make lint            format, clang-tidy, include rules, man pages"
+	@echo "make build           build only, in $(BUILD)/"
+	@echo "make install         install what was built (DESTDIR and meson's prefix)"
+	@echo "make deps            install the Debian packages that all of this needs"
+	@echo "make clean           remove the build folders"
+
+deps:
+	@scripts/deps all
+
+deps-build:
+	@scripts/deps build
+
+build: deps-build
+	@$(call configure,$(BUILD))
+	@ninja -C $(BUILD)
+
+demo: build
+	@scripts/demo $(BUILD)
+
+check: deps build
+	@scripts/check $(BUILD)
+
+check-sanitize: deps
+	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
+	@ninja -C $(SAN_BUILD)
+	@$(SAN_ENV) scripts/check $(SAN_BUILD) --no-suite lab
+
+# Threads against each other: what the address sanitizer does not see.
+check-tsan: deps
+	@$(call clang_setup,$(TSAN_BUILD),-Db_sanitize=thread)
+	@ninja -C $(TSAN_BUILD)
+	@$(SAN_ENV) scripts/check $(TSAN_BUILD) --suite unit
+
+lab: deps build
+	@scripts/check $(BUILD) --suite lab --verbose
+
+bench: deps build
+	@ninja -C $(BUILD) bench
+
+fuzz: deps
+	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
+	@ninja -C $(SAN_BUILD)
+	@$(SAN_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/check $(SAN_BUILD) --suite fuzz --timeout-multiplier 0
+
+lint: deps build
+	@scripts/lint $(BUILD)
+
+install: build
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD) $(SAN_BUILD) $(TSAN_BUILD)
+
+comma := ,
