@@ -99,7 +99,7 @@ struct impost_host {
 	int32_t (*mem_lookup)(void *ctx, uint64_t gpa, uint64_t len, void **ret_hva);
 
 	/* Backend memory in SLOT is at HVA from now on (IMPOST_CAP_MEM_MOVES). The VM must be
-	 * paused. */
+	 * paused. May be called inside mem_remove, for slots that stay. */
 	int32_t (*mem_moved)(void *ctx, uint32_t slot, void *hva);
 
 	/*
@@ -333,7 +333,9 @@ struct impost_vm_ops {
 	/*
 	 * ORs the slot's dirty pages into BITMAP of NWORDS words (enough for the slot: else
 	 * -ENOSPC). Without IMPOST_CAP_DIRTY_MANUAL this also clears the log; with it the pages
-	 * stay dirty and write-unprotected until dirty_clear.
+	 * stay dirty and write-unprotected until dirty_clear. What the backend itself writes on
+	 * the guest's behalf (string input, an instruction emulated in user space) is in the log
+	 * like the guest's own writes.
 	 */
 	int32_t (*dirty_fetch)(void *vm, uint32_t slot, uint64_t *bitmap, uint64_t nwords);
 
@@ -344,8 +346,10 @@ struct impost_vm_ops {
 
 	/* --- running --- */
 
-	/* Stops and lets go all vCPUs (IMPOST_CAP_VM_PAUSE). After pause, run returns INTR until
-	 * resume. */
+	/*
+	 * Stops and lets go all vCPUs (IMPOST_CAP_VM_PAUSE). After pause, run returns INTR until
+	 * resume. A VM is made at rest: until a vCPU is first run, state is reached without pause.
+	 */
 	int32_t (*pause)(void *vm);
 	int32_t (*resume)(void *vm);
 
@@ -385,8 +389,10 @@ struct impost_vm_ops {
 	int32_t (*msr_exits)(void *vm, const struct impost_msr_range *ranges, uint32_t nranges,
 			     uint32_t unknown);
 
-	/* CPUID of all vCPUs, before the first run (IMPOST_CAP_CPUID_PER_VM). -EBUSY: a vCPU has
-	 * run. */
+	/*
+	 * CPUID of all vCPUs (IMPOST_CAP_CPUID_PER_VM). -EBUSY: a vCPU has run, or its state has
+	 * been reached where that is when the hypervisor freezes policy: CPUID comes first.
+	 */
 	int32_t (*cpuid_set)(void *vm, const struct impost_x86_cpuid *entries, uint32_t count);
 
 	/* --- state of the VM: IMPOST_VM_SECTION in x86_64/sections.def; same rules as for vCPUs,
