@@ -107,6 +107,7 @@ struct impost_x86_xsave {
 	uint32_t reserved;
 	struct impost_x86_xcomponent
 		component[IMPOST_X86_XCOMPONENTS]; /* of ids 2 and up; ids 0 and 1 are fixed */
+	uint64_t reserved2[5]; /* up to area, which XSAVE wants at a multiple of 64 */
 	uint8_t area[] __attribute__((aligned(64)));
 };
 static_assert(sizeof(struct impost_x86_xsave) == 576, "ABI");
