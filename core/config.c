@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Configuration: the table of keys, the types of values, and what was set. */
+#include <impost/context.h>
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "context.h"
+#include "text.h"
+
+/* A row: its section, and struct impost_option_desc from the type on. */
+#define KEY(in_section, ...) \
+	.section = in_section, .desc = {sizeof(struct impost_option_desc), __VA_ARGS__}
+
+/* Everything that an INI can hold, but for backends' sections, which their plugins describe. */
+static const struct config_key keys[] = {
+	{KEY("impost", CONFIG_NAMES, "backend", NULL, "kvm, mock",
+	     "backends: the first that can run here is taken")},
+	{KEY("impost", CONFIG_PATHS, "plugin_dir", NULL, IMPOST_PLUGINDIR,
+	     "folders that plugins are looked for in")},
+	{KEY("impost", IMPOST_OPTION_ENUM, "log", "error|warn|info|debug", "warn",
+	     "the least severity that is logged")},
+	{KEY("vm", IMPOST_OPTION_SIZE, "memory", NULL, "256M", "guest memory"), .least = 4096,
+	 .multiple = 4096},
+	{KEY("vm", IMPOST_OPTION_UINT, "cpus", NULL, "1", "number of vCPUs"), .least = 1,
+	 .most = UINT32_MAX},
+	{KEY("boot", IMPOST_OPTION_PATH, "kernel", NULL, NULL, "kernel image")},
+	{KEY("boot", IMPOST_OPTION_PATH, "initrd", NULL, NULL, "initial RAM disk")},
+	{KEY("boot", IMPOST_OPTION_STRING, "cmdline", NULL, NULL, "kernel command line"),
+	 .continues = true},
+};
+
+const struct config_key *config_key(const char *section, const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].desc.key, key) == 0)
+			return &keys[i];
+	return NULL;
+}
+
+bool config_section_is_known(const char *section)
+{
+	size_t prefix = strlen(CONFIG_BACKEND);
+
+	if (strncmp(section, CONFIG_BACKEND, prefix) == 0)
+		return plugin_name_is_valid(section + prefix, strlen(section + prefix));
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (strcmp(keys[i].section, section) == 0)
+			return true;
+	return false;
+}
+
+/* --- errors --- */
+
+int config_error(struct impost_context *ctx, const char *where, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return impost_error_set(ctx, -IMPOST_ECONFIG, "%s: %s", where, text);
+}
+
+int config_unknown_section(struct impost_context *ctx, const char *where, const char *section)
+{
+	return config_error(ctx, where,
+			    "unknown section [%.64s]: sections are [impost], [vm], [boot], and "
+			    "[backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
+			    section);
+}
+
+/* Edits (insert, delete, replace a character) from A to B; B has 31 characters at the most. */
+static size_t distance(const char *a, const char *b)
+{
+	size_t row[32], len = strlen(b);
+
+	for (size_t j = 0; j <= len; j++)
+		row[j] = j;
+	for (size_t i = 0; a[i]; i++) {
+		size_t corner = row[0];
+
+		row[0] = i + 1;
+		for (size_t j = 0; j < len; j++) {
+			size_t edit = corner + (a[i] != b[j]);
+
+			corner = row[j + 1];
+			if (corner + 1 < edit)
+				edit = corner + 1;
+			row[j + 1] = row[j] + 1 < edit ? row[j] + 1 : edit;
+		}
+	}
+	return row[len];
+}
+
+/* What could have been meant by KEY: gathers names, and the nearest. */
+struct meant {
+	const char *key, *nearest;
+	size_t edits;
+	char all[512];
+};
+
+static void consider(struct meant *meant, const char *name)
+{
+	size_t edits = distance(meant->key, name), len = strlen(meant->all);
+
+	if (!meant->nearest || edits < meant->edits) {
+		meant->nearest = name;
+		meant->edits = edits;
+	}
+	snprintf(meant->all + len, sizeof(meant->all) - len, "%s%s", len ? ", " : "", name);
+}
+
+static int unknown_key(struct impost_context *ctx, const char *where, const char *section,
+		       const struct meant *meant)
+{
+	if (!meant->nearest)
+		return config_error(ctx, where, "unknown key '%.64s': [%s] has no keys", meant->key,
+				    section);
+	if (meant->edits <= 2)
+		return config_error(ctx, where,
+				    "unknown key '%.64s' in [%s]: did you mean %s? Keys are %s",
+				    meant->key, section, meant->nearest, meant->all);
+	return config_error(ctx, where, "unknown key '%.64s' in [%s]: keys are %s", meant->key,
+			    section, meant->all);
+}
+
+/* --- values --- */
+
+/* A value that is being checked. */
+struct check {
+	struct impost_context *ctx;
+	const char *where, *base, *section, *text;
+	const struct impost_option_desc *desc;
+	const struct config_key *limits; /* NULL: none */
+	char *value, *given;		 /* results: see struct entry */
+};
+
+static int wrong(const struct check *check, const char *right)
+{
+	return config_error(check->ctx, check->where, "[%s] %s = %.128s: %s", check->section,
+			    check->desc->key, check->text, right);
+}
+
+static int no_memory(struct impost_context *ctx)
+{
+	return impost_error_set(ctx, -ENOMEM, "no memory for the configuration");
+}
+
+/* Decimal, or 0x and hexadecimal; *ret_end is what comes after. False: no number, or too large. */
+static bool parse_number(const char *text, uint64_t *ret_number, const char **ret_end)
+{
+	int radix = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
+	const char *digits = radix == 16 ? text + 2 : text;
+	char *end;
+
+	if (!strchr(radix == 16 ? "0123456789abcdefABCDEF" : "0123456789", digits[0]) || !digits[0])
+		return false;
+	errno = 0;
+	*ret_number = strtoull(digits, &end, radix);
+	*ret_end = end;
+	return errno == 0;
+}
+
+static bool parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const char suffixes[] = "KMGT";
+	const char *end, *suffix;
+	uint64_t number;
+	unsigned shift = 0;
+
+	if (!parse_number(text, &number, &end))
+		return false;
+	suffix = end[0] ? strchr(suffixes, end[0]) : NULL;
+	if (suffix) {
+		shift = 10 * (unsigned)(suffix - suffixes + 1);
+		end++;
+	}
+	if (end[0] || number > UINT64_MAX >> shift)
+		return false;
+	*ret_bytes = number << shift;
+	return true;
+}
+
+static int check_limits(struct check *check, uint64_t number)
+{
+	const struct config_key *limits = check->limits;
+	char right[96];
+
+	if (!limits || (number >= limits->least && (!limits->most || number <= limits->most) &&
+			(!limits->multiple || number % limits->multiple == 0)))
+		return 0;
+	if (limits->multiple)
+		snprintf(right, sizeof(right), "must be a multiple of %" PRIu64 ", and not 0",
+			 limits->multiple);
+	else
+		snprintf(right, sizeof(right), "must be %" PRIu64 " to %" PRIu64, limits->least,
+			 limits->most);
+	return wrong(check, right);
+}
+
+static int check_uint(struct check *check)
+{
+	const char *end;
+	uint64_t number;
+
+	if (!parse_number(check->text, &number, &end) || end[0])
+		return wrong(check, "must be a number, decimal or 0x and hexadecimal, below 2^64");
+	return check_limits(check, number);
+}
+
+static int check_size(struct check *check)
+{
+	uint64_t bytes;
+
+	if (!parse_size(check->text, &bytes))
+		return wrong(check,
+			     "must be a number of bytes below 2^64, or one of K, M, G, T: 256M");
+	check->given = text_format("%" PRIu64, bytes);
+	return check->given ? check_limits(check, bytes) : no_memory(check->ctx);
+}
+
+static int check_bool(struct check *check)
+{
+	static const char *const words[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (strcmp(check->text, words[i]) == 0) {
+			check->given = strdup(i % 2 ? "1" : "0");
+			return check->given ? 0 : no_memory(check->ctx);
+		}
+	return wrong(check, "must be yes, no, true, false, on, off, 1 or 0");
+}
+
+static int check_enum(struct check *check)
+{
+	const char *choice = check->desc->choices;
+	size_t len = strlen(check->text);
+	char right[256];
+
+	for (; choice; choice = strchr(choice, '|') ? strchr(choice, '|') + 1 : NULL)
+		if (strcspn(choice, "|") == len && strncmp(choice, check->text, len) == 0)
+			return 0;
+	snprintf(right, sizeof(right), "must be one of %s", check->desc->choices);
+	return wrong(check, right);
+}
+
+static int check_path(struct check *check)
+{
+	if (!check->text[0])
+		return wrong(check, "must be a path");
+	check->value = text_join(check->base, check->text);
+	return check->value ? 0 : no_memory(check->ctx);
+}
+
+static int check_paths(struct check *check)
+{
+	char *copy = strdup(check->text), *rest = copy, *dir, *joined = NULL, *path, *longer;
+	int err = copy ? 0 : no_memory(check->ctx);
+
+	while (!err && (dir = strsep(&rest, ":")) != NULL) {
+		if (!dir[0]) {
+			err = wrong(check, "must be folders separated by ':', none of them empty");
+			break;
+		}
+		path = text_join(check->base, dir);
+		longer = path ? text_format("%s%s%s", joined ? joined : "", joined ? ":" : "", path)
+			      : NULL;
+		free(path);
+		free(joined);
+		joined = longer;
+		if (!joined)
+			err = no_memory(check->ctx);
+	}
+	free(copy);
+	check->value = joined;
+	return err;
+}
+
+static int check_names(struct check *check)
+{
+	const char *at = check->text;
+
+	for (;;) {
+		size_t len;
+
+		at += strspn(at, " \t");
+		len = strcspn(at, ", \t");
+		if (!plugin_name_is_valid(at, len))
+			return wrong(check, "must be backends' names (1 to 15 of a-z, 0-9, '-') "
+					    "separated by commas");
+		at += len + strspn(at + len, " \t");
+		if (!at[0])
+			return 0;
+		if (at[0] != ',')
+			return wrong(check, "names must be separated by commas");
+		at++;
+	}
+}
+
+static int check_string(struct check *check)
+{
+	(void)check;
+	return 0;
+}
+
+static int check_value(struct check *check)
+{
+	switch (check->desc->type) {
+	case IMPOST_OPTION_PATH:
+		return check_path(check);
+	case IMPOST_OPTION_ENUM:
+		return check_enum(check);
+	case IMPOST_OPTION_UINT:
+		return check_uint(check);
+	case IMPOST_OPTION_SIZE:
+		return check_size(check);
+	case IMPOST_OPTION_BOOL:
+		return check_bool(check);
+	case CONFIG_NAMES:
+		return check_names(check);
+	case CONFIG_PATHS:
+		return check_paths(check);
+	default:
+		return check_string(check);
+	}
+}
+
+/* --- entries --- */
+
+static void entry_free(struct entry *entry)
+{
+	if (!entry)
+		return;
+	free(entry->section);
+	free(entry->key);
+	free(entry->value);
+	free(entry->given);
+	free(entry->where);
+	free(entry);
+}
+
+void config_entries_free(struct entry *entries)
+{
+	struct entry *next;
+
+	for (; entries; entries = next) {
+		next = entries->next;
+		entry_free(entries);
+	}
+}
+
+struct entry *config_find(struct entry *entries, const char *section, const char *key)
+{
+	for (; entries; entries = entries->next)
+		if (strcmp(entries->section, section) == 0 &&
+		    (key ? entries->key && strcmp(entries->key, key) == 0 : !entries->key))
+			return entries;
+	return NULL;
+}
+
+/* The options of the backend whose section this is. */
+static int find_backend(struct impost_context *ctx, const char *dirs, const char *where,
+			const char *section, struct plugin **ret_plugin)
+{
+	char reason[512];
+	int err = registry_find(ctx, dirs, section + strlen(CONFIG_BACKEND), ret_plugin);
+
+	if (!err || err == -ENOMEM)
+		return err;
+	snprintf(reason, sizeof(reason), "%s", impost_error(ctx));
+	return config_error(ctx, where, "[%s]: %s", section, reason);
+}
+
+static const struct impost_option_desc *option_desc(const struct plugin *plugin, const char *key)
+{
+	for (uint32_t i = 0; i < plugin->desc.noptions; i++)
+		if (strcmp(plugin->options[i].key, key) == 0)
+			return &plugin->options[i];
+	return NULL;
+}
+
+/* Finds what describes CHECK's key. */
+static int describe(struct check *check, const char *dirs, const char *key)
+{
+	struct meant meant = {.key = key};
+	struct plugin *plugin = NULL;
+	int err;
+
+	if (!config_section_is_known(check->section))
+		return config_unknown_section(check->ctx, check->where, check->section);
+	if (strncmp(check->section, CONFIG_BACKEND, strlen(CONFIG_BACKEND)) == 0) {
+		err = find_backend(check->ctx, dirs, check->where, check->section, &plugin);
+		if (err)
+			return err;
+		check->desc = key ? option_desc(plugin, key) : NULL;
+	} else {
+		check->limits = key ? config_key(check->section, key) : NULL;
+		check->desc = check->limits ? &check->limits->desc : NULL;
+	}
+	if (check->desc || !key)
+		return 0;
+	for (uint32_t i = 0; plugin && i < plugin->desc.noptions; i++)
+		consider(&meant, plugin->options[i].key);
+	for (size_t i = 0; !plugin && i < ARRAY_SIZE(keys); i++)
+		if (strcmp(keys[i].section, check->section) == 0)
+			consider(&meant, keys[i].desc.key);
+	return unknown_key(check->ctx, check->where, check->section, &meant);
+}
+
+int config_entry(struct impost_context *ctx, const char *dirs, const char *where, const char *base,
+		 const char *section, const char *key, const char *text, struct entry **ret_entry)
+{
+	struct check check = {
+		.ctx = ctx, .where = where, .base = base, .section = section, .text = text};
+	struct entry *entry;
+	int err = describe(&check, dirs, key);
+
+	if (!err && key)
+		err = check_value(&check);
+	entry = err ? NULL : calloc(1, sizeof(*entry));
+	if (!entry) {
+		free(check.value);
+		free(check.given);
+		return err ? err : no_memory(ctx);
+	}
+	entry->section = strdup(section);
+	entry->key = key ? strdup(key) : NULL;
+	entry->where = strdup(where);
+	entry->value = check.value || !key ? check.value : strdup(text);
+	entry->given = check.given || !key ? check.given : strdup(entry->value ? entry->value : "");
+	if (!entry->section || !entry->where ||
+	    (key && (!entry->key || !entry->value || !entry->given))) {
+		entry_free(entry);
+		return no_memory(ctx);
+	}
+	*ret_entry = entry;
+	return 0;
+}
+
+/* --- asking --- */
+
+/* The entry that counts for KEY. */
+static const struct entry *effective(struct impost_context *ctx, const char *section,
+				     const char *key)
+{
+	const struct entry *entry = config_find(ctx->config.set, section, key);
+
+	return entry ? entry : config_find(ctx->config.ini, section, key);
+}
+
+const char *config_get(struct impost_context *ctx, const char *section, const char *key)
+{
+	const struct entry *entry = effective(ctx, section, key);
+	const struct config_key *row = config_key(section, key);
+
+	if (entry)
+		return entry->value;
+	return row ? row->desc.default_value : NULL;
+}
+
+uint64_t config_number(struct impost_context *ctx, const char *section, const char *key)
+{
+	uint64_t number = 0;
+
+	parse_size(config_get(ctx, section, key), &number);
+	return number;
+}
+
+const char *impost_context_get(struct impost_context *ctx, const char *section, const char *key)
+{
+	const char *value;
+
+	pthread_mutex_lock(&ctx->lock);
+	value = config_get(ctx, section, key);
+	pthread_mutex_unlock(&ctx->lock);
+	return value;
+}
+
+int config_options(struct impost_context *ctx, const struct plugin *plugin,
+		   struct impost_option **ret_options, uint32_t *ret_count)
+{
+	struct impost_option *options = calloc(plugin->desc.noptions + 1, sizeof(*options));
+	char *section = text_format(CONFIG_BACKEND "%s", plugin->name);
+	uint32_t count = 0;
+
+	if (!options || !section) {
+		free(options);
+		free(section);
+		return no_memory(ctx);
+	}
+	for (uint32_t i = 0; i < plugin->desc.noptions; i++) {
+		const struct entry *entry = effective(ctx, section, plugin->options[i].key);
+
+		if (entry)
+			options[count++] =
+				(struct impost_option){entry->key, entry->given, entry->where};
+	}
+	free(section);
+	*ret_options = options;
+	*ret_count = count;
+	return 0;
+}
+
+/* --- setting --- */
+
+static void put(struct config *config, struct entry *entry)
+{
+	struct entry **at = &config->set;
+
+	while (*at &&
+	       (strcmp((*at)->section, entry->section) != 0 || strcmp((*at)->key, entry->key) != 0))
+		at = &(*at)->next;
+	if (*at) {
+		struct entry *old = *at;
+
+		entry->next = old->next;
+		*at = entry;
+		entry_free(old);
+	} else {
+		*at = entry;
+	}
+}
+
+void config_apply_log(struct impost_context *ctx)
+{
+	const char *name = config_get(ctx, "impost", "log");
+
+	for (uint32_t level = IMPOST_LOG_ERROR; level <= IMPOST_LOG_DEBUG; level++)
+		if (strcmp(name, impost_log_level_name(level)) == 0)
+			ctx->log_level = level;
+}
+
+static int set_locked(struct impost_context *ctx, const char *section, const char *key,
+		      const char *value)
+{
+	char *base = getcwd(NULL, 0);
+	struct entry *entry;
+	int err;
+
+	if (!base)
+		return impost_error_set(ctx, -errno, "the current folder: %m");
+	if (ctx->registry.looked && strcmp(key, "plugin_dir") == 0 &&
+	    strcmp(section, "impost") == 0)
+		err = impost_error_set(ctx, -EBUSY,
+				       "plugin_dir: plugins have been looked for already: set it "
+				       "before");
+	else
+		err = config_entry(ctx, config_get(ctx, "impost", "plugin_dir"), "command line",
+				   base, section, key, value, &entry);
+	free(base);
+	if (err)
+		return err;
+	put(&ctx->config, entry);
+	config_apply_log(ctx);
+	return 0;
+}
+
+int impost_context_set(struct impost_context *ctx, const char *section, const char *key,
+		       const char *value)
+{
+	int err;
+
+	if (!section || !key || !value)
+		return impost_error_set(ctx, -EINVAL, "section, key or value is NULL");
+	pthread_mutex_lock(&ctx->lock);
+	err = set_locked(ctx, section, key, value);
+	pthread_mutex_unlock(&ctx->lock);
+	return err;
+}
+
+void config_release(struct config *config)
+{
+	config_entries_free(config->set);
+	config_entries_free(config->ini);
+	*config = (struct config){0};
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Configuration as the core sees it. */
+#ifndef CORE_CONFIG_H
+#define CORE_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <impost/backend.h>
+
+struct plugin;
+struct impost_context;
+
+/* A key with its value. */
+struct entry {
+	struct entry *next;
+	char *section;
+	char *key;   /* NULL: the section stands there, with or without keys */
+	char *value; /* as it was written, with paths joined to their base */
+	char *given; /* as a plugin gets it */
+	char *where; /* "FILE:LINE" or "command line" */
+};
+
+struct config {
+	struct entry *set; /* these beat the INI's */
+	struct entry *ini;
+	bool loaded;
+};
+
+#define CONFIG_BACKEND "backend."
+
+/* A key of `[impost]`, `[vm]` or `[boot]`. */
+struct config_key {
+	const char *section;
+	struct impost_option_desc desc;
+	uint64_t least, most; /* of a number; most 0: no limit */
+	uint64_t multiple;    /* of a number; 0: any */
+	bool continues;	      /* the value may go on in the next line */
+};
+
+/* The core's own types of values, beyond IMPOST_OPTION_*. */
+#define CONFIG_NAMES 100u /* names of backends, separated by commas */
+#define CONFIG_PATHS 101u /* folders, separated by ':' */
+
+/* The row of KEY in SECTION; NULL: none. */
+const struct config_key *config_key(const char *section, const char *key);
+
+/* Whether SECTION can be: a core section, or "backend." and a plugin's name. */
+bool config_section_is_known(const char *section);
+
+/* The value of KEY in SECTION; NULL: none. The context's lock is held. */
+const char *config_get(struct impost_context *ctx, const char *section, const char *key);
+
+/* A number of a key whose value config_get() gives and which has been checked. */
+uint64_t config_number(struct impost_context *ctx, const char *section, const char *key);
+
+/* An error at WHERE: returns -IMPOST_ECONFIG. */
+int config_error(struct impost_context *ctx, const char *where, const char *fmt, ...)
+	IMPOST_PRINTF(3, 4);
+int config_unknown_section(struct impost_context *ctx, const char *where, const char *section);
+
+/*
+ * Checks SECTION, KEY and TEXT, a backend's against the plugin found in DIRS, and makes an entry of
+ * them. BASE is what relative paths are taken from.
+ */
+int config_entry(struct impost_context *ctx, const char *dirs, const char *where, const char *base,
+		 const char *section, const char *key, const char *text, struct entry **ret_entry);
+void config_entries_free(struct entry *entries);
+
+/* The entry of KEY (NULL: of the section) in ENTRIES; NULL: none. */
+struct entry *config_find(struct entry *entries, const char *section, const char *key);
+
+/* The options of backend NAME, to be freed. -ENOMEM. */
+int config_options(struct impost_context *ctx, const struct plugin *plugin,
+		   struct impost_option **ret_options, uint32_t *ret_count);
+
+/* Makes `[impost] log` count. */
+void config_apply_log(struct impost_context *ctx);
+
+void config_release(struct config *config);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plugins as the core sees them: found, judged, and opened. */
+#ifndef CORE_PLUGIN_H
+#define CORE_PLUGIN_H
+
+#include <stdbool.h>
+
+#include <impost/backend.h>
+#include <impost/context.h>
+
+/* A plugin that was looked at. All tables are the core's own copies. */
+struct plugin {
+	struct plugin *next;
+	char *file; /* absolute path, or "builtin" */
+	char *name; /* what its file name says */
+	char *reason;
+	int status;
+	void *module; /* libltdl's handle */
+	uint32_t users;
+	struct impost_plugin desc;
+	struct impost_option_desc *options;
+	struct impost_backend_ops ops;
+	struct impost_vm_ops vm_ops;
+	struct impost_vcpu_ops vcpu_ops;
+};
+
+/* The plugins of a context. */
+struct registry {
+	struct plugin *plugins;	 /* every one that was looked at */
+	struct plugin **listing; /* for impost_plugin_info(): sorted by name */
+	uint32_t listed;
+	bool looked; /* a VM, a probe or a listing was made: plugin_dir stands */
+};
+
+/* An open backend. */
+struct backend {
+	struct plugin *plugin;
+	void *handle;
+	struct impost_caps caps;
+	struct impost_host host;
+};
+
+/* --- judge.c --- */
+
+/* Judges DESC and fills PLUGIN's tables from it. On failure a text says why. */
+int plugin_judge(struct impost_context *ctx, struct plugin *plugin,
+		 const struct impost_plugin *desc);
+
+/* Whether what CAPS claims has the operations that it needs, and the numbers make sense. */
+int plugin_judge_caps(struct impost_context *ctx, const struct plugin *plugin,
+		      const struct impost_caps *caps);
+
+/* Whether NAME can be a plugin's: 1 to 15 characters, a-z, 0-9, '-'. */
+bool plugin_name_is_valid(const char *name, size_t len);
+
+/* --- loader.c: files --- */
+
+/* The canonical path of plugin folder DIR, to be freed, if it may be used. */
+int loader_folder(struct impost_context *ctx, const char *dir, char **ret_dir);
+
+/* Loads PLUGIN->file and finds its descriptor. On failure a text says why. */
+int loader_load(struct impost_context *ctx, struct plugin *plugin,
+		const struct impost_plugin **ret_desc);
+
+/* Whether FILE is there, of whatever kind. */
+bool loader_exists(const char *file);
+
+/* Gives MODULE back. */
+void loader_unload(void *module);
+
+/* --- registry.c; the context's lock is held --- */
+
+/*
+ * Finds plugin NAME among the builtin ones and in DIRS, folders separated by ':'. -IMPOST_EPLUGIN:
+ * there is none, or it is not usable; -EACCES and others: a folder cannot be used.
+ */
+int registry_find(struct impost_context *ctx, const char *dirs, const char *name,
+		  struct plugin **ret_plugin);
+
+/* Opens backend NAME with its configuration. */
+int registry_open(struct impost_context *ctx, const char *name, struct backend *backend);
+void registry_close(struct backend *backend);
+
+/* Frees everything. -EBUSY, and nothing done: a backend is open. */
+int registry_release(struct impost_context *ctx);
+
+#endif

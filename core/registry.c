@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plugins of a context: found in the configured folders or built in, listed, opened. */
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "context.h"
+#include "text.h"
+
+#ifdef IMPOST_BUILTINS
+#define BUILTIN(name) extern const struct impost_plugin impost_plugin_##name;
+IMPOST_BUILTINS
+#undef BUILTIN
+#define BUILTIN(name) &impost_plugin_##name,
+#else
+#define IMPOST_BUILTINS
+#endif
+
+/* Backends that were compiled in; the list ends with NULL. */
+static const struct impost_plugin *const builtins[] = {IMPOST_BUILTINS NULL};
+
+/* --- what was looked at --- */
+
+static void free_plugin(struct plugin *plugin)
+{
+	if (plugin->module)
+		loader_unload(plugin->module);
+	free(plugin->options);
+	free(plugin->reason);
+	free(plugin->file);
+	free(plugin->name);
+	free(plugin);
+}
+
+/* A plugin's record: FILE and the name that it must have. -ENOMEM: NULL, with a text. */
+static struct plugin *new_plugin(struct impost_context *ctx, const char *file, const char *name,
+				 size_t len)
+{
+	struct plugin *plugin = calloc(1, sizeof(*plugin));
+
+	if (plugin) {
+		plugin->file = strdup(file);
+		plugin->name = strndup(name, len);
+		if (plugin->file && plugin->name)
+			return plugin;
+		free_plugin(plugin);
+	}
+	impost_error_set(ctx, -ENOMEM, "no memory for plugin %s", file);
+	return NULL;
+}
+
+/* Keeps PLUGIN with STATUS; the thread's error text is the reason when it is not 0. */
+static int keep(struct impost_context *ctx, struct plugin *plugin, int status)
+{
+	plugin->status = status;
+	plugin->reason = strdup(status ? impost_error(ctx) : "");
+	if (!plugin->reason) {
+		free_plugin(plugin);
+		return impost_error_set(ctx, -ENOMEM, "no memory for a plugin's record");
+	}
+	plugin->next = ctx->registry.plugins;
+	ctx->registry.plugins = plugin;
+	return 0;
+}
+
+/* The record of FILE, which is NAME.so (LEN characters of it), made at the first time. */
+static int look_at_file(struct impost_context *ctx, const char *file, const char *name, size_t len,
+			struct plugin **ret_plugin)
+{
+	const struct impost_plugin *desc;
+	struct plugin *plugin = ctx->registry.plugins;
+	int err;
+
+	while (plugin && strcmp(plugin->file, file) != 0)
+		plugin = plugin->next;
+	if (!plugin) {
+		plugin = new_plugin(ctx, file, name, len);
+		if (!plugin)
+			return -ENOMEM;
+		err = plugin_name_is_valid(name, len)
+			      ? loader_load(ctx, plugin, &desc)
+			      : impost_error_set(ctx, -IMPOST_EPLUGIN,
+						 "its file name is not 1 to 15 of a-z, 0-9, '-' "
+						 "and .so");
+		if (!err)
+			err = plugin_judge(ctx, plugin, desc);
+		err = keep(ctx, plugin, err);
+		if (err)
+			return err;
+	}
+	*ret_plugin = plugin;
+	return 0;
+}
+
+/* The record of builtin DESC. */
+static int look_at_builtin(struct impost_context *ctx, const struct impost_plugin *desc,
+			   struct plugin **ret_plugin)
+{
+	struct plugin *plugin = ctx->registry.plugins;
+	int err;
+
+	while (plugin &&
+	       (strcmp(plugin->file, "builtin") != 0 || strcmp(plugin->name, desc->name) != 0))
+		plugin = plugin->next;
+	if (!plugin) {
+		plugin = new_plugin(ctx, "builtin", desc->name, strlen(desc->name));
+		if (!plugin)
+			return -ENOMEM;
+		err = keep(ctx, plugin, plugin_judge(ctx, plugin, desc));
+		if (err)
+			return err;
+	}
+	*ret_plugin = plugin;
+	return 0;
+}
+
+/* --- finding one --- */
+
+/*
+ * Calls FN for each folder of DIRS until it returns other than 0. The folder that was compiled in
+ * need not be there: nothing may have been installed.
+ */
+static int each_folder(struct impost_context *ctx, const char *dirs,
+		       int (*fn)(struct impost_context *ctx, const char *dir, void *opaque),
+		       void *opaque)
+{
+	bool compiled_in = strcmp(dirs, IMPOST_PLUGINDIR) == 0;
+	char *copy = strdup(dirs), *rest = copy, *dir, *path;
+	int err = copy ? 0 : impost_error_set(ctx, -ENOMEM, "no memory");
+
+	while (!err && (dir = strsep(&rest, ":")) != NULL) {
+		err = loader_folder(ctx, dir, &path);
+		if (err == -ENOENT && compiled_in) {
+			err = 0;
+			continue;
+		}
+		if (err)
+			break;
+		err = fn(ctx, path, opaque);
+		free(path);
+	}
+	free(copy);
+	return err;
+}
+
+struct search {
+	const char *name;
+	struct plugin *found;
+};
+
+/* Returns 1 when it is found. */
+static int search_folder(struct impost_context *ctx, const char *dir, void *opaque)
+{
+	struct search *search = opaque;
+	char *file = text_format("%s/%s.so", dir, search->name);
+	int err;
+
+	if (!file)
+		return impost_error_set(ctx, -ENOMEM, "no memory");
+	err = loader_exists(file)
+		      ? look_at_file(ctx, file, search->name, strlen(search->name), &search->found)
+		      : 0;
+	free(file);
+	return err ? err : search->found != NULL;
+}
+
+static int search_builtins(struct impost_context *ctx, struct search *search)
+{
+	for (size_t i = 0; builtins[i]; i++)
+		if (strcmp(builtins[i]->name, search->name) == 0)
+			return look_at_builtin(ctx, builtins[i], &search->found);
+	return 0;
+}
+
+int registry_find(struct impost_context *ctx, const char *dirs, const char *name,
+		  struct plugin **ret_plugin)
+{
+	struct search search = {.name = name};
+	int err;
+
+	if (!plugin_name_is_valid(name, strlen(name)))
+		return impost_error_set(ctx, -IMPOST_EPLUGIN,
+					"'%.64s' is no plugin's name: 1 to 15 of a-z, 0-9, '-'",
+					name);
+	err = search_builtins(ctx, &search);
+	if (!err && !search.found)
+		err = each_folder(ctx, dirs, search_folder, &search);
+	if (err < 0)
+		return err;
+	if (!search.found)
+		return impost_error_set(ctx, -IMPOST_EPLUGIN, "there is no plugin %s.so in %s",
+					name, dirs);
+	if (search.found->status)
+		return impost_error_set(ctx, -IMPOST_EPLUGIN, "plugin %s: %s", search.found->file,
+					search.found->reason);
+	*ret_plugin = search.found;
+	return 0;
+}
+
+/* --- opening a backend --- */
+
+static void host_log(void *ctx, uint32_t level, const char *text)
+{
+	context_log(ctx, level, "%s", text);
+}
+
+static void host_error(void *ctx, const char *text)
+{
+	impost_error_set(ctx, 0, "%s", text);
+}
+
+/* Judges RESULT of operation OP of a backend with no VM. */
+static int called(struct impost_context *ctx, const struct plugin *plugin, uint64_t serial,
+		  int32_t result, const char *op)
+{
+	if (result > 0)
+		return impost_error_set(ctx, -EIO, "backend %s: %s returned %d, which is no result",
+					plugin->name, op, result);
+	if (result < 0 && error_serial(ctx) == serial)
+		impost_error_set(ctx, result, "backend %s: %s failed: %s", plugin->name, op,
+				 impost_error_name(result));
+	return result;
+}
+
+static int ask_caps(struct impost_context *ctx, struct backend *backend)
+{
+	uint64_t serial = error_serial(ctx);
+	int err;
+
+	backend->caps = (struct impost_caps){.size = sizeof(backend->caps)};
+	err = called(ctx, backend->plugin, serial,
+		     backend->plugin->ops.caps(backend->handle, &backend->caps), "caps");
+	backend->caps.size = sizeof(backend->caps);
+	return err ? err : plugin_judge_caps(ctx, backend->plugin, &backend->caps);
+}
+
+static int open_plugin(struct impost_context *ctx, struct plugin *plugin, struct backend *backend)
+{
+	struct impost_option *options = NULL;
+	struct impost_open_args args = {.size = sizeof(args), .host = &backend->host};
+	uint64_t serial = error_serial(ctx);
+	int err = config_options(ctx, plugin, &options, &args.noptions);
+
+	if (err)
+		return err;
+	args.options = options;
+	backend->plugin = plugin;
+	backend->host = (struct impost_host){
+		.size = sizeof(backend->host),
+		.abi_minor = IMPOST_PLUGIN_ABI_MINOR,
+		.ctx = ctx,
+		.log = host_log,
+		.error = host_error,
+	};
+	err = called(ctx, plugin, serial, plugin->ops.open(&args, &backend->handle), "open");
+	free(options);
+	if (err)
+		return err;
+	err = ask_caps(ctx, backend);
+	if (err)
+		plugin->ops.close(backend->handle);
+	return err;
+}
+
+int registry_open(struct impost_context *ctx, const char *name, struct backend *backend)
+{
+	struct backend opened = {0};
+	struct plugin *plugin;
+	int err = registry_find(ctx, config_get(ctx, "impost", "plugin_dir"), name, &plugin);
+
+	if (err)
+		return err;
+	if (plugin->desc.kind != IMPOST_PLUGIN_BACKEND)
+		return impost_error_set(ctx, -IMPOST_EPLUGIN, "plugin %s is a layer, not a backend",
+					name);
+	err = open_plugin(ctx, plugin, backend);
+	if (err) {
+		*backend = opened;
+		return err;
+	}
+	plugin->users++;
+	return 0;
+}
+
+void registry_close(struct backend *backend)
+{
+	backend->plugin->ops.close(backend->handle);
+	backend->plugin->users--;
+}
+
+int impost_backend_probe(struct impost_context *ctx, const char *name, struct impost_caps *ret_caps)
+{
+	struct backend backend = {0};
+	uint32_t size = ret_caps->size;
+	int err;
+
+	if (size < sizeof(*ret_caps))
+		return impost_error_set(
+			ctx, -EINVAL, "struct impost_caps has size %u: set it to its sizeof", size);
+	if (context_forked(ctx))
+		return context_refuse_fork(ctx);
+	pthread_mutex_lock(&ctx->lock);
+	ctx->registry.looked = true;
+	err = registry_open(ctx, name, &backend);
+	if (!err) {
+		registry_close(&backend);
+		*ret_caps = backend.caps;
+		ret_caps->size = size;
+	}
+	pthread_mutex_unlock(&ctx->lock);
+	return err;
+}
+
+/* --- listing --- */
+
+/* Adds PLUGIN to the listing; a name that is there already makes a file unusable. */
+static int list(struct impost_context *ctx, struct plugin *plugin)
+{
+	struct registry *registry = &ctx->registry;
+	struct plugin **grown;
+
+	for (uint32_t i = 0; i < registry->listed; i++) {
+		const struct plugin *other = registry->listing[i];
+		char *reason;
+
+		if (other == plugin)
+			return 0;
+		if (strcmp(other->name, plugin->name) != 0 || plugin->status)
+			continue;
+		reason = text_format("%s comes first and has the same name", other->file);
+		if (!reason)
+			return impost_error_set(ctx, -ENOMEM, "no memory");
+		free(plugin->reason);
+		plugin->reason = reason;
+		plugin->status = -EEXIST;
+	}
+	grown = realloc(registry->listing, (registry->listed + 1) * sizeof(struct plugin *));
+	if (!grown)
+		return impost_error_set(ctx, -ENOMEM, "no memory for a list of plugins");
+	registry->listing = grown;
+	grown[registry->listed++] = plugin;
+	return 0;
+}
+
+static int is_plugin_file(const struct dirent *entry)
+{
+	size_t len = strlen(entry->d_name);
+
+	return len > 3 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 3, ".so") == 0;
+}
+
+static int list_file(struct impost_context *ctx, const char *dir, const char *name)
+{
+	char *file = text_format("%s/%s", dir, name);
+	struct plugin *plugin;
+	int err = file ? look_at_file(ctx, file, name, strlen(name) - strlen(".so"), &plugin)
+		       : impost_error_set(ctx, -ENOMEM, "no memory");
+
+	free(file);
+	return err ? err : list(ctx, plugin);
+}
+
+static int list_folder(struct impost_context *ctx, const char *dir, void *opaque)
+{
+	struct dirent **entries;
+	int count = scandir(dir, &entries, is_plugin_file, alphasort);
+	int err = 0;
+
+	(void)opaque;
+	if (count < 0)
+		return impost_error_set(ctx, -errno, "plugin folder %s: %m", dir);
+	for (int i = 0; i < count; i++) {
+		if (!err)
+			err = list_file(ctx, dir, entries[i]->d_name);
+		free(entries[i]);
+	}
+	free(entries);
+	return err;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct plugin *const *left = a, *const *right = b;
+	int order = strcmp((*left)->name, (*right)->name);
+
+	return order ? order : strcmp((*left)->file, (*right)->file);
+}
+
+static int make_listing(struct impost_context *ctx)
+{
+	struct plugin *plugin;
+	int err = 0;
+
+	for (size_t i = 0; !err && builtins[i]; i++) {
+		err = look_at_builtin(ctx, builtins[i], &plugin);
+		if (!err)
+			err = list(ctx, plugin);
+	}
+	if (!err)
+		err = each_folder(ctx, config_get(ctx, "impost", "plugin_dir"), list_folder, NULL);
+	if (err) {
+		free(ctx->registry.listing);
+		ctx->registry.listing = NULL;
+		ctx->registry.listed = 0;
+		return err;
+	}
+	if (ctx->registry.listed)
+		qsort(ctx->registry.listing, ctx->registry.listed, sizeof(struct plugin *),
+		      by_name);
+	return 0;
+}
+
+static void tell(const struct plugin *plugin, struct impost_plugin_info *ret_info)
+{
+	const struct impost_plugin *desc = &plugin->desc;
+
+	ret_info->kind = desc->kind;
+	ret_info->status = plugin->status;
+	ret_info->abi_major = desc->abi_major;
+	ret_info->abi_minor = desc->abi_minor;
+	ret_info->file = plugin->file;
+	ret_info->name = plugin->name;
+	ret_info->version = desc->version ? desc->version : "";
+	ret_info->summary = desc->summary ? desc->summary : "";
+	ret_info->capabilities = desc->capabilities ? desc->capabilities : "";
+	ret_info->reason = plugin->reason;
+}
+
+int impost_plugin_info(struct impost_context *ctx, uint32_t index,
+		       struct impost_plugin_info *ret_info)
+{
+	int err = 0;
+
+	if (ret_info->size < sizeof(*ret_info))
+		return impost_error_set(
+			ctx, -EINVAL, "struct impost_plugin_info has size %u: set it to its sizeof",
+			ret_info->size);
+	pthread_mutex_lock(&ctx->lock);
+	ctx->registry.looked = true;
+	if (!ctx->registry.listing)
+		err = make_listing(ctx);
+	if (!err && index >= ctx->registry.listed)
+		err = impost_error_set(ctx, -ENOENT, "there are %u plugins", ctx->registry.listed);
+	if (!err)
+		tell(ctx->registry.listing[index], ret_info);
+	pthread_mutex_unlock(&ctx->lock);
+	return err;
+}
+
+int registry_release(struct impost_context *ctx)
+{
+	struct plugin *plugin, *next;
+	bool forked = context_forked(ctx);
+
+	for (plugin = ctx->registry.plugins; plugin && !forked; plugin = plugin->next)
+		if (plugin->users)
+			return impost_error_set(ctx, -EBUSY, "plugin %s is in use", plugin->file);
+	for (plugin = ctx->registry.plugins; plugin; plugin = next) {
+		next = plugin->next;
+		free_plugin(plugin);
+	}
+	free(ctx->registry.listing);
+	ctx->registry = (struct registry){0};
+	return 0;
+}

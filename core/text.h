@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small helpers for strings and ABI structs. */
+#ifndef CORE_TEXT_H
+#define CORE_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <impost/version.h>
+
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+/* A printf-like text in memory of its own; NULL: no memory. */
+char *text_format(const char *fmt, ...) IMPOST_PRINTF(1, 2);
+
+/* Makes TEXT one line of printable UTF-8: control bytes become '?', a sequence cut short at the end
+ * goes. */
+void text_clean(char *text);
+
+/* The path TEXT, taken from folder BASE if it is relative; NULL: no memory. */
+char *text_join(const char *base, const char *text);
+
+/*
+ * Copies an ABI struct that says it has SIZE bytes into one of ROOM bytes, which is zeroed first.
+ * Only whole 8-byte members are taken. SRC is read for the smaller of the two.
+ */
+void abi_copy(void *dst, size_t room, const void *src, uint32_t size);
+
+#endif

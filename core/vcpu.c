@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vCPU: its life, running it, and its operations with their checks. */
+#include <impost/vcpu.h>
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text.h"
+#include "vm.h"
+
+struct impost_vcpu {
+	/* What run needs, in one cache line. */
+	void *handle;
+	int32_t (*run)(void *vcpu, struct impost_exit *ret_exit);
+	struct impost_vm *vm;
+	struct impost_context *ctx;
+	atomic_uint busy;
+	uint32_t id;
+
+	const struct impost_vcpu_ops *ops;
+	struct impost_vcpu *next;
+
+	/* What impost_vcpu_loop() is running with; NULL outside. Only its thread looks. */
+	const struct impost_handlers *handlers;
+	void *opaque;
+	int answered; /* what a handler said in the middle of a run, if it was not to go on */
+	struct impost_exit answered_exit;
+};
+
+/* --- running --- */
+
+static int busy(struct impost_vcpu *vcpu)
+{
+	return impost_error_set(vcpu->ctx, -EBUSY, "vCPU %u: another call is inside", vcpu->id);
+}
+
+static inline bool enter(struct impost_vcpu *vcpu)
+{
+	return !atomic_exchange_explicit(&vcpu->busy, 1, memory_order_acquire);
+}
+
+static inline void leave(struct impost_vcpu *vcpu)
+{
+	atomic_store_explicit(&vcpu->busy, 0, memory_order_release);
+}
+
+/* The hot path: nothing is allocated, copied or locked, and no text looked at, before the
+ * backend's run. A run that fails has set its text itself. */
+int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
+{
+	int err;
+
+	if (context_forked(vcpu->ctx))
+		return context_refuse_fork(vcpu->ctx);
+	if (!enter(vcpu))
+		return busy(vcpu);
+	err = vcpu->run(vcpu->handle, ret_exit);
+	leave(vcpu);
+	return err;
+}
+
+/* Enters VCPU for any other call, which leave() ends. */
+static int begin(struct impost_vcpu *vcpu)
+{
+	int err = vm_check(vcpu->vm);
+
+	if (err)
+		return err;
+	return enter(vcpu) ? 0 : busy(vcpu);
+}
+
+#define CALL(vcpu, op, ...) VM_CALL((vcpu)->vm, (vcpu)->ops, (vcpu)->handle, op, ##__VA_ARGS__)
+
+/* The whole of a simple call. */
+#define ENTER_AND_CALL(vcpu, op, ...)                           \
+	({                                                      \
+		int error_ = begin(vcpu);                       \
+		if (!error_) {                                  \
+			error_ = CALL(vcpu, op, ##__VA_ARGS__); \
+			leave(vcpu);                            \
+		}                                               \
+		error_;                                         \
+	})
+
+static int needs(struct impost_vcpu *vcpu, enum impost_cap cap)
+{
+	return impost_caps_has(&vcpu->vm->caps, cap) ? 0 : vm_lacks(vcpu->vm, cap);
+}
+
+int impost_vcpu_complete(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
+{
+	int err = needs(vcpu, IMPOST_CAP_COMPLETE);
+
+	return err ? err : ENTER_AND_CALL(vcpu, complete, ret_exit);
+}
+
+int impost_vcpu_kick(struct impost_vcpu *vcpu)
+{
+	/* No text: a signal handler may be here. */
+	return context_forked(vcpu->ctx) ? -IMPOST_EFORKED : vcpu->ops->kick(vcpu->handle);
+}
+
+/* --- the loop --- */
+
+static int fill_ones(void *data, uint8_t dir, uint32_t size, uint32_t count)
+{
+	if (dir == IMPOST_EXIT_READ && data)
+		memset(data, 0xff, (size_t)size * count);
+	return 0;
+}
+
+/* What happens to an exit that has no handler. */
+static int unhandled(struct impost_exit *exit)
+{
+	switch (exit->kind) {
+	case IMPOST_EXIT_IO:
+		return fill_ones(exit->u.io.data, exit->u.io.dir, exit->u.io.size,
+				 exit->u.io.count);
+	case IMPOST_EXIT_MMIO:
+		return fill_ones(exit->u.mmio.data, exit->u.mmio.dir, exit->u.mmio.size,
+				 exit->u.mmio.count);
+	case IMPOST_EXIT_RDMSR:
+	case IMPOST_EXIT_WRMSR:
+		*exit->u.msr.refused = 1;
+		return 0;
+	case IMPOST_EXIT_HYPERCALL:
+		*exit->u.hypercall.result = (uint64_t)-ENOSYS;
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+/* Hands EXIT to its handler. */
+static int handle(struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	const struct impost_handlers *handlers = vcpu->handlers;
+	int (*handler)(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit);
+
+	switch (exit->kind) {
+	case IMPOST_EXIT_IO:
+		handler = handlers->io;
+		break;
+	case IMPOST_EXIT_MMIO:
+		handler = handlers->mmio;
+		break;
+	case IMPOST_EXIT_RDMSR:
+	case IMPOST_EXIT_WRMSR:
+		handler = handlers->msr;
+		break;
+	case IMPOST_EXIT_HYPERCALL:
+		handler = handlers->hypercall;
+		break;
+	case IMPOST_EXIT_INTR:
+		handler = handlers->intr;
+		break;
+	default:
+		handler = handlers->other;
+	}
+	return handler ? handler(vcpu->opaque, vcpu, exit) : unhandled(exit);
+}
+
+static struct impost_vcpu *find(struct impost_vm *vm, uint32_t id)
+{
+	struct impost_vcpu *vcpu = vm->vcpus;
+
+	while (vcpu && vcpu->id != id)
+		vcpu = vcpu->next;
+	return vcpu;
+}
+
+/*
+ * A handler that wants to leave in the middle of a run is heeded when the run is over, which a kick
+ * makes soon. The exit's data do not live that long.
+ */
+int32_t vcpu_answer(void *opaque, uint32_t id, struct impost_exit *exit)
+{
+	struct impost_vm *vm = opaque;
+	struct impost_vcpu *vcpu;
+	int result;
+
+	pthread_mutex_lock(&vm->lock);
+	vcpu = find(vm, id);
+	pthread_mutex_unlock(&vm->lock);
+	if (!vcpu || !vcpu->handlers)
+		return -ENOTSUP;
+	result = handle(vcpu, exit);
+	if (result == 0 || vcpu->answered)
+		return result < 0 ? result : 0;
+	vcpu->answered = result;
+	vcpu->answered_exit = (struct impost_exit){.size = exit->size, .kind = exit->kind};
+	if (result < 0)
+		return result;
+	return vcpu->ops->kick(vcpu->handle);
+}
+
+/* Runs and handles until something says otherwise: 1 or a negative error. */
+static int loop(struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	int err;
+
+	do {
+		vcpu->answered = 0;
+		err = impost_vcpu_run(vcpu, exit);
+		if (vcpu->answered) {
+			*exit = vcpu->answered_exit;
+			return vcpu->answered;
+		}
+		if (!err)
+			err = handle(vcpu, exit);
+	} while (!err);
+	return err;
+}
+
+int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *handlers, void *opaque,
+		     struct impost_exit *ret_exit)
+{
+	struct impost_handlers copy;
+	struct impost_exit exit = {0};
+	int err = begin(vcpu);
+
+	if (err)
+		return err;
+	leave(vcpu);
+	abi_copy(&copy, sizeof(copy), handlers, handlers->size);
+	vcpu->handlers = &copy;
+	vcpu->opaque = opaque;
+	err = loop(vcpu, &exit);
+	vcpu->handlers = NULL;
+	if (err < 0)
+		return err;
+	*ret_exit = exit;
+	return 0;
+}
+
+/* --- life --- */
+
+static int check_id(struct impost_vm *vm, uint32_t id)
+{
+	const char *name = vm->plugin->name;
+
+	if (id > vm->caps.max_vcpu_id)
+		return impost_error_set(vm->ctx, -EINVAL, "vCPU %u: backend %s has ids 0 to %u", id,
+					name, vm->caps.max_vcpu_id);
+	if (find(vm, id))
+		return impost_error_set(vm->ctx, -EEXIST, "vCPU %u is there already", id);
+	if (vm->nvcpus >= vm->config.cpus)
+		return impost_error_set(vm->ctx, -ENOSPC, "vCPU %u: the VM was made for %u", id,
+					vm->config.cpus);
+	return 0;
+}
+
+/* Makes the backend's vCPU and puts VCPU into its VM's list. */
+static int attach(struct impost_vcpu *vcpu)
+{
+	struct impost_vm *vm = vcpu->vm;
+	int err = check_id(vm, vcpu->id);
+
+	if (!err)
+		err = VM_CALL(vm, vm->ops, vm->handle, vcpu_create, vcpu->id, &vcpu->handle);
+	if (err)
+		return err;
+	vcpu->next = vm->vcpus;
+	vm->vcpus = vcpu;
+	vm->nvcpus++;
+	return 0;
+}
+
+int impost_vcpu_create(struct impost_vm *vm, uint32_t id, struct impost_vcpu **ret_vcpu)
+{
+	struct impost_vcpu *vcpu;
+	int err = vm_check(vm);
+
+	if (err)
+		return err;
+	vcpu = aligned_alloc(64, (sizeof(*vcpu) + 63) / 64 * 64);
+	if (!vcpu)
+		return impost_error_set(vm->ctx, -ENOMEM, "no memory for a vCPU");
+	memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->vm = vm;
+	vcpu->ctx = vm->ctx;
+	vcpu->id = id;
+	vcpu->ops = vm->vcpu_ops;
+	vcpu->run = vm->vcpu_ops->run;
+	pthread_mutex_lock(&vm->lock);
+	err = attach(vcpu);
+	pthread_mutex_unlock(&vm->lock);
+	if (err) {
+		free(vcpu);
+		return err;
+	}
+	*ret_vcpu = vcpu;
+	return 0;
+}
+
+int impost_vcpu_destroy(struct impost_vcpu *vcpu)
+{
+	struct impost_vcpu **at;
+	int err = vcpu ? begin(vcpu) : 0;
+
+	if (!vcpu || err)
+		return err;
+	pthread_mutex_lock(&vcpu->vm->lock);
+	vcpu->ops->destroy(vcpu->handle);
+	for (at = &vcpu->vm->vcpus; *at != vcpu;)
+		at = &(*at)->next;
+	*at = vcpu->next;
+	vcpu->vm->nvcpus--;
+	pthread_mutex_unlock(&vcpu->vm->lock);
+	free(vcpu);
+	return 0;
+}
+
+uint32_t impost_vcpu_id(const struct impost_vcpu *vcpu)
+{
+	return vcpu->id;
+}
+
+struct impost_vm *impost_vcpu_vm(const struct impost_vcpu *vcpu)
+{
+	return vcpu->vm;
+}
+
+/* --- interrupts and debugging --- */
+
+int impost_vcpu_nmi(struct impost_vcpu *vcpu)
+{
+	int err = needs(vcpu, IMPOST_CAP_NMI);
+
+	return err ? err : ENTER_AND_CALL(vcpu, nmi);
+}
+
+int impost_vcpu_irq_inject(struct impost_vcpu *vcpu, uint32_t vector)
+{
+	int err = needs(vcpu, IMPOST_CAP_IRQ_INJECT);
+
+	if (!err && vector > UINT8_MAX)
+		err = impost_error_set(vcpu->ctx, -EINVAL, "vector %u: vectors are 0 to 255",
+				       vector);
+	return err ? err : ENTER_AND_CALL(vcpu, irq_inject, vector);
+}
+
+int impost_vcpu_irq_window(struct impost_vcpu *vcpu, uint32_t on)
+{
+	int err = needs(vcpu, IMPOST_CAP_IRQ_WINDOW);
+
+	return err ? err : ENTER_AND_CALL(vcpu, irq_window, on != 0);
+}
+
+int impost_vcpu_guest_debug(struct impost_vcpu *vcpu, const struct impost_guest_debug *debug)
+{
+	int err = needs(vcpu, IMPOST_CAP_GUEST_DEBUG);
+
+	if (!err && debug->size < sizeof(*debug))
+		err = impost_error_set(
+			vcpu->ctx, -EINVAL,
+			"struct impost_guest_debug has size %u: set it to its sizeof", debug->size);
+	return err ? err : ENTER_AND_CALL(vcpu, guest_debug, debug);
+}
+
+int impost_vcpu_translate(struct impost_vcpu *vcpu, uint64_t gva, uint64_t *ret_gpa)
+{
+	int err = needs(vcpu, IMPOST_CAP_TRANSLATE);
+
+	return err ? err : ENTER_AND_CALL(vcpu, translate, gva, ret_gpa);
+}
+
+/* --- state --- */
+
+/* Capabilities that sections need. */
+enum {
+	NEED_REGS = -1,
+	NEED_SREGS = -1,
+	NEED_XSAVE = IMPOST_CAP_XSAVE,
+	NEED_DEBUGREGS = IMPOST_CAP_DEBUGREGS,
+	NEED_LAPIC = -1,
+	NEED_EVENTS = IMPOST_CAP_EVENTS,
+	NEED_RUNSTATE = -1,
+	NEED_TSC = -1,
+	NEED_VCPU_OPAQUE = -1,
+};
+
+#define IMPOST_VCPU_SECTION(number, NAME, name, type, varies) \
+	[number] = {#name, sizeof(type), varies, NEED_##NAME},
+static const struct section sections[] = {
+#include <impost/x86_64/sections.def>
+};
+
+int impost_vcpu_get(struct impost_vcpu *vcpu, uint32_t section, void *buf, uint32_t capacity,
+		    uint32_t *ret_size)
+{
+	int err = section_check_get(vcpu->vm, sections, ARRAY_SIZE(sections), section);
+
+	return err ? err : ENTER_AND_CALL(vcpu, state_get, section, buf, capacity, ret_size);
+}
+
+int impost_vcpu_set(struct impost_vcpu *vcpu, uint32_t section, const void *buf, uint32_t bytes)
+{
+	int err = section_check_set(vcpu->vm, sections, ARRAY_SIZE(sections), section, buf, bytes);
+
+	return err ? err : ENTER_AND_CALL(vcpu, state_set, section, buf, bytes);
+}
+
+/* Gets a section of fixed length. A backend of a later minor may know more of it than fits RET. */
+static int get_typed(struct impost_vcpu *vcpu, uint32_t section, void *ret, uint32_t bytes)
+{
+	uint64_t buf[128] = {0};
+	uint32_t size;
+	int err = impost_vcpu_get(vcpu, section, buf, sizeof(buf), &size);
+
+	if (err)
+		return err;
+	abi_copy(ret, bytes, buf, size < sizeof(buf) ? size : (uint32_t)sizeof(buf));
+	memcpy(ret, &bytes, sizeof(bytes));
+	return 0;
+}
+
+/* Sets one; its first member is filled in. */
+static int set_typed(struct impost_vcpu *vcpu, uint32_t section, const void *from, uint32_t bytes)
+{
+	uint64_t buf[128];
+
+	memcpy(buf, from, bytes);
+	memcpy(buf, &bytes, sizeof(bytes));
+	return impost_vcpu_set(vcpu, section, buf, bytes);
+}
+
+int impost_vcpu_get_regs(struct impost_vcpu *vcpu, struct impost_x86_regs *ret_regs)
+{
+	return get_typed(vcpu, IMPOST_SECTION_REGS, ret_regs, sizeof(*ret_regs));
+}
+
+int impost_vcpu_set_regs(struct impost_vcpu *vcpu, const struct impost_x86_regs *regs)
+{
+	return set_typed(vcpu, IMPOST_SECTION_REGS, regs, sizeof(*regs));
+}
+
+int impost_vcpu_get_sregs(struct impost_vcpu *vcpu, struct impost_x86_sregs *ret_sregs)
+{
+	return get_typed(vcpu, IMPOST_SECTION_SREGS, ret_sregs, sizeof(*ret_sregs));
+}
+
+int impost_vcpu_set_sregs(struct impost_vcpu *vcpu, const struct impost_x86_sregs *sregs)
+{
+	return set_typed(vcpu, IMPOST_SECTION_SREGS, sregs, sizeof(*sregs));
+}
+
+int impost_vcpu_get_msrs(struct impost_vcpu *vcpu, struct impost_x86_msr *msrs, uint32_t count,
+			 uint32_t *ret_done)
+{
+	uint32_t done = 0;
+	int err = ENTER_AND_CALL(vcpu, msrs_get, msrs, count, &done);
+
+	if (ret_done)
+		*ret_done = done;
+	return err;
+}
+
+int impost_vcpu_set_msrs(struct impost_vcpu *vcpu, const struct impost_x86_msr *msrs,
+			 uint32_t count, uint32_t *ret_done)
+{
+	uint32_t done = 0;
+	int err = ENTER_AND_CALL(vcpu, msrs_set, msrs, count, &done);
+
+	if (ret_done)
+		*ret_done = done;
+	return err;
+}
+
+int impost_vcpu_set_cpuid(struct impost_vcpu *vcpu, const struct impost_x86_cpuid *entries,
+			  uint32_t count)
+{
+	if (!impost_caps_has(&vcpu->vm->caps, IMPOST_CAP_CPUID_PER_VCPU))
+		return impost_vm_set_cpuid(vcpu->vm, entries, count);
+	return ENTER_AND_CALL(vcpu, cpuid_set, entries, count);
+}
+
+int impost_vcpu_get_cpuid(struct impost_vcpu *vcpu, struct impost_x86_cpuid *entries,
+			  uint32_t capacity, uint32_t *ret_count)
+{
+	return ENTER_AND_CALL(vcpu, cpuid_get, entries, capacity, ret_count);
+}

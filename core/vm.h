@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The VM as the core sees it. */
+#ifndef CORE_VM_H
+#define CORE_VM_H
+
+#include <pthread.h>
+
+#include <impost/vm.h>
+
+#include "context.h"
+
+struct passed_over {
+	char *name, *reason;
+};
+
+struct impost_vm {
+	struct impost_context *ctx;
+	struct backend backend;
+	const struct impost_vm_ops *ops; /* the plugin's tables, near at hand */
+	const struct impost_vcpu_ops *vcpu_ops;
+	const struct plugin *plugin;
+	void *handle;
+	struct impost_caps caps;
+	struct impost_host host;
+	struct impost_vm_config config;
+	char *wanted; /* config.backend */
+	uint32_t irqchip;
+	struct impost_memory *memory;
+	struct passed_over *passed_over;
+	uint32_t npassed_over;
+	pthread_mutex_t lock; /* what follows */
+	struct impost_vcpu *vcpus;
+	uint32_t nvcpus;
+};
+
+/* A call of an operation, from before it to after it. */
+struct vm_call {
+	struct impost_vm *vm;
+	uint64_t serial;
+};
+
+void vm_call_begin(struct vm_call *call, struct impost_vm *vm);
+
+/* Judges what operation OP returned: 0 or a negative value, for which there is a text. */
+int vm_call_end(const struct vm_call *call, int32_t result, const char *op);
+
+/* Text and -ENOTSUP for a capability, or an operation, that the backend has not. */
+int vm_lacks(struct impost_vm *vm, enum impost_cap cap);
+int vm_lacks_op(struct impost_vm *vm, const char *op);
+
+/* Whether calls on VM may be made here: -IMPOST_EFORKED. */
+int vm_check(struct impost_vm *vm);
+
+/*
+ * Makes a call of an operation of the VM or, with ops and handle of one, of a vCPU: checks it, says
+ * why it cannot be made, and judges the result. NEEDS: the vm_needs() condition.
+ */
+#define VM_CALL(vm_, ops_, handle_, op, ...)                                                 \
+	({                                                                                   \
+		struct vm_call call_;                                                        \
+		int err_;                                                                    \
+		if (!(ops_)->op) {                                                           \
+			err_ = vm_lacks_op(vm_, #op);                                        \
+		} else {                                                                     \
+			vm_call_begin(&call_, vm_);                                          \
+			err_ = vm_call_end(&call_, (ops_)->op(handle_, ##__VA_ARGS__), #op); \
+		}                                                                            \
+		err_;                                                                        \
+	})
+
+/* The struct of a state section, and the capability without which there is none. */
+struct section {
+	const char *name;
+	uint32_t bytes; /* 0: no such section */
+	uint32_t varies;
+	int cap; /* -1: none needed */
+};
+
+/* Checks what set is given: -EINVAL or -ENOTSUP with a text. */
+int section_check_set(struct impost_vm *vm, const struct section *table, uint32_t count,
+		      uint32_t section, const void *buf, uint32_t bytes);
+int section_check_get(struct impost_vm *vm, const struct section *table, uint32_t count,
+		      uint32_t section);
+
+/* vcpu.c: answers an access in the middle of a run, for backends with io-callbacks. */
+int32_t vcpu_answer(void *vm, uint32_t id, struct impost_exit *exit);
+
+#endif
