@@ -356,8 +356,8 @@ void config_entries_free(struct entry *entries)
 struct entry *config_find(struct entry *entries, const char *section, const char *key)
 {
 	for (; entries; entries = entries->next)
-		if (strcmp(entries->section, section) == 0 &&
-		    (key ? entries->key && strcmp(entries->key, key) == 0 : !entries->key))
+		if (entries->key && strcmp(entries->section, section) == 0 &&
+		    strcmp(entries->key, key) == 0)
 			return entries;
 	return NULL;
 }

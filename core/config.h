@@ -67,7 +67,7 @@ int config_entry(struct impost_context *ctx, const char *dirs, const char *where
 		 const char *section, const char *key, const char *text, struct entry **ret_entry);
 void config_entries_free(struct entry *entries);
 
-/* The entry of KEY (NULL: of the section) in ENTRIES; NULL: none. */
+/* The entry of KEY of SECTION in ENTRIES; NULL: none. */
 struct entry *config_find(struct entry *entries, const char *section, const char *key);
 
 /* The options of backend NAME, to be freed. -ENOMEM. */
