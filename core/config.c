@@ -419,7 +419,7 @@ int config_entry(struct impost_context *ctx, const char *dirs, const char *where
 	struct entry *entry;
 	int err = describe(&check, dirs, key);
 
-	if (!err && key)
+	if (!err && check.desc)
 		err = check_value(&check);
 	entry = err ? NULL : calloc(1, sizeof(*entry));
 	if (!entry) {

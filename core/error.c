@@ -157,7 +157,7 @@ int impost_error_vset(struct impost_context *ctx, int err, const char *fmt, va_l
 	return err;
 }
 
-int impost_error_set(struct impost_context *ctx, int err, const char *fmt, ...)
+int(impost_error_set)(struct impost_context *ctx, int err, const char *fmt, ...)
 {
 	va_list ap;
 

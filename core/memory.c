@@ -532,17 +532,16 @@ static int mark_dirty(struct impost_memory *memory, uint64_t gpa, uint64_t bytes
 int impost_memory_read(struct impost_memory *memory, uint64_t gpa, void *buf, size_t bytes)
 {
 	const struct map *map = map_of(memory);
+	const uint8_t *hva;
 	uint8_t *to = buf;
 	uint64_t len;
 	int err = check_range(memory, map, gpa, bytes);
 
 	if (err)
 		return err;
-	for (; bytes > 0; bytes -= len, gpa += len, to += len) {
-		const uint8_t *hva = span(map, gpa, bytes, &len);
-
+	for (; bytes > 0 && (hva = span(map, gpa, bytes, &len));
+	     bytes -= len, gpa += len, to += len)
 		memcpy(to, hva, len);
-	}
 	return 0;
 }
 
@@ -551,15 +550,14 @@ int impost_memory_write(struct impost_memory *memory, uint64_t gpa, const void *
 	const struct map *map = map_of(memory);
 	const uint8_t *from = buf;
 	uint64_t len, done;
+	uint8_t *hva;
 	int err = check_range(memory, map, gpa, bytes);
 
 	if (err)
 		return err;
-	for (done = 0; done < bytes; done += len) {
-		uint8_t *hva = span(map, gpa + done, bytes - done, &len);
-
+	for (done = 0; done < bytes && (hva = span(map, gpa + done, bytes - done, &len));
+	     done += len)
 		memcpy(hva, from + done, len);
-	}
 	return mark_dirty(memory, gpa, bytes);
 }
 
@@ -567,15 +565,14 @@ int impost_memory_fill(struct impost_memory *memory, uint64_t gpa, uint8_t byte,
 {
 	const struct map *map = map_of(memory);
 	uint64_t len, done;
+	uint8_t *hva;
 	int err = check_range(memory, map, gpa, bytes);
 
 	if (err)
 		return err;
-	for (done = 0; done < bytes; done += len) {
-		uint8_t *hva = span(map, gpa + done, bytes - done, &len);
-
+	for (done = 0; done < bytes && (hva = span(map, gpa + done, bytes - done, &len));
+	     done += len)
 		memset(hva, byte, len);
-	}
 	return mark_dirty(memory, gpa, bytes);
 }
 
@@ -606,6 +603,7 @@ int impost_memory_load_fd(struct impost_memory *memory, uint64_t gpa, int fd, ui
 {
 	const struct map *map = map_of(memory);
 	uint64_t len, done;
+	uint8_t *hva;
 	int err = check_range(memory, map, gpa, bytes), dirty;
 
 	if (err)
@@ -615,11 +613,9 @@ int impost_memory_load_fd(struct impost_memory *memory, uint64_t gpa, int fd, ui
 					"%" PRIu64 " bytes at file offset %" PRIu64
 					": no file is that long",
 					bytes, offset);
-	for (done = 0; !err && done < bytes; done += len) {
-		uint8_t *hva = span(map, gpa + done, bytes - done, &len);
-
+	for (done = 0; !err && done < bytes && (hva = span(map, gpa + done, bytes - done, &len));
+	     done += len)
 		err = load(memory, fd, hva, offset + done, len);
-	}
 	dirty = mark_dirty(memory, gpa, bytes); /* also what an error left behind */
 	return err ? err : dirty;
 }

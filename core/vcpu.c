@@ -406,7 +406,7 @@ int impost_vcpu_set(struct impost_vcpu *vcpu, uint32_t section, const void *buf,
 static int get_typed(struct impost_vcpu *vcpu, uint32_t section, void *ret, uint32_t bytes)
 {
 	uint64_t buf[128] = {0};
-	uint32_t size;
+	uint32_t size = 0;
 	int err = impost_vcpu_get(vcpu, section, buf, sizeof(buf), &size);
 
 	if (err)

@@ -47,6 +47,11 @@ IMPOST_API int impost_error_set(struct impost_context *ctx, int err, const char 
 IMPOST_API int impost_error_vset(struct impost_context *ctx, int err, const char *fmt, va_list ap)
 	IMPOST_PRINTF(3, 0);
 
+#ifdef __clang_analyzer__
+/* An analyzer that sees callers only does not know that ERR comes back. */
+#define impost_error_set(ctx, err, ...) (impost_error_set(ctx, err, __VA_ARGS__), (err))
+#endif
+
 /*
  * The name of an error code, negated or not: "EINVAL", "EABI"; "E?" when unknown. Static storage.
  * Any thread.
