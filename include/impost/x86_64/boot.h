@@ -19,7 +19,7 @@
  * it (kernel, Documentation/arch/x86/boot.rst, "Memory layout").
  */
 #define IMPOST_X86_GDT_ADDR	   UINT64_C(0x500)
-#define IMPOST_X86_IDT_ADDR	   UINT64_C(0x520)
+#define IMPOST_X86_IDT_ADDR	   UINT64_C(0x540)
 #define IMPOST_X86_ZERO_PAGE_ADDR  UINT64_C(0x7000)
 #define IMPOST_X86_BOOT_STACK	   UINT64_C(0x8ff0)
 #define IMPOST_X86_PAGE_TABLE_ADDR UINT64_C(0x9000) /* PML4, PDPT, then one PD for each GiB */
