@@ -56,8 +56,9 @@ struct impost_x86_e820 {
 #define IMPOST_X86_E820_MAX	 128u /* entries in the zero page */
 
 /*
- * Describes MEMORY's writable regions as e820, with the EBDA and the ROM area below 1 MiB reserved.
- * -ENOSPC: more than CAPACITY.
+ * Describes MEMORY as e820, in order of address: writable regions are RAM, adjoining ones one
+ * entry; the EBDA and the ROM area, IMPOST_X86_EBDA_ADDR to IMPOST_X86_HIGH_RAM, are always
+ * reserved. Read-only regions are left out. -ENOSPC: more than CAPACITY.
  */
 IMPOST_API int impost_x86_e820(struct impost_memory *memory, struct impost_x86_e820 *entries,
 			       uint32_t capacity, uint32_t *ret_count);
@@ -90,9 +91,11 @@ struct impost_x86_kernel {
 
 /*
  * Reads the head of a bzImage: HEAD is the first HEAD_BYTES bytes of a file of FILE_BYTES bytes, at
- * least IMPOST_X86_BZIMAGE_HEAD of them unless the file is shorter. Loads nothing. CTX, for error
- * texts, may be NULL. -IMPOST_EIMAGE: not a bzImage, older than protocol 2.12, without a 64-bit
- * entry, truncated, or with sizes that cannot be; the text says which.
+ * least IMPOST_X86_BZIMAGE_HEAD of them unless the file is shorter (-EINVAL). Loads nothing. CTX,
+ * for error texts, may be NULL. The kernel's place is its pref_address, relocatable or not: loaded
+ * lower it would move itself there. -IMPOST_EIMAGE: not a bzImage, older than protocol 2.12,
+ * without a 64-bit entry, truncated, with a place below 1 MiB, or with sizes that cannot be; the
+ * text says which.
  */
 #define IMPOST_X86_BZIMAGE_HEAD 1024u
 IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *head,
@@ -100,9 +103,13 @@ IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *
 					struct impost_x86_kernel *ret_kernel);
 
 /*
- * Reads a kernel from FD (a regular file; its offset is not used), finds out what it is, and loads
- * it at the address that it asks for. -IMPOST_EIMAGE as above, or overlapping or wrapping ELF
- * segments; -EFAULT: it does not fit into memory (the text has both ranges). FD stays the caller's.
+ * Reads a kernel from FD (its offset is not used), finds out what it is, and loads it at the
+ * address that it asks for: a bzImage at pref_address, the segments of an ELF file at p_paddr.
+ * -IMPOST_EIMAGE as above, or FD is no regular file, or empty, or an ELF file that is not a static
+ * executable for x86_64, has no segments or more than 64 program headers, segments that overlap,
+ * wrap around or begin below 1 MiB (where the boot tables are), or an entry outside them. -EFAULT:
+ * it does not fit into memory (the text has both ranges). Nothing was loaded then. Or what fstat
+ * and pread say. FD stays the caller's.
  */
 IMPOST_API int impost_x86_load_kernel(struct impost_memory *memory, int fd,
 				      struct impost_x86_kernel *ret_kernel);
@@ -120,22 +127,25 @@ struct impost_x86_initrd {
 };
 
 /*
- * Loads an initrd from FD as high as memory and the kernel's limit allow, page-aligned, and clear
- * of the kernel. -EFBIG: there is no room (the text has what is needed and what there is);
- * -IMPOST_EIMAGE: empty file.
+ * Loads an initrd from FD as high as memory and the kernel's limit allow, page-aligned, above 1 MiB
+ * and clear of the kernel. -EFBIG: there is no room (the text has what is needed and what there
+ * is); -IMPOST_EIMAGE: FD is no regular file, or empty. FD stays the caller's.
  */
 IMPOST_API int impost_x86_load_initrd(struct impost_memory *memory, int fd,
 				      const struct impost_x86_kernel *kernel,
 				      struct impost_x86_initrd *ret_initrd);
 
-/* Writes the command line. -E2BIG: longer than the kernel takes, which would cut it. */
+/* Writes the command line at IMPOST_X86_CMDLINE_ADDR. -E2BIG: longer than the kernel takes, which
+ * would cut it; -EFAULT: no memory there. */
 IMPOST_API int impost_x86_write_cmdline(struct impost_memory *memory,
 					const struct impost_x86_kernel *kernel,
 					const char *cmdline);
 
 /*
- * Writes the zero page (struct boot_params) at IMPOST_X86_ZERO_PAGE_ADDR: setup header, command
- * line, initrd (may be NULL) and e820.
+ * Writes the zero page (struct boot_params) at IMPOST_X86_ZERO_PAGE_ADDR: setup header, initrd (may
+ * be NULL) and e820; and the command line, to which it points, as impost_x86_write_cmdline() does.
+ * -ENOSPC: more e820 entries than it holds; -EINVAL: a setup header that is too long; else as
+ * impost_x86_write_cmdline().
  */
 IMPOST_API int impost_x86_write_zero_page(struct impost_memory *memory,
 					  const struct impost_x86_kernel *kernel,
@@ -145,19 +155,20 @@ IMPOST_API int impost_x86_write_zero_page(struct impost_memory *memory,
 /* --- tables --- */
 
 /* Writes the GDT for 64-bit entry: null, 64-bit code at 0x10, data at 0x18, TSS at 0x20 (boot.rst,
- * "64-bit BOOT PROTOCOL"). */
+ * "64-bit BOOT PROTOCOL"). -EFAULT: no memory there. */
 IMPOST_API int impost_x86_write_gdt(struct impost_memory *memory);
 
 /*
- * Writes an identity map of 2 MiB pages at IMPOST_X86_PAGE_TABLE_ADDR for the first 4 GiB and all
- * of MEMORY below 16 GiB. *ret_cr3 is the address for CR3.
+ * Writes an identity map of 2 MiB pages at IMPOST_X86_PAGE_TABLE_ADDR for the first 4 GiB and on
+ * to the GiB in which MEMORY ends, at most 16. *ret_cr3 is the address for CR3. -EFAULT: no memory
+ * at IMPOST_X86_PAGE_TABLE_ADDR; -ENOMEM.
  */
 IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory, uint64_t *ret_cr3);
 
 /* --- registers: pure functions that fill a section; the caller sets it on a vCPU --- */
 
-/* x87 and SSE after FNINIT and at reset (SDM vol. 3, table 9-1): FCW 0x37f, MXCSR 0x1f80. Keeps
- * XCR0 and the layout that XSAVE has. */
+/* x87 after FNINIT and SSE as at reset (SDM vol. 3, table 9-1): FCW 0x37f, MXCSR 0x1f80; further
+ * components in their initial state. Keeps XCR0, MXCSR_MASK and the layout that XSAVE has. */
 IMPOST_API void impost_x86_setup_fpu(struct impost_x86_xsave *xsave);
 
 /* General registers at the 64-bit entry: RIP, RSI = zero page, RSP, RFLAGS = 2. */
@@ -168,16 +179,21 @@ IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs, uint64_t ent
  * CR8. */
 IMPOST_API void impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint64_t cr3);
 
-/* The MSRs that a kernel expects to be set (SDM vol. 4). -ENOSPC: more than CAPACITY. */
+/* The MSRs that a kernel expects to be set (SDM vol. 4); at most 32. -ENOSPC: more than CAPACITY.
+ */
 IMPOST_API int impost_x86_setup_msrs(struct impost_x86_msr *msrs, uint32_t capacity,
 				     uint32_t *ret_count);
 
-/* LINT0 = ExtINT, LINT1 = NMI (SDM vol. 3, 11.5.1; MP specification 1.4, 3.6.2.2). */
+/* Virtual wire mode: LINT0 = ExtINT, LINT1 = NMI, both unmasked, and the APIC enabled in its
+ * spurious-interrupt register, without which they would be masked (SDM vol. 3, 11.5.1 and 11.4.7.2;
+ * MP specification 1.4, 3.6.2.2). For the boot CPU. */
 IMPOST_API void impost_x86_setup_lapic(struct impost_x86_lapic *lapic);
 
 /*
  * Makes what the backend supports into what vCPU ID of CPUS shall see: APIC id, hypervisor bit, TSC
- * deadline when IRQCHIP (IMPOST_IRQCHIP_*) has a local APIC. Works in place on ENTRIES.
+ * deadline when IRQCHIP (IMPOST_IRQCHIP_*, not _DEFAULT) has a local APIC, no APIC and x2APIC when
+ * not; one package of CPUS cores with a thread each. Works in place on ENTRIES and adds none: for
+ * leaves 0xB and 0x1F to tell the topology, sub-leaves 0 and 1 must be there.
  */
 IMPOST_API void impost_x86_setup_cpuid(struct impost_x86_cpuid *entries, uint32_t count,
 				       uint32_t id, uint32_t cpus, uint32_t irqchip);
@@ -204,9 +220,16 @@ IMPOST_API void impost_x86_boot_config_init(struct impost_context *ctx,
 					    struct impost_x86_boot_config *ret_config);
 
 /*
- * Sets COUNT vCPUs and the memory of VM up, so that running VCPUS[0] boots the kernel; the others
- * wait for SIPI. RAM must be there (impost_x86_add_ram()). RET_RESULT may be NULL. Errors are those
- * of the steps.
+ * Sets COUNT vCPUs and the memory of VM up, so that running VCPUS[0], which must be vCPU 0, boots
+ * the kernel; the others keep their reset state and wait for SIPI. In a VM with IMPOST_IRQCHIP_NONE
+ * the others' run state is left alone: who emulates their local APICs starts them. Every vCPU gets
+ * CPUID and the boot MSRs; one of these that the backend neither lists (impost_vm_msr_list()) nor
+ * takes does not exist there and is left out. RAM must be there (impost_x86_add_ram()). RET_RESULT
+ * may be NULL.
+ *
+ * -EINVAL: no kernel, no vCPU, one of another VM, or VCPUS[0] is not vCPU 0; else errors are those
+ * of the steps. After a failure memory and vCPUs may be set up in part: call again with what is
+ * right, or destroy the VM.
  */
 IMPOST_API int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus,
 			       uint32_t count, const struct impost_x86_boot_config *config,

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where an initrd goes: against a search page by page. */
+#include "x86_64.h"
+
+/* A file of BYTES that is a hole but for its first and last byte. */
+static int initrd_make(uint64_t bytes)
+{
+	int fd = file_make("F", 1);
+
+	cr_assert_eq(ftruncate(fd, (off_t)bytes), 0);
+	cr_assert_eq(pwrite(fd, "L", 1, (off_t)bytes - 1), 1);
+	return fd;
+}
+
+static void assert_loaded(struct ram *ram, const struct impost_x86_initrd *initrd)
+{
+	char byte;
+
+	cr_assert_eq(impost_memory_read(ram->memory, initrd->gpa, &byte, 1), 0);
+	cr_assert_eq(byte, 'F');
+	cr_assert_eq(impost_memory_read(ram->memory, initrd->gpa + initrd->bytes - 1, &byte, 1), 0);
+	cr_assert_eq(byte, 'L');
+}
+
+Test(initrd, as_high_as_it_can_go)
+{
+	struct impost_x86_kernel kernel = {
+		.start = 2 * MIB, .end = 3 * MIB, .initrd_max = 0x7fffffff};
+	struct ram ram = ram_make(16 * MIB);
+	struct impost_x86_initrd initrd;
+	int fd = initrd_make(5000);
+
+	cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0, "%s",
+		     impost_error(ram.ctx));
+	cr_assert_eq(initrd.gpa, 16 * MIB - 8192);
+	cr_assert_eq(initrd.bytes, 5000u);
+	assert_loaded(&ram, &initrd);
+	close(fd);
+	ram_free(&ram);
+}
+
+Test(initrd, above_4_gib_when_the_kernel_takes_it)
+{
+	struct impost_x86_kernel kernel = {
+		.start = 2 * MIB, .end = 3 * MIB, .initrd_max = UINT64_MAX};
+	struct ram ram = ram_make(16 * MIB);
+	struct impost_x86_initrd initrd;
+	int fd = initrd_make(4096);
+
+	add_region(&ram, 4 * GIB, MIB, 0);
+	add_region(&ram, 5 * GIB, MIB, IMPOST_REGION_READONLY);
+	cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0);
+	cr_assert_eq(initrd.gpa, 4 * GIB + MIB - 4096);
+	kernel.initrd_max = UINT32_MAX;
+	cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0);
+	cr_assert_eq(initrd.gpa, 16 * MIB - 4096);
+	close(fd);
+	ram_free(&ram);
+}
+
+/* The highest page where BYTES fit, found by trying each; 0: none. */
+static uint64_t model(uint64_t ram_bytes, uint64_t bytes, const struct impost_x86_kernel *kernel)
+{
+	for (uint64_t gpa = ram_bytes; gpa >= MIB; gpa -= 4096) {
+		uint64_t end = gpa + bytes;
+
+		if (end <= ram_bytes && end - 1 <= kernel->initrd_max &&
+		    (end <= kernel->start || gpa >= kernel->end))
+			return gpa;
+	}
+	return 0;
+}
+
+Test(initrd, agrees_with_trying_every_page)
+{
+	static const uint64_t sizes[] = {1, 4096, 4097, MIB - 1, MIB, MIB + 1, 2 * MIB, 4 * MIB};
+	static const uint64_t starts[] = {MIB, MIB + 4096, 2 * MIB + 17, 3 * MIB, 4 * MIB - 4096};
+	static const uint64_t limits[] = {0,	       MIB,	2 * MIB - 1, 3 * MIB,
+					  4 * MIB - 1, 4 * MIB, UINT64_MAX};
+	struct ram ram = ram_make(4 * MIB);
+	unsigned int fitted = 0, refused = 0;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		int fd = initrd_make(sizes[i]);
+
+		for (size_t k = 0; k < sizeof(starts) / sizeof(starts[0]) * 7; k++) {
+			struct impost_x86_kernel kernel = {.start = starts[k / 7],
+							   .end = starts[k / 7] + 0x1234,
+							   .initrd_max = limits[k % 7]};
+			uint64_t want = model(4 * MIB, sizes[i], &kernel);
+			struct impost_x86_initrd initrd;
+
+			if (!want) {
+				refused++;
+				assert_refused(&ram,
+					       impost_x86_load_initrd(ram.memory, fd, &kernel,
+								      &initrd),
+					       EFBIG, "in one piece");
+				continue;
+			}
+			fitted++;
+			cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0);
+			cr_assert_eq(initrd.gpa, want);
+			cr_assert_eq(initrd.bytes, sizes[i]);
+		}
+		close(fd);
+	}
+	cr_assert(fitted > 50 && refused > 50, "%u fitted, %u refused", fitted, refused);
+	ram_free(&ram);
+}
+
+Test(initrd, bad_files)
+{
+	struct impost_x86_kernel kernel = {.start = MIB, .end = 2 * MIB, .initrd_max = UINT32_MAX};
+	struct impost_x86_initrd initrd = {1, 1};
+	struct ram ram = ram_make(4 * MIB);
+	int pipes[2], empty = file_make("", 0), huge = initrd_make(UINT64_C(1) << 40);
+
+	cr_assert_eq(pipe(pipes), 0);
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, empty, &kernel, &initrd),
+		       IMPOST_EIMAGE, "the initrd is an empty file");
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, pipes[0], &kernel, &initrd),
+		       IMPOST_EIMAGE, "the initrd is a pipe");
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, -1, &kernel, &initrd), EBADF,
+		       "descriptor -1");
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, huge, &kernel, &initrd), EFBIG,
+		       "needs 1099511627776 bytes; beside the kernel there are 2097152");
+	cr_assert_eq(initrd.gpa, 1u);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(empty);
+	close(huge);
+	ram_free(&ram);
+}

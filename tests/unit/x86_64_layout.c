@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RAM around the hole below 4 GiB, and its e820 map. */
+#include "x86_64.h"
+
+/* Asserts that region INDEX is GPA and BYTES; BYTES 0: that there is none. */
+static void assert_region(struct ram *ram, uint32_t index, uint64_t gpa, uint64_t bytes)
+{
+	struct impost_region region = {.size = sizeof(region)};
+	int err = impost_memory_get(ram->memory, index, &region);
+
+	cr_assert_eq(err, bytes ? 0 : -ENOENT);
+	if (bytes) {
+		cr_assert_eq(region.gpa, gpa);
+		cr_assert_eq(region.bytes, bytes);
+		cr_assert_eq(region.flags, 0u);
+	}
+}
+
+Test(layout, ram_below_the_hole)
+{
+	struct ram ram = ram_make(0);
+
+	cr_assert_eq(impost_x86_add_ram(ram.memory, 64 * MIB), 0);
+	assert_region(&ram, 0, 0, 64 * MIB);
+	assert_region(&ram, 1, 0, 0);
+	ram_free(&ram);
+}
+
+Test(layout, ram_above_the_hole)
+{
+	const uint64_t hole = IMPOST_X86_HOLE_START;
+
+	for (uint64_t more = 0; more <= 4096; more += 4096) {
+		struct ram ram = ram_make(0);
+		int err = impost_x86_add_ram(ram.memory, hole + more);
+
+		if (err == -ENOMEM) {
+			ram_free(&ram);
+			cr_skip_test("this machine has not 3 GiB to promise");
+		}
+		cr_assert_eq(err, 0, "%s", impost_error(ram.ctx));
+		assert_region(&ram, 0, 0, hole);
+		assert_region(&ram, 1, 4 * GIB, more);
+		ram_free(&ram);
+	}
+}
+
+Test(layout, sizes_that_cannot_be)
+{
+	static const uint64_t sizes[] = {0, 3, 4095, 4097, UINT64_MAX};
+	struct ram ram = ram_make(0);
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		assert_refused(&ram, impost_x86_add_ram(ram.memory, sizes[i]), EINVAL,
+			       "multiple of 4096");
+	assert_region(&ram, 0, 0, 0);
+	ram_free(&ram);
+}
+
+Test(layout, more_than_the_host_leaves_nothing)
+{
+	struct ram ram = ram_make(0);
+
+	cr_assert_lt(impost_x86_add_ram(ram.memory, UINT64_MAX & ~UINT64_C(4095)), 0);
+	cr_assert_eq(impost_x86_add_ram(ram.memory, UINT64_C(1) << 46), -ENOMEM, "%s",
+		     impost_error(ram.ctx));
+	assert_region(&ram, 0, 0, 0);
+	ram_free(&ram);
+}
+
+Test(layout, overlap_leaves_what_was)
+{
+	struct ram ram = ram_make(0);
+
+	add_region(&ram, 4 * GIB, 2 * MIB, 0);
+	cr_assert_lt(impost_x86_add_ram(ram.memory, IMPOST_X86_HOLE_START + MIB), 0);
+	assert_region(&ram, 0, 4 * GIB, 2 * MIB);
+	assert_region(&ram, 1, 0, 0);
+	ram_free(&ram);
+}
+
+static void assert_entry(const struct impost_x86_e820 *entry, uint64_t start, uint64_t end,
+			 uint32_t type)
+{
+	cr_assert_eq(entry->gpa, start);
+	cr_assert_eq(entry->bytes, end - start);
+	cr_assert_eq(entry->type, type);
+}
+
+/* RAM in two adjoining regions, ROM, and RAM above 4 GiB. */
+static struct ram ram_in_pieces(void)
+{
+	struct ram ram = ram_make(16 * MIB);
+
+	add_region(&ram, 16 * MIB, 16 * MIB, 0);
+	add_region(&ram, 32 * MIB, MIB, IMPOST_REGION_READONLY);
+	add_region(&ram, 4 * GIB, MIB, 0);
+	return ram;
+}
+
+Test(e820, golden)
+{
+	struct ram ram = ram_in_pieces();
+	struct impost_x86_e820 map[8];
+	uint32_t count;
+
+	cr_assert_eq(impost_x86_e820(ram.memory, map, 8, &count), 0);
+	cr_assert_eq(count, 4u);
+	assert_entry(&map[0], 0, IMPOST_X86_EBDA_ADDR, IMPOST_X86_E820_RAM);
+	assert_entry(&map[1], IMPOST_X86_EBDA_ADDR, MIB, IMPOST_X86_E820_RESERVED);
+	assert_entry(&map[2], MIB, 32 * MIB, IMPOST_X86_E820_RAM);
+	assert_entry(&map[3], 4 * GIB, 4 * GIB + MIB, IMPOST_X86_E820_RAM);
+	ram_free(&ram);
+}
+
+Test(e820, every_capacity_below_is_refused_untouched)
+{
+	struct ram ram = ram_in_pieces();
+
+	for (uint32_t capacity = 0; capacity < 4; capacity++) {
+		struct impost_x86_e820 map[4] = {{.gpa = PATTERN}};
+		uint32_t count = PATTERN;
+
+		assert_refused(&ram, impost_x86_e820(ram.memory, map, capacity, &count), ENOSPC,
+			       "needs 4 entries");
+		cr_assert_eq(map[0].gpa, (uint64_t)PATTERN);
+		cr_assert_eq(count, (uint32_t)PATTERN);
+	}
+	ram_free(&ram);
+}
+
+Test(e820, little_memory)
+{
+	struct ram ram = ram_make(4096);
+	struct impost_x86_e820 map[2];
+	uint32_t count;
+
+	cr_assert_eq(impost_x86_e820(ram.memory, map, 2, &count), 0);
+	cr_assert_eq(count, 2u);
+	assert_entry(&map[0], 0, 4096, IMPOST_X86_E820_RAM);
+	assert_entry(&map[1], IMPOST_X86_EBDA_ADDR, MIB, IMPOST_X86_E820_RESERVED);
+	ram_free(&ram);
+}
+
+/* Model: a page is RAM in the map if and only if it is in a writable region and not reserved. */
+Test(e820, model_of_scattered_regions)
+{
+	struct ram ram = ram_make(0);
+	struct impost_x86_e820 map[IMPOST_X86_E820_MAX];
+	uint8_t model[512] = {0};
+	uint32_t count, seed = 1;
+
+	for (uint32_t page = 0; page < 512; page++) {
+		seed = seed * 1103515245 + 12345;
+		if (seed >> 16 & 1)
+			continue;
+		model[page] = !(seed >> 17 & 1);
+		add_region(&ram, (uint64_t)page * 4096, 4096,
+			   model[page] ? 0 : IMPOST_REGION_READONLY);
+	}
+	cr_assert_eq(impost_x86_e820(ram.memory, map, IMPOST_X86_E820_MAX, &count), 0, "%s",
+		     impost_error(ram.ctx));
+	for (uint64_t at = 0; at < 512 * 4096; at += 1024) {
+		uint32_t type = 0, want = model[at / 4096] ? IMPOST_X86_E820_RAM : 0;
+
+		for (uint32_t i = 0; i < count; i++) {
+			cr_assert(i == 0 || map[i].gpa >= map[i - 1].gpa + map[i - 1].bytes);
+			if (at >= map[i].gpa && at - map[i].gpa < map[i].bytes)
+				type = map[i].type;
+		}
+		if (at >= IMPOST_X86_EBDA_ADDR && at < MIB)
+			want = IMPOST_X86_E820_RESERVED;
+		cr_assert_eq(type, want, "at 0x%lx", (unsigned long)at);
+	}
+	ram_free(&ram);
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the set-up writes into guest memory: command line, zero page, GDT, page tables. */
+#include "x86_64.h"
+
+/* --- command line --- */
+
+Test(cmdline, is_written_with_its_nul)
+{
+	struct impost_x86_kernel kernel = {.cmdline_max = 20};
+	struct ram ram = ram_make(MIB);
+	char got[16];
+
+	cr_assert_eq(impost_memory_fill(ram.memory, IMPOST_X86_CMDLINE_ADDR, PATTERN, 16), 0);
+	cr_assert_eq(impost_x86_write_cmdline(ram.memory, &kernel, "console=ttyS0"), 0);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_CMDLINE_ADDR, got, 16), 0);
+	cr_assert_str_eq(got, "console=ttyS0");
+	cr_assert_eq((uint8_t)got[14], PATTERN);
+	ram_free(&ram);
+}
+
+Test(cmdline, one_byte_more_than_the_kernel_takes_is_refused)
+{
+	static const uint32_t limits[] = {0, 1, 255, 2047, IMPOST_X86_CMDLINE_MAX - 1, UINT32_MAX};
+	static char text[IMPOST_X86_CMDLINE_MAX + 1];
+	struct ram ram = ram_make(MIB);
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		struct impost_x86_kernel kernel = {.cmdline_max = limits[i]};
+		size_t max = limits[i] < IMPOST_X86_CMDLINE_MAX ? limits[i]
+								: IMPOST_X86_CMDLINE_MAX - 1;
+
+		memset(text, 'x', sizeof(text));
+		text[max] = '\0';
+		cr_assert_eq(impost_x86_write_cmdline(ram.memory, &kernel, text), 0);
+		text[max] = 'x';
+		text[max + 1] = '\0';
+		assert_refused(&ram, impost_x86_write_cmdline(ram.memory, &kernel, text), E2BIG,
+			       "the kernel takes");
+	}
+	ram_free(&ram);
+}
+
+Test(cmdline, needs_memory)
+{
+	struct impost_x86_kernel kernel = {.cmdline_max = 20};
+	struct ram ram = ram_make(IMPOST_X86_CMDLINE_ADDR);
+
+	cr_assert_eq(impost_x86_write_cmdline(ram.memory, &kernel, ""), -EFAULT);
+	ram_free(&ram);
+}
+
+/* --- zero page --- */
+
+/* Parses the test's bzImage. */
+static struct impost_x86_kernel kernel_make(void)
+{
+	struct impost_x86_kernel kernel;
+	struct bz bz = bz_make();
+
+	cr_assert_eq(impost_x86_bzimage_parse(NULL, &bz, 1024, sizeof(bz), &kernel), 0);
+	return kernel;
+}
+
+Test(zero_page, golden)
+{
+	struct impost_x86_initrd initrd = {UINT64_C(0x123456000), UINT64_C(0x200000001)};
+	struct impost_x86_kernel kernel = kernel_make();
+	struct boot_params got, want = {0};
+	struct ram ram = ram_make(16 * MIB);
+	struct bz bz = bz_make();
+	char cmdline[6];
+
+	cr_assert_eq(impost_memory_fill(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, PATTERN, 4096), 0);
+	cr_assert_eq(impost_x86_write_zero_page(ram.memory, &kernel, "quiet", &initrd), 0, "%s",
+		     impost_error(ram.ctx));
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, &got, sizeof(got)),
+		     0);
+	want.hdr = bz.hdr;
+	want.hdr.type_of_loader = 0xff;
+	want.hdr.vid_mode = 0xffff;
+	want.hdr.cmd_line_ptr = 0x20000;
+	want.hdr.ramdisk_image = 0x23456000;
+	want.ext_ramdisk_image = 1;
+	want.hdr.ramdisk_size = 1;
+	want.ext_ramdisk_size = 2;
+	want.e820_entries = 3;
+	want.e820_table[0] = (struct boot_e820_entry){0, 0x9fc00, 1};
+	want.e820_table[1] = (struct boot_e820_entry){0x9fc00, 0x100000 - 0x9fc00, 2};
+	want.e820_table[2] = (struct boot_e820_entry){0x100000, 15 * MIB, 1};
+	for (size_t i = 0; i < sizeof(got); i++)
+		cr_assert_eq(((uint8_t *)&got)[i], ((uint8_t *)&want)[i], "byte 0x%zx", i);
+	cr_assert_eq(impost_memory_read(ram.memory, 0x20000, cmdline, sizeof(cmdline)), 0);
+	cr_assert_str_eq(cmdline, "quiet");
+	ram_free(&ram);
+}
+
+/* What the file says where the loader is to speak is not believed. */
+Test(zero_page, the_file_does_not_speak_for_the_loader)
+{
+	struct impost_x86_kernel kernel;
+	struct ram ram = ram_make(16 * MIB);
+	struct bz bz = bz_make();
+	struct boot_params got;
+
+	bz.hdr.setup_data = 0x1234;
+	bz.hdr.ramdisk_image = bz.hdr.ramdisk_size = 0x5678;
+	bz.hdr.cmd_line_ptr = 0x9abc;
+	cr_assert_eq(impost_x86_bzimage_parse(NULL, &bz, 1024, sizeof(bz), &kernel), 0);
+	cr_assert_eq(impost_x86_write_zero_page(ram.memory, &kernel, "", NULL), 0);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, &got, sizeof(got)),
+		     0);
+	cr_assert_eq(got.hdr.setup_data, 0u);
+	cr_assert_eq(got.hdr.ramdisk_image, 0u);
+	cr_assert_eq(got.hdr.ramdisk_size, 0u);
+	cr_assert_eq(got.hdr.cmd_line_ptr, 0x20000u);
+	ram_free(&ram);
+}
+
+Test(zero_page, refusals_write_nothing)
+{
+	struct impost_x86_kernel kernel = kernel_make();
+	struct ram ram = ram_make(MIB);
+	char text[2049] = {0};
+	uint8_t got[4096];
+
+	cr_assert_eq(impost_memory_fill(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, PATTERN, 4096), 0);
+	memset(text, 'x', 2048);
+	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &kernel, text, NULL), E2BIG,
+		       "2048 bytes");
+	kernel.setup_header_bytes = IMPOST_X86_SETUP_HEADER_MAX + 1;
+	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &kernel, "", NULL), EINVAL,
+		       "145 bytes");
+	kernel = kernel_make();
+	for (uint64_t i = 0; i < IMPOST_X86_E820_MAX; i++)
+		add_region(&ram, 2 * MIB + i * 8192, 4096, 0);
+	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &kernel, "", NULL), ENOSPC,
+		       "room for 128");
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, got, 4096), 0);
+	for (size_t i = 0; i < sizeof(got); i++)
+		cr_assert_eq(got[i], PATTERN);
+	ram_free(&ram);
+}
+
+/* --- GDT --- */
+
+/* Decodes descriptor NUMBER of the GDT in guest memory (SDM vol. 3, figure 3-8). */
+static struct impost_x86_segment decode(struct ram *ram, uint64_t gdt, uint16_t selector)
+{
+	struct impost_x86_segment segment = {.selector = selector};
+	uint8_t d[8];
+
+	cr_assert_eq(impost_memory_read(ram->memory, gdt + selector, d, 8), 0);
+	segment.base = d[2] | (uint32_t)d[3] << 8 | (uint32_t)d[4] << 16 | (uint32_t)d[7] << 24;
+	segment.limit = d[0] | (uint32_t)d[1] << 8 | (uint32_t)(d[6] & 0xf) << 16;
+	segment.access = d[5] | (uint32_t)(d[6] & 0xf0) << 8;
+	if (segment.access & IMPOST_X86_AR_G)
+		segment.limit = segment.limit << 12 | 0xfff;
+	return segment;
+}
+
+static void assert_agrees(struct ram *ram, const struct impost_x86_sregs *sregs,
+			  const struct impost_x86_segment *segment)
+{
+	struct impost_x86_segment got = decode(ram, sregs->gdtr.base, segment->selector);
+
+	cr_assert_leq(segment->selector + 7u, sregs->gdtr.limit);
+	cr_assert_eq(got.base, segment->base);
+	cr_assert_eq(got.limit, segment->limit);
+	cr_assert_eq(got.access, segment->access);
+}
+
+/* boot.rst wants flat 4 GiB code at 0x10 and data at 0x18; the registers hold what the table says.
+ */
+Test(gdt, agrees_with_the_registers)
+{
+	static const uint64_t golden[] = {0,
+					  0,
+					  UINT64_C(0x00af9b000000ffff),
+					  UINT64_C(0x00cf93000000ffff),
+					  UINT64_C(0x00008b0000000067),
+					  0};
+	struct impost_x86_sregs sregs = {0};
+	struct ram ram = ram_make(MIB);
+	uint64_t got[6];
+
+	impost_x86_setup_sregs(&sregs, 0x9000);
+	cr_assert_eq(impost_x86_write_gdt(ram.memory), 0);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_GDT_ADDR, got, sizeof(got)), 0);
+	cr_assert_arr_eq(got, golden, sizeof(golden));
+	cr_assert_eq(sregs.gdtr.limit, sizeof(golden) - 1);
+	assert_agrees(&ram, &sregs, &sregs.cs);
+	assert_agrees(&ram, &sregs, &sregs.ds);
+	assert_agrees(&ram, &sregs, &sregs.es);
+	assert_agrees(&ram, &sregs, &sregs.fs);
+	assert_agrees(&ram, &sregs, &sregs.gs);
+	assert_agrees(&ram, &sregs, &sregs.ss);
+	assert_agrees(&ram, &sregs, &sregs.tr);
+	ram_free(&ram);
+}
+
+Test(gdt, needs_memory)
+{
+	struct ram ram = ram_make(0);
+
+	cr_assert_eq(impost_x86_write_gdt(ram.memory), -EFAULT);
+	ram_free(&ram);
+}
+
+/* --- page tables --- */
+
+/*
+ * Walks 4-level paging (SDM vol. 3, 4.5) for ADDRESS. Returns 1 with the physical address, 0 if it
+ * is not mapped. Every entry on the way must allow writing and execution and have no reserved bit.
+ */
+static int walk(struct ram *ram, uint64_t cr3, uint64_t address, uint64_t *ret_physical)
+{
+	uint64_t table = cr3 & ~UINT64_C(0xfff), entry;
+
+	for (unsigned int shift = 39; shift >= 12; shift -= 9) {
+		cr_assert_eq(impost_memory_read(ram->memory, table + (address >> shift & 511) * 8,
+						&entry, 8),
+			     0);
+		if (!(entry & 1))
+			return 0;
+		cr_assert_eq(entry & 2, 2u, "not writable");
+		cr_assert_eq(entry >> 40, 0u, "reserved, ignored or execute-disable bits");
+		if (shift == 12 || (shift < 39 && (entry & 0x80))) {
+			uint64_t offset = (UINT64_C(1) << shift) - 1;
+
+			cr_assert_eq(entry & offset & ~UINT64_C(0xfff), 0u, "reserved bits");
+			*ret_physical = (entry & ~offset) | (address & offset);
+			return 1;
+		}
+		table = entry & ~UINT64_C(0xfff);
+	}
+	return 0;
+}
+
+static void assert_identity(struct ram *ram, uint64_t top)
+{
+	uint64_t cr3, physical;
+
+	cr_assert_eq(impost_x86_write_page_tables(ram->memory, &cr3), 0, "%s",
+		     impost_error(ram->ctx));
+	cr_assert_eq(cr3, IMPOST_X86_PAGE_TABLE_ADDR);
+	for (uint64_t at = 0; at < 18 * GIB; at += 2 * MIB) {
+		for (uint64_t k = 0; k < 2; k++) {
+			uint64_t address = at + k * (2 * MIB - 1);
+			int mapped = walk(ram, cr3, address, &physical);
+
+			cr_assert_eq(mapped, address < top, "0x%lx", (unsigned long)address);
+			cr_assert(!mapped || physical == address);
+		}
+	}
+	for (unsigned int bit = 35; bit < 64; bit++)
+		cr_assert_not(walk(
+			ram, cr3,
+			UINT64_C(1) << bit & ((UINT64_C(1) << 48) - 1) ? UINT64_C(1) << bit : top,
+			&physical));
+}
+
+Test(page_tables, identity_for_every_page_and_nothing_beyond)
+{
+	static const struct {
+		uint64_t gpa, top;
+	} regions[] = {
+		{2 * MIB, 4 * GIB},	       /* little */
+		{4 * GIB - 4096, 4 * GIB},     /* up to 4 GiB */
+		{4 * GIB, 5 * GIB},	       /* and one page above */
+		{5 * GIB - 4096, 5 * GIB},     /* a GiB's last page */
+		{9 * GIB + 6 * MIB, 10 * GIB}, /* within a GiB */
+		{16 * GIB - 4096, 16 * GIB},   /* the last that is mapped */
+		{20 * GIB, 4 * GIB},	       /* beyond */
+	};
+
+	for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++) {
+		struct ram ram = ram_make(MIB);
+
+		add_region(&ram, regions[i].gpa, 4096, 0);
+		assert_identity(&ram, regions[i].top);
+		ram_free(&ram);
+	}
+}
+
+Test(page_tables, all_16_gib_leave_the_command_line_alone)
+{
+	struct impost_x86_kernel kernel = {.cmdline_max = 20};
+	struct ram ram = ram_make(MIB);
+	uint64_t cr3;
+	char got[4];
+
+	add_region(&ram, 16 * GIB - 4096, 4096, 0);
+	cr_assert_eq(impost_x86_write_cmdline(ram.memory, &kernel, "abc"), 0);
+	cr_assert_eq(impost_x86_write_page_tables(ram.memory, &cr3), 0);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_CMDLINE_ADDR, got, sizeof(got)), 0);
+	cr_assert_str_eq(got, "abc");
+	ram_free(&ram);
+}
+
+/* The tables need six pages at 0x9000: with five nothing is written. */
+Test(page_tables, all_or_nothing)
+{
+	struct ram ram = ram_make(IMPOST_X86_PAGE_TABLE_ADDR + UINT64_C(5) * 4096);
+	uint64_t cr3 = PATTERN, entry;
+
+	cr_assert_eq(impost_x86_write_page_tables(ram.memory, &cr3), -EFAULT);
+	cr_assert_eq(cr3, (uint64_t)PATTERN);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_PAGE_TABLE_ADDR, &entry, 8), 0);
+	cr_assert_eq(entry, 0u);
+	ram_free(&ram);
+}
