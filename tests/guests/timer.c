@@ -22,7 +22,7 @@
 
 static volatile uint64_t ticks;
 
-static void apic_write(uint32_t reg, uint32_t value)
+__attribute__((no_caller_saved_registers)) static void apic_write(uint32_t reg, uint32_t value)
 {
 	*(volatile uint32_t *)(uintptr_t)(APIC + reg) = value;
 }
