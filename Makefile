@@ -3,18 +3,21 @@
 BUILD ?= build
 FUZZ_SECONDS ?= 600
 
-CLANG_BUILD = $(BUILD)-$(1)
-SAN_BUILD = $(call CLANG_BUILD,sanitize)
-TSAN_BUILD = $(call CLANG_BUILD,tsan)
+SAN_BUILD = $(BUILD)-sanitize
+TSAN_BUILD = $(BUILD)-tsan
+comma := ,
 
-# $(call configure,DIR,OPTIONS): makes DIR a meson build folder, once.
+# $(call configure,DIR,OPTIONS,ENVIRONMENT): makes DIR a meson build folder, once.
 configure = [ -f $(1)/build.ninja ] || $(3) meson setup $(2) $(1)
 clang_setup = $(call configure,$(1),-Db_lundef=false -Dbench=false $(2),CC=clang)
 
-# Reports go to stderr, where a failing test shows them; the first one ends the program.
-SAN_ENV = ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:abort_on_error=0:detect_stack_use_after_return=1 \
-	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+# Reports go to files, where scripts/check finds them: a leak is found when a Criterion test's process has
+# already said that it passed.
+sanitizers = ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1:$(2) \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:$(2) \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:$(2) \
+	scripts/check $(1)
+sanitized_check = $(call sanitizers,$(1),log_path=$(abspath $(1))/meson-logs/sanitizer)
 
 .PHONY: help deps deps-build build demo check check-sanitize check-tsan lab bench fuzz lint install clean
 
@@ -50,13 +53,13 @@ check: deps build
 check-sanitize: deps
 	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
 	@ninja -C $(SAN_BUILD)
-	@$(SAN_ENV) scripts/check $(SAN_BUILD) --no-suite lab
+	@$(call sanitized_check,$(SAN_BUILD)) --no-suite lab
 
 # Threads against each other: what the address sanitizer does not see.
 check-tsan: deps
 	@$(call clang_setup,$(TSAN_BUILD),-Db_sanitize=thread)
 	@ninja -C $(TSAN_BUILD)
-	@$(SAN_ENV) scripts/check $(TSAN_BUILD) --suite unit
+	@$(call sanitized_check,$(TSAN_BUILD)) --suite unit
 
 lab: deps build
 	@scripts/check $(BUILD) --suite lab --verbose
@@ -67,7 +70,7 @@ bench: deps build
 fuzz: deps
 	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
 	@ninja -C $(SAN_BUILD)
-	@$(SAN_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/check $(SAN_BUILD) --suite fuzz --timeout-multiplier 0
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(call sanitized_check,$(SAN_BUILD)) --suite fuzz --timeout-multiplier 0
 
 lint: deps build
 	@scripts/lint $(BUILD)
@@ -77,5 +80,3 @@ install: build
 
 clean:
 	rm -rf $(BUILD) $(SAN_BUILD) $(TSAN_BUILD)
-
-comma := ,
