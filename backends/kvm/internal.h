@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The objects of the KVM backend, and what its files offer to one another. */
+#ifndef KVM_INTERNAL_H
+#define KVM_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include <linux/kvm.h>
+
+#include <impost/backend.h>
+
+#include "kvm.h"
+
+#define KVM_LIKELY(x)	__builtin_expect(!!(x), 1)
+#define KVM_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* The I/O APIC has 24 pins; with a split irqchip that many routes are kept for the host's. */
+#define KVM_SPLIT_PINS 24
+
+/* Entries that a CPUID table can have (the kernel's KVM_MAX_CPUID_ENTRIES since Linux 5.12). */
+#define KVM_CPUID_ENTRIES 256
+
+/* GSIs that are kept account of; kernels route 4096 (KVM_MAX_IRQ_ROUTES). */
+#define KVM_GSIS 4096
+
+struct backend {
+	const struct impost_host *host;
+	int fd;
+	uint32_t run_bytes;
+	uint32_t clock_flags;	 /* KVM_CLOCK_* that the kernel takes */
+	uint32_t nested_bytes;	 /* largest nested state; 0: none */
+	uint64_t xcr0_supported; /* components that a guest can be given */
+	struct impost_caps caps;
+};
+
+struct slot {
+	uint64_t gpa, bytes;
+	void *hva;
+	uint32_t flags; /* KVM_MEM_* */
+	bool used;
+};
+
+struct vm {
+	const struct backend *backend;
+	const struct impost_host *host;
+	int fd;
+	pid_t pid;
+	uint32_t irqchip; /* IMPOST_IRQCHIP_NONE, _LAPIC, _FULL */
+	uint32_t max_vcpus;
+	uint32_t kick_signal;
+	_Atomic uint32_t host_tsc_khz; /* as a new vCPU has it; 0 before the first one */
+	uint32_t xsave_bytes; /* of KVM_GET_XSAVE2; 0: the kernel has the 4 KiB call only */
+
+	pthread_mutex_t lock; /* what follows */
+	struct slot *slots;
+	uint32_t nslots; /* room in slots */
+	uint32_t nvcpus;
+	uint32_t msr_reasons; /* KVM_MSR_EXIT_REASON_* that exit */
+	_Atomic uint64_t
+		gsi_routed[KVM_GSIS / 64]; /* which GSIs lead somewhere; read without lock */
+};
+
+/* Where a kick stands; see run.c. */
+enum kick {
+	KICK_IDLE,    /* nobody runs, nobody kicked */
+	KICK_RUNNING, /* a thread is inside run */
+	KICK_SENDING, /* a kicker is about to signal that thread */
+	KICK_KICKED,  /* the run under way, or else the next, is to end */
+};
+
+#define KVM_NO_VECTOR (-1)
+
+struct vcpu {
+	/* What each exit touches. */
+	struct kvm_run *run;
+	int fd;
+	_Atomic uint32_t kick; /* enum kick */
+	uint64_t thread;       /* serial of the thread that was prepared for running it */
+	int32_t vector;	       /* external interrupt that waits for a window, or KVM_NO_VECTOR */
+	uint8_t pending;       /* an exit waits for the host's answer */
+	uint8_t ran;
+
+	uint8_t window; /* the host wants IRQ_WINDOW */
+	_Atomic pid_t tid;
+	struct vm *vm;
+	const struct impost_host *host;
+	uint32_t id;
+	uint64_t xcr0_allowed; /* by its CPUID, leaf 0xD */
+};
+
+/* --- open.c --- */
+
+/* ioctl that starts again after a signal; on failure the text is NAME and the kernel's reason. */
+int32_t kvm_ioctl(const struct impost_host *host, int fd, unsigned long request, const char *name,
+		  const void *arg);
+#define KVM_IOCTL(host, fd, request, arg) kvm_ioctl(host, fd, request, #request, arg)
+
+/* The same for a value in place of a pointer. */
+#define KVM_IOCTL_VALUE(host, fd, request, value) \
+	kvm_ioctl(host, fd, request, #request, (const void *)(uintptr_t)(value))
+
+/* KVM_CHECK_EXTENSION: 0 when the kernel lacks it. */
+uint32_t kvm_extension(int fd, uint32_t extension);
+
+/* Sets the text "WHAT: reason of ERR (a positive errno)" and returns -ERR. */
+int32_t kvm_error(const struct impost_host *host, int err, const char *what);
+
+/* --- caps.c --- */
+void kvm_caps_fill(struct backend *b);
+int32_t kvm_caps(void *backend, struct impost_caps *ret_caps);
+
+/* --- vm.c, vcpu.c --- */
+extern const struct impost_vm_ops kvm_vm_ops;
+extern const struct impost_vcpu_ops kvm_vcpu_ops;
+int32_t kvm_vm_create(void *backend, const struct impost_vm_args *args, void **ret_vm);
+int32_t kvm_vcpu_create(void *vm, uint32_t id, void **ret_vcpu);
+
+/* --- mem.c --- */
+int32_t kvm_mem_add(void *vm, const struct impost_slot *slot);
+int32_t kvm_mem_remove(void *vm, uint32_t slot);
+int32_t kvm_dirty_start(void *vm, uint32_t slot);
+int32_t kvm_dirty_stop(void *vm, uint32_t slot);
+int32_t kvm_dirty_fetch(void *vm, uint32_t slot, uint64_t *bitmap, uint64_t nwords);
+int32_t kvm_dirty_clear(void *vm, uint32_t slot, uint64_t first, uint64_t npages,
+			const uint64_t *bitmap);
+
+/* --- irq.c --- */
+void kvm_routes_default(struct vm *vm);
+int32_t kvm_irq_line(void *vm, uint32_t gsi, uint32_t level);
+int32_t kvm_msi(void *vm, uint64_t address, uint32_t data);
+int32_t kvm_gsi_routes(void *vm, const struct impost_gsi_route *routes, uint32_t nroutes);
+int32_t kvm_irqfd(void *vm, const struct impost_irqfd *irqfd);
+int32_t kvm_ioeventfd(void *vm, const struct impost_ioeventfd *ioeventfd);
+int32_t kvm_nmi(void *vcpu);
+int32_t kvm_irq_inject(void *vcpu, uint32_t vector);
+int32_t kvm_irq_window(void *vcpu, uint32_t on);
+
+/* Gives the waiting vector to the guest, or asks for a window to do so. */
+int32_t kvm_vector_offer(struct vcpu *vcpu);
+
+/* --- policy.c --- */
+int32_t kvm_msr_exits(void *vm, const struct impost_msr_range *ranges, uint32_t nranges,
+		      uint32_t unknown);
+int32_t kvm_cpuid_supported(void *backend, struct impost_x86_cpuid *entries, uint32_t capacity,
+			    uint32_t *ret_count);
+int32_t kvm_cpuid_set(void *vcpu, const struct impost_x86_cpuid *entries, uint32_t count);
+int32_t kvm_cpuid_get(void *vcpu, struct impost_x86_cpuid *entries, uint32_t capacity,
+		      uint32_t *ret_count);
+
+/* Fills in b->xcr0_supported and b->caps.phys_bits. */
+void kvm_cpuid_probe(struct backend *b);
+
+/* --- state_msrs.c --- */
+int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32_t *ret_count);
+int32_t kvm_msrs_get(void *vcpu, struct impost_x86_msr *msrs, uint32_t count, uint32_t *ret_done);
+int32_t kvm_msrs_set(void *vcpu, const struct impost_x86_msr *msrs, uint32_t count,
+		     uint32_t *ret_done);
+
+/* --- run.c --- */
+int32_t kvm_run(void *vcpu, struct impost_exit *ret_exit);
+int32_t kvm_complete(void *vcpu, struct impost_exit *ret_exit);
+int32_t kvm_kick(void *vcpu);
+
+/* --- exit.c --- */
+
+/* Translates what is in kvm_run. */
+void kvm_exit_translate(struct vcpu *vcpu, struct impost_exit *ret_exit);
+
+/* --- state.c: sections; the tables in it lead to the functions below --- */
+int32_t kvm_vcpu_state_get(void *vcpu, uint32_t section, void *buf, uint32_t capacity,
+			   uint32_t *ret_size);
+int32_t kvm_vcpu_state_set(void *vcpu, uint32_t section, const void *buf, uint32_t bytes);
+int32_t kvm_vm_state_get(void *vm, uint32_t section, void *buf, uint32_t capacity,
+			 uint32_t *ret_size);
+int32_t kvm_vm_state_set(void *vm, uint32_t section, const void *buf, uint32_t bytes);
+
+/* 0, or -EBUSY with a text while an exit waits for its answer. */
+int32_t kvm_vcpu_settled(const struct vcpu *vcpu);
+
+/*
+ * Sections of fixed length: get fills a zeroed struct (but for `size`), set takes a whole one.
+ * Those that vary do their own lengths, and their buffers may be unaligned.
+ */
+#define KVM_SECTION_FIXED(object, name)                        \
+	int32_t kvm_##name##_get(struct object *o, void *buf); \
+	int32_t kvm_##name##_set(struct object *o, const void *buf)
+#define KVM_SECTION_VARIES(object, name)                                                          \
+	int32_t kvm_##name##_get(struct object *o, void *buf, uint32_t capacity, uint32_t *size); \
+	int32_t kvm_##name##_set(struct object *o, const void *buf, uint32_t bytes)
+
+KVM_SECTION_FIXED(vcpu, regs);
+KVM_SECTION_FIXED(vcpu, sregs);
+KVM_SECTION_FIXED(vcpu, debugregs);
+KVM_SECTION_FIXED(vcpu, lapic);
+KVM_SECTION_FIXED(vcpu, events);
+KVM_SECTION_FIXED(vcpu, runstate);
+KVM_SECTION_FIXED(vcpu, tsc);
+KVM_SECTION_VARIES(vcpu, xsave);
+KVM_SECTION_VARIES(vcpu, nested);
+KVM_SECTION_FIXED(vm, pic);
+KVM_SECTION_FIXED(vm, ioapic);
+KVM_SECTION_FIXED(vm, pit);
+KVM_SECTION_FIXED(vm, clock);
+
+#endif

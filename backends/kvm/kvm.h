@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the kvm plugin's descriptor is made of; all that the rest of the tree sees of this backend.
+ */
+#ifndef IMPOST_BACKENDS_KVM_H
+#define IMPOST_BACKENDS_KVM_H
+
+#include <impost/backend.h>
+
+extern const struct impost_backend_ops impost_kvm_ops;
+extern const struct impost_option_desc impost_kvm_options[];
+extern const uint32_t impost_kvm_noptions;
+
+#endif

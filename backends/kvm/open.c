@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens the KVM device and says, when that does not work, what to do about it. */
+#include <cpuid.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define DEVICE "/dev/kvm"
+
+/* SDM vol. 2, CPUID leaf 1; APM vol. 3, CPUID Fn8000_0001. */
+#define CPUID_1_ECX_VMX	       (1u << 5)
+#define CPUID_80000001_ECX_SVM (1u << 2)
+
+const struct impost_option_desc impost_kvm_options[] = {
+	{
+		.size = sizeof(struct impost_option_desc),
+		.type = IMPOST_OPTION_PATH,
+		.key = "device",
+		.default_value = DEVICE,
+		.help = "the KVM device",
+	},
+	{
+		.size = sizeof(struct impost_option_desc),
+		.type = IMPOST_OPTION_ENUM,
+		.key = "irqchip",
+		.choices = "full|split|none",
+		.default_value = "full",
+		.help = "interrupt controllers inside the kernel: all, local APICs only, or none",
+	},
+};
+const uint32_t impost_kvm_noptions = sizeof(impost_kvm_options) / sizeof(impost_kvm_options[0]);
+
+int32_t kvm_error(const struct impost_host *host, int err, const char *what)
+{
+	const char *reason = strerrordesc_np(err);
+
+	return impost_host_error(host, -err, "%s: %s", what, reason ? reason : "unknown error");
+}
+
+int32_t kvm_ioctl(const struct impost_host *host, int fd, unsigned long request, const char *name,
+		  const void *arg)
+{
+	int r;
+
+	do {
+		r = ioctl(fd, request, arg);
+	} while (r < 0 && errno == EINTR);
+	return r < 0 ? kvm_error(host, errno, name) : r;
+}
+
+uint32_t kvm_extension(int fd, uint32_t extension)
+{
+	int r = ioctl(fd, KVM_CHECK_EXTENSION, (unsigned long)extension);
+
+	return r > 0 ? (uint32_t)r : 0;
+}
+
+/* Which module drives this processor, and whether the processor offers virtualisation at all. */
+static const char *module_advice(void)
+{
+	uint32_t eax, ebx, ecx, edx;
+
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_1_ECX_VMX))
+		return "load the kernel module kvm_intel";
+	if (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & CPUID_80000001_ECX_SVM))
+		return "load the kernel module kvm_amd";
+	return "this processor offers no virtualisation (kvm_intel, kvm_amd): enable VT-x or "
+	       "AMD-V in the firmware, or nested virtualisation if this is a virtual machine";
+}
+
+static int32_t refused_permission(const struct impost_host *host, const char *device)
+{
+	struct group group, *found = NULL;
+	struct stat st;
+	char buf[4096];
+
+	if (stat(device, &st))
+		return impost_host_error(host, -EACCES,
+					 "cannot open %s: permission denied on its folder", device);
+	if (getgrgid_r(st.st_gid, &group, buf, sizeof(buf), &found) == 0 && found)
+		return impost_host_error(host, -EACCES,
+					 "cannot open %s: permission denied: it belongs to the "
+					 "group %s: add yourself with 'usermod -aG %s USER' and "
+					 "log in again",
+					 device, group.gr_name, group.gr_name);
+	return impost_host_error(host, -EACCES,
+				 "cannot open %s: permission denied: it belongs to the group with "
+				 "the id %u, which has no name here",
+				 device, (unsigned)st.st_gid);
+}
+
+static int32_t refused(const struct impost_host *host, const char *device, int err)
+{
+	switch (err) {
+	case EACCES:
+	case EPERM:
+		return refused_permission(host, device);
+	case ENOENT:
+	case ENXIO:
+	case ENODEV:
+		return impost_host_error(host, -err, "cannot open %s: %s: %s", device,
+					 err == ENOENT ? "no such device" : "no driver behind it",
+					 module_advice());
+	case EBUSY:
+		return impost_host_error(host, -err,
+					 "cannot open %s: busy: another hypervisor has the "
+					 "processor's virtualisation: stop it",
+					 device);
+	default:
+		return impost_host_error(host, -err, "cannot open %s: %s", device,
+					 strerrordesc_np(err));
+	}
+}
+
+/* A look before opening: opening a device that is no KVM can have effects of its own. */
+static int32_t open_device(const struct impost_host *host, const char *device, int *ret_fd)
+{
+	struct stat st;
+	int fd;
+
+	if (stat(device, &st))
+		return refused(host, device, errno);
+	if (!S_ISCHR(st.st_mode))
+		return impost_host_error(host, -ENODEV, "%s is no KVM: it is not a device", device);
+	fd = open(device, O_RDWR | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return refused(host, device, errno);
+	*ret_fd = fd;
+	return 0;
+}
+
+/* The features without which there is no point: all kernels since Linux 4.11 have them. */
+static int32_t check_device(const struct impost_host *host, const char *device, int fd)
+{
+	static const struct {
+		uint32_t extension;
+		const char *name;
+	} needed[] = {
+		{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+		{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+	};
+	int version = ioctl(fd, KVM_GET_API_VERSION, 0UL);
+
+	if (version < 0)
+		return impost_host_error(host, -ENODEV, "%s is no KVM: KVM_GET_API_VERSION: %s",
+					 device, strerrordesc_np(errno));
+	if (version != KVM_API_VERSION)
+		return impost_host_error(host, -ENOTSUP,
+					 "%s speaks version %d of the KVM interface, not %d",
+					 device, version, KVM_API_VERSION);
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (!kvm_extension(fd, needed[i].extension))
+			return impost_host_error(host, -ENOTSUP,
+						 "%s lacks %s: the kernel is too old (4.11 or "
+						 "later is needed)",
+						 device, needed[i].name);
+	return 0;
+}
+
+/*
+ * Guests get AMX's tile data only if the process has asked before (kernel,
+ * Documentation/arch/x86/xstate.rst). If it is refused, the supported CPUID lacks AMX: nothing else
+ * to be done.
+ */
+static void ask_for_amx(void)
+{
+	enum { REQ_XCOMP_GUEST_PERM = 0x1025, XTILEDATA = 18, CPUID_7_EDX_AMX_TILE = 1 << 24 };
+	uint32_t eax, ebx, ecx, edx;
+
+	if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & CPUID_7_EDX_AMX_TILE))
+		syscall(SYS_arch_prctl, REQ_XCOMP_GUEST_PERM, XTILEDATA);
+}
+
+struct options {
+	const char *device;
+	uint32_t irqchip;
+};
+
+static int32_t read_options(const struct impost_open_args *args, struct options *ret)
+{
+	static const struct {
+		const char *word;
+		uint32_t irqchip;
+	} irqchips[] = {
+		{"full", IMPOST_IRQCHIP_FULL},
+		{"split", IMPOST_IRQCHIP_LAPIC},
+		{"none", IMPOST_IRQCHIP_NONE},
+	};
+	struct options o = {.device = DEVICE, .irqchip = IMPOST_IRQCHIP_DEFAULT};
+
+	for (uint32_t i = 0; i < args->noptions; i++) {
+		const struct impost_option *opt = &args->options[i];
+
+		if (strcmp(opt->key, "device") == 0)
+			o.device = opt->value;
+		for (size_t k = 0; strcmp(opt->key, "irqchip") == 0; k++) {
+			if (k == sizeof(irqchips) / sizeof(irqchips[0]))
+				return impost_host_error(args->host, -EINVAL,
+							 "%s: irqchip = %s: full, split or none "
+							 "is known",
+							 opt->where, opt->value);
+			if (strcmp(opt->value, irqchips[k].word) == 0) {
+				o.irqchip = irqchips[k].irqchip;
+				break;
+			}
+		}
+	}
+	*ret = o;
+	return 0;
+}
+
+/* What the default irqchip comes to: what the option says if the kernel has it, or else the most.
+ */
+static int32_t choose_irqchip(struct backend *b, uint32_t wanted)
+{
+	static const struct {
+		uint32_t irqchip;
+		enum impost_cap cap;
+		const char *word;
+	} order[] = {
+		{IMPOST_IRQCHIP_FULL, IMPOST_CAP_IRQCHIP_FULL, "full"},
+		{IMPOST_IRQCHIP_LAPIC, IMPOST_CAP_IRQCHIP_LAPIC, "split"},
+		{IMPOST_IRQCHIP_NONE, IMPOST_CAP_IRQCHIP_NONE, "none"},
+	};
+
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+		if (wanted != IMPOST_IRQCHIP_DEFAULT && wanted != order[i].irqchip)
+			continue;
+		if (impost_caps_has(&b->caps, order[i].cap)) {
+			b->caps.irqchip = order[i].irqchip;
+			return 0;
+		}
+		if (wanted != IMPOST_IRQCHIP_DEFAULT)
+			return impost_host_error(b->host, -ENOTSUP,
+						 "irqchip = %s: this kernel's KVM has none such",
+						 order[i].word);
+	}
+	return 0;
+}
+
+static void backend_close(void *handle)
+{
+	struct backend *b = handle;
+
+	if (!b)
+		return;
+	if (b->fd >= 0)
+		close(b->fd);
+	free(b);
+}
+
+static int32_t backend_open(const struct impost_open_args *args, void **ret_backend)
+{
+	const struct impost_host *host = args->host;
+	struct backend *b;
+	struct options o = {0};
+	int32_t r = read_options(args, &o);
+
+	if (r)
+		return r;
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return kvm_error(host, ENOMEM, "opening KVM");
+	b->host = host;
+	b->fd = -1;
+	r = open_device(host, o.device, &b->fd);
+	if (!r)
+		r = check_device(host, o.device, b->fd);
+	if (r)
+		goto fail;
+	r = KVM_IOCTL_VALUE(host, b->fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (r < 0)
+		goto fail;
+	b->run_bytes = (uint32_t)r;
+	ask_for_amx();
+	kvm_caps_fill(b);
+	r = choose_irqchip(b, o.irqchip);
+	if (r)
+		goto fail;
+	*ret_backend = b;
+	return 0;
+fail:
+	backend_close(b);
+	return r;
+}
+
+const struct impost_backend_ops impost_kvm_ops = {
+	.size = sizeof(impost_kvm_ops),
+	.vm = &kvm_vm_ops,
+	.vcpu = &kvm_vcpu_ops,
+	.open = backend_open,
+	.close = backend_close,
+	.caps = kvm_caps,
+	.vm_create = kvm_vm_create,
+	.cpuid_supported = kvm_cpuid_supported,
+	.msr_list = kvm_msr_list,
+};

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs vCPUs and kicks them, with no signal handler.
+ *
+ * The thread that runs a vCPU has the kick signal blocked; only inside KVM_RUN is it let through
+ * (KVM_SET_SIGNAL_MASK), where a pending signal makes the call return EINTR, and by the time that
+ *it does the signal is blocked again: no handler is ever called, and the default action never
+ *happens. One word for each vCPU sees to it that a signal is sent only to a thread inside run, and
+ *is consumed before that thread leaves:
+ *
+ *	runner, at start:  IDLE -> RUNNING, or, if KICKED, -> IDLE and return INTR
+ *	kicker:            IDLE -> KICKED; RUNNING -> SENDING, tgkill, -> KICKED; else nothing
+ *	runner, at end:    RUNNING -> IDLE, or wait for KICKED, take the signal, and if the exit is
+ *INTR -> IDLE; any other exit is not lost: it is returned, and the next run sees KICKED
+ */
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/*
+ * A number of its own for each thread that has run a vCPU: unlike a thread's id it does not come
+ * again. In the static TLS block, since a call to find it would cost as much as the rest of run.
+ */
+static _Thread_local uint64_t this_thread __attribute__((tls_model("initial-exec")));
+
+/* The kernel's signal set: 64 bits, of which glibc's is a longer form (KVM_SET_SIGNAL_MASK wants 8
+ * bytes). */
+#define KERNEL_SIGSET_BYTES 8
+
+static int32_t set_signal_mask(const struct vcpu *v, const sigset_t *mask)
+{
+	struct {
+		uint32_t len;
+		uint8_t sigset[KERNEL_SIGSET_BYTES];
+	} arg = {.len = KERNEL_SIGSET_BYTES};
+
+	memcpy(arg.sigset, mask, sizeof(arg.sigset));
+	return KVM_IOCTL(v->host, v->fd, KVM_SET_SIGNAL_MASK, &arg);
+}
+
+/* Prepares the calling thread for running V, and V for being run by it. */
+static int32_t adopt_thread(struct vcpu *v)
+{
+	static _Atomic uint64_t threads;
+	sigset_t kick, mask;
+	int32_t r;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, (int)v->vm->kick_signal);
+	r = pthread_sigmask(SIG_BLOCK, &kick, NULL);
+	if (!r)
+		r = pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	if (r)
+		return kvm_error(v->host, r, "blocking the kick signal");
+	sigdelset(&mask, (int)v->vm->kick_signal);
+	r = set_signal_mask(v, &mask);
+	if (r)
+		return r;
+	if (!this_thread)
+		this_thread = atomic_fetch_add(&threads, 1) + 1;
+	atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
+	v->thread = this_thread;
+	return 0;
+}
+
+/* A plain KVM_RUN. 0, or a positive errno value. */
+static inline int enter(struct vcpu *v)
+{
+	v->ran = 1;
+	v->pending = 0;
+	return KVM_LIKELY(ioctl(v->fd, KVM_RUN, 0UL) == 0) ? 0 : errno;
+}
+
+static void exit_intr(struct impost_exit *exit)
+{
+	exit->size = sizeof(*exit);
+	exit->kind = IMPOST_EXIT_INTR;
+}
+
+/* Takes the one signal that was sent to this thread. */
+static void take_signal(const struct vcpu *v)
+{
+	static const struct timespec at_once;
+	sigset_t kick;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, (int)v->vm->kick_signal);
+	while (sigtimedwait(&kick, NULL, &at_once) < 0 && errno == EINTR)
+		;
+}
+
+/* Leaves run after a kick has met it: no signal stays behind. */
+static __attribute__((noinline)) void leave_kicked(struct vcpu *v, int err)
+{
+	uint32_t running = KICK_RUNNING;
+
+	while (atomic_load(&v->kick) != KICK_KICKED) {
+		/* A kicker whose signal could not be sent puts the state back. */
+		if (atomic_compare_exchange_strong(&v->kick, &running, KICK_IDLE))
+			return;
+		running = KICK_RUNNING;
+		sched_yield();
+	}
+	take_signal(v);
+	if (err == EINTR)
+		atomic_store(&v->kick, KICK_IDLE);
+}
+
+/* What to do when KVM_RUN returned no exit. */
+static __attribute__((noinline)) int32_t no_exit(struct vcpu *v, int err,
+						 struct impost_exit *ret_exit)
+{
+	switch (err) {
+	case EINTR:
+		exit_intr(ret_exit);
+		return 0;
+	case EAGAIN:
+		/* A waiting application processor has had its INIT or SIPI: now it can start. */
+		return kvm_run(v, ret_exit);
+	default:
+		return kvm_error(v->host, err, "KVM_RUN");
+	}
+}
+
+/* The window that was asked for to deliver the waiting vector, not by the host. */
+static bool window_is_ours(struct vcpu *v)
+{
+	return v->vector != KVM_NO_VECTOR && v->run->exit_reason == KVM_EXIT_IRQ_WINDOW_OPEN;
+}
+
+int32_t kvm_run(void *handle, struct impost_exit *ret_exit)
+{
+	struct vcpu *v = handle;
+	uint32_t state = KICK_IDLE;
+	int32_t r;
+	int err;
+
+	if (KVM_UNLIKELY(v->thread != this_thread || !this_thread)) {
+		r = adopt_thread(v);
+		if (r)
+			return r;
+	}
+	if (KVM_UNLIKELY(v->vector != KVM_NO_VECTOR)) {
+		r = kvm_vector_offer(v);
+		if (r)
+			return r;
+	}
+	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING))) {
+		atomic_store(&v->kick, KICK_IDLE);
+		exit_intr(ret_exit);
+		return 0;
+	}
+	err = enter(v);
+	state = KICK_RUNNING;
+	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE)))
+		leave_kicked(v, err);
+	if (KVM_UNLIKELY(err))
+		return no_exit(v, err, ret_exit);
+	if (KVM_UNLIKELY(window_is_ours(v)) && !v->window)
+		return kvm_run(v, ret_exit);
+	kvm_exit_translate(v, ret_exit);
+	return 0;
+}
+
+/* With immediate_exit KVM_RUN does what is left of the last instruction, and returns before the
+ * next. */
+int32_t kvm_complete(void *handle, struct impost_exit *ret_exit)
+{
+	struct vcpu *v = handle;
+	int err;
+
+	if (!v->pending) {
+		ret_exit->size = sizeof(*ret_exit);
+		ret_exit->kind = IMPOST_EXIT_NONE;
+		return 0;
+	}
+	v->run->immediate_exit = 1;
+	err = enter(v);
+	v->run->immediate_exit = 0;
+	if (!err) {
+		kvm_exit_translate(v, ret_exit);
+		return 0;
+	}
+	if (err != EINTR)
+		return kvm_error(v->host, err, "KVM_RUN with immediate_exit");
+	ret_exit->size = sizeof(*ret_exit);
+	ret_exit->kind = IMPOST_EXIT_NONE;
+	return 0;
+}
+
+/* Sends the signal. The runner waits in leave_kicked() until this is over, so its thread is there.
+ */
+static int32_t send_signal(struct vcpu *v)
+{
+	int saved = errno;
+	int32_t r = 0;
+
+	if (syscall(SYS_tgkill, v->vm->pid, atomic_load(&v->tid), (int)v->vm->kick_signal))
+		r = -errno;
+	errno = saved;
+	atomic_store(&v->kick, r ? KICK_RUNNING : KICK_KICKED);
+	return r;
+}
+
+int32_t kvm_kick(void *handle)
+{
+	struct vcpu *v = handle;
+
+	for (;;) {
+		uint32_t state = atomic_load(&v->kick);
+
+		if (state == KICK_SENDING || state == KICK_KICKED)
+			return 0;
+		if (state == KICK_IDLE) {
+			if (atomic_compare_exchange_weak(&v->kick, &state, KICK_KICKED))
+				return 0;
+		} else if (atomic_compare_exchange_weak(&v->kick, &state, KICK_SENDING)) {
+			return send_signal(v);
+		}
+	}
+}
