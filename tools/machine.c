@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Makes the machine, runs its vCPUs on threads, and judges the exit that ends a run. */
+#include "machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "ports.h"
+
+static void wake_main(struct machine *machine)
+{
+	eventfd_write(machine->wake, 1);
+}
+
+/* Keeps the first end of a run; later ones are what stopping makes of the other vCPUs. */
+static void end_run(struct machine *machine, enum machine_end end, uint32_t cpu, bool of_vm,
+		    const struct impost_exit *exit, const char *text)
+{
+	pthread_mutex_lock(&machine->lock);
+	if (machine->end == MACHINE_RUNNING) {
+		machine->end = end;
+		machine->end_cpu = cpu;
+		machine->end_of_vm = of_vm;
+		if (exit)
+			machine->exit = *exit;
+		snprintf(machine->text, sizeof(machine->text), "%s", text);
+	}
+	pthread_mutex_unlock(&machine->lock);
+	wake_main(machine);
+}
+
+enum machine_end machine_ended(struct machine *machine)
+{
+	enum machine_end end;
+
+	pthread_mutex_lock(&machine->lock);
+	end = machine->end;
+	pthread_mutex_unlock(&machine->lock);
+	return end;
+}
+
+/* --- the serial port's wiring --- */
+
+static void transmit(void *opaque, uint8_t byte)
+{
+	struct machine *machine = opaque;
+
+	console_put(&machine->console, byte);
+}
+
+static void interrupt(void *opaque, unsigned int level)
+{
+	struct machine *machine = opaque;
+	int err = impost_vm_irq_line(machine->vm, PORTS_SERIAL_IRQ, level);
+
+	if (err < 0)
+		end_run(machine, MACHINE_HOST_ERROR, 0, true, NULL, impost_error(machine->ctx));
+}
+
+static void room(void *opaque)
+{
+	wake_main(opaque);
+}
+
+void machine_feed_serial(struct machine *machine)
+{
+	struct console *console = &machine->console;
+
+	if (console->input_count)
+		console_consume(console, serial_receive(&machine->serial, console->input,
+							console->input_count));
+}
+
+/* --- exits --- */
+
+/* What an exit that no handler dealt with says about the guest. */
+static enum machine_end judge(const struct impost_exit *exit)
+{
+	switch (exit->kind) {
+	case IMPOST_EXIT_HLT:
+		/* The hypervisor has no interrupt controller then, and neither have we. */
+		return MACHINE_SHUT_DOWN;
+	case IMPOST_EXIT_SHUTDOWN:
+	case IMPOST_EXIT_RESET:
+		return exit->u.shutdown.reason == IMPOST_SHUTDOWN_GUEST ? MACHINE_SHUT_DOWN
+									: MACHINE_FAILED;
+	default:
+		return MACHINE_FAILED;
+	}
+}
+
+static void count_exit(struct machine_cpu *cpu, const struct impost_exit *exit)
+{
+	cpu->exits[exit->kind < IMPOST_EXIT_KINDS ? exit->kind : IMPOST_EXIT_KINDS]++;
+}
+
+static int on_io(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	struct machine_cpu *cpu = opaque;
+
+	(void)vcpu;
+	count_exit(cpu, exit);
+	if (!ports_access(&cpu->machine->serial, &exit->u.io))
+		return 0;
+	end_run(cpu->machine, MACHINE_SHUT_DOWN, (uint32_t)(cpu - cpu->machine->cpus), false, exit,
+		"the guest reset the machine");
+	return 1;
+}
+
+/* No device is mapped into memory. */
+static int on_mmio(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	const struct impost_exit_mmio *mmio = &exit->u.mmio;
+
+	(void)vcpu;
+	count_exit(opaque, exit);
+	if (mmio->dir == IMPOST_EXIT_READ)
+		memset(mmio->data, 0xff, (size_t)mmio->size * mmio->count);
+	return 0;
+}
+
+static int on_msr(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	(void)vcpu;
+	count_exit(opaque, exit);
+	*exit->u.msr.refused = 1;
+	return 0;
+}
+
+static int on_hypercall(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	(void)vcpu;
+	count_exit(opaque, exit);
+	*exit->u.hypercall.result = (uint64_t)-ENOSYS;
+	return 0;
+}
+
+static int on_intr(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	struct machine_cpu *cpu = opaque;
+
+	(void)vcpu;
+	count_exit(cpu, exit);
+	return atomic_load(&cpu->machine->stopping);
+}
+
+/* Every other kind ends the run. Its text is made here, while its pointers hold. */
+static int on_other(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	struct machine_cpu *cpu = opaque;
+	char text[sizeof(cpu->machine->text)];
+
+	(void)vcpu;
+	count_exit(cpu, exit);
+	impost_exit_format(exit, text, sizeof(text));
+	end_run(cpu->machine, judge(exit), (uint32_t)(cpu - cpu->machine->cpus), false, exit, text);
+	return 1;
+}
+
+static const struct impost_handlers handlers = {
+	.size = sizeof(handlers),
+	.io = on_io,
+	.mmio = on_mmio,
+	.msr = on_msr,
+	.hypercall = on_hypercall,
+	.intr = on_intr,
+	.other = on_other,
+};
+
+static void *run_cpu(void *opaque)
+{
+	struct machine_cpu *cpu = opaque;
+	struct machine *machine = cpu->machine;
+	struct impost_exit exit;
+	int err = impost_vcpu_loop(cpu->vcpu, &handlers, cpu, &exit);
+
+	if (err < 0) /* a script's complaint is about the guest, anything else about the host */
+		end_run(machine, err == -IMPOST_EDIVERGED ? MACHINE_FAILED : MACHINE_HOST_ERROR,
+			(uint32_t)(cpu - machine->cpus), false, NULL, impost_error(machine->ctx));
+	return NULL;
+}
+
+void machine_take_event(struct machine *machine)
+{
+	struct impost_exit exit;
+	char text[sizeof(machine->text)];
+	int err = impost_vm_event(machine->vm, &exit);
+
+	if (err == -EAGAIN)
+		return;
+	if (err < 0) {
+		end_run(machine, MACHINE_HOST_ERROR, 0, true, NULL, impost_error(machine->ctx));
+		return;
+	}
+	impost_exit_format(&exit, text, sizeof(text));
+	end_run(machine, judge(&exit), 0, true, &exit, text);
+}
+
+/* --- life --- */
+
+static int create_cpus(struct machine *machine, uint32_t count)
+{
+	machine->cpus = calloc(count, sizeof(*machine->cpus));
+	if (!machine->cpus)
+		return impost_error_set(machine->ctx, -ENOMEM, "no memory for %u vCPUs", count);
+	for (uint32_t i = 0; i < count; i++) {
+		struct machine_cpu *cpu = &machine->cpus[i];
+		int err = impost_vcpu_create(machine->vm, i, &cpu->vcpu);
+
+		if (err < 0)
+			return err;
+		cpu->machine = machine;
+		machine->ncpus++;
+	}
+	return 0;
+}
+
+int machine_create(struct machine *machine, struct impost_context *ctx)
+{
+	int err;
+
+	memset(machine, 0, sizeof(*machine));
+	machine->ctx = ctx;
+	machine->wake = -1;
+	pthread_mutex_init(&machine->lock, NULL);
+	err = impost_vm_create(ctx, NULL, &machine->vm);
+	if (err < 0)
+		return err;
+	return create_cpus(machine, impost_vm_config(machine->vm)->cpus);
+}
+
+int machine_add_devices(struct machine *machine)
+{
+	struct serial_wiring wiring = {.transmit = transmit, .room = room, .opaque = machine};
+
+	machine->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (machine->wake < 0)
+		return impost_error_set(machine->ctx, -errno, "cannot make an eventfd: %s",
+					strerror(errno));
+	if (impost_caps_has(impost_vm_caps(machine->vm), IMPOST_CAP_IRQ_LINE) &&
+	    impost_vm_irqchip(machine->vm) == IMPOST_IRQCHIP_FULL)
+		wiring.interrupt = interrupt;
+	serial_init(&machine->serial, &wiring);
+	return ports_claim(machine->vm);
+}
+
+int machine_start(struct machine *machine)
+{
+	for (uint32_t i = 0; i < machine->ncpus; i++) {
+		struct machine_cpu *cpu = &machine->cpus[i];
+		int err = pthread_create(&cpu->thread, NULL, run_cpu, cpu);
+
+		if (err)
+			return impost_error_set(machine->ctx, -err,
+						"cannot start the thread of vCPU %u: %s", i,
+						strerror(err));
+		cpu->started = true;
+	}
+	return 0;
+}
+
+void machine_stop(struct machine *machine)
+{
+	atomic_store(&machine->stopping, true);
+	console_stop(&machine->console);
+	for (uint32_t i = 0; i < machine->ncpus; i++)
+		if (machine->cpus[i].started)
+			impost_vcpu_kick(machine->cpus[i].vcpu);
+	for (uint32_t i = 0; i < machine->ncpus; i++)
+		if (machine->cpus[i].started)
+			pthread_join(machine->cpus[i].thread, NULL);
+}
+
+void machine_destroy(struct machine *machine)
+{
+	for (uint32_t i = 0; i < machine->ncpus; i++)
+		impost_vcpu_destroy(machine->cpus[i].vcpu);
+	impost_vm_destroy(machine->vm);
+	free(machine->cpus);
+	if (machine->wake >= 0) {
+		serial_destroy(&machine->serial);
+		close(machine->wake);
+	}
+	pthread_mutex_destroy(&machine->lock);
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the tool says to its user, and in which colour. */
+#include "tool.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void complain(const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "%simpost:%s %s\n", colour(stderr, COLOUR_BAD), colour(stderr, COLOUR_OFF),
+		text);
+}
+
+int complain_error(const struct invocation *invocation, int err)
+{
+	const char *text = impost_error(invocation->ctx);
+
+	complain("%s", *text ? text : impost_error_name(err));
+	return STATUS_HOST;
+}
+
+int complain_no_plugins(const struct invocation *invocation)
+{
+	complain("%s: name the plugins' folder with --plugin-dir DIR, or with plugin_dir = DIR in "
+		 "[impost] of the INI",
+		 impost_error(invocation->ctx));
+	return STATUS_HOST;
+}
+
+const char *colour(FILE *file, enum colour which)
+{
+	static const char *const sequences[] = {
+		[COLOUR_OFF] = "\033[m",  [COLOUR_GOOD] = "\033[32m", [COLOUR_BAD] = "\033[31m",
+		[COLOUR_DIM] = "\033[2m", [COLOUR_BOLD] = "\033[1m",
+	};
+	const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+
+	if (!isatty(fileno(file)) || !term || strcmp(term, "dumb") == 0 || (no_color && *no_color))
+		return "";
+	return sequences[which];
+}
+
+int finish_output(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	complain("cannot write to standard output");
+	return STATUS_HOST;
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The command line of a subcommand: from the table in options.def to settings of the context. */
+#include "tool.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct tool_option {
+	const char *name;
+	int letter;
+	const char *argument;
+	unsigned int commands;
+	const char *section;
+	const char *key;
+	const char *help;
+};
+
+static const struct tool_option options[OPTION_COUNT] = {
+#define OPTION(ID, name, letter, argument, commands, section, key, help) \
+	[OPTION_##ID] = {name, letter, argument, commands, section, key, help},
+#include "options.def"
+#undef OPTION
+};
+
+/* getopt_long's value for option ID: clear of every letter. */
+#define LONG_BASE 256
+
+static void print_help(const struct command *command)
+{
+	printf("Usage: impost %s %s\n%s\n\n", command->name, command->synopsis, command->summary);
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct tool_option *option = &options[i];
+		char head[64];
+
+		if (!(option->commands & command->flag))
+			continue;
+		snprintf(head, sizeof(head), "--%s%s%s", option->name, option->argument ? " " : "",
+			 option->argument ? option->argument : "");
+		printf("  %c%c%c %-23s %s\n", option->letter ? '-' : ' ',
+		       option->letter ? option->letter : ' ', option->letter ? ',' : ' ', head,
+		       option->help);
+	}
+	printf("\nThe manual is impost(1).\n");
+}
+
+/* Makes getopt_long's two descriptions of COMMAND's options. */
+static void describe(const struct command *command, struct option *longs, char *shorts)
+{
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		const struct tool_option *option = &options[i];
+
+		if (!(option->commands & command->flag))
+			continue;
+		*longs++ = (struct option){
+			.name = option->name,
+			.has_arg = option->argument ? required_argument : no_argument,
+			.val = LONG_BASE + i,
+		};
+		if (!option->letter)
+			continue;
+		*shorts++ = (char)option->letter;
+		if (option->argument)
+			*shorts++ = ':';
+	}
+	*longs = (struct option){0};
+	*shorts = '\0';
+}
+
+static int by_letter(int letter)
+{
+	for (int i = 0; i < OPTION_COUNT; i++)
+		if (options[i].letter == letter)
+			return i;
+	return -1;
+}
+
+static int usage_hint(const struct command *command)
+{
+	fprintf(stderr, "Try 'impost %s --help'.\n", command->name);
+	return STATUS_USAGE;
+}
+
+int options_parse(const struct command *command, int argc, char **argv,
+		  struct invocation *invocation)
+{
+	struct option longs[OPTION_COUNT + 1];
+	char shorts[2 * OPTION_COUNT + 1];
+	int value;
+
+	invocation->command = command;
+	describe(command, longs, shorts);
+	optind = 1;
+	while ((value = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+		int id = value >= LONG_BASE ? value - LONG_BASE : by_letter(value);
+
+		if (id < 0)
+			return usage_hint(command);
+		invocation->values[id] = options[id].argument ? optarg : "";
+	}
+	if (optind < argc) {
+		complain("%s: what is '%s'? This command takes options only", command->name,
+			 argv[optind]);
+		return usage_hint(command);
+	}
+	if (invocation_has(invocation, OPTION_HELP)) {
+		print_help(command);
+		return finish_output(STATUS_OK);
+	}
+	if (invocation_has(invocation, OPTION_VERSION)) {
+		printf("impost %s\n", impost_version());
+		return finish_output(STATUS_OK);
+	}
+	return -1;
+}
+
+int options_apply(const struct invocation *invocation)
+{
+	const char *config = invocation->values[OPTION_CONFIG];
+	int err;
+
+	/* First what was given here: the INI's plugin sections are judged by the plugins in
+	 * --plugin-dir. */
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		if (!options[i].key || !invocation->values[i])
+			continue;
+		err = impost_context_set(invocation->ctx, options[i].section, options[i].key,
+					 invocation->values[i]);
+		if (err < 0) {
+			complain_error(invocation, err);
+			return err == -IMPOST_ECONFIG ? STATUS_USAGE : STATUS_HOST;
+		}
+	}
+	err = config ? impost_context_load_file(invocation->ctx, config) : 0;
+	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
+}

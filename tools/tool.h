@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the subcommands of `impost` share: options, messages, colours, exit statuses. */
+#ifndef TOOLS_TOOL_H
+#define TOOLS_TOOL_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <impost/impost.h>
+
+/* Exit statuses, as impost(1) has them. A signal gives 128 and its number. */
+#define STATUS_OK     0
+#define STATUS_FAILED 1 /* the guest failed; doctor: nothing that executes guests can run here */
+#define STATUS_USAGE  2
+#define STATUS_HOST   3 /* configuration or host: nothing could be started, or a call failed */
+
+/* What options.def says, one index for each option. */
+enum tool_option_id {
+#define OPTION(ID, ...) OPTION_##ID,
+#include "options.def"
+#undef OPTION
+	OPTION_COUNT
+};
+
+struct invocation;
+
+/* A subcommand. */
+struct command {
+	const char *name;
+	unsigned int flag; /* COMMAND_*, in options.def's masks */
+	const char *synopsis;
+	const char *summary;
+	int (*run)(const struct invocation *invocation);
+};
+
+#define COMMAND_LIST   1u
+#define COMMAND_DOCTOR 2u
+#define COMMAND_RUN    4u
+#define COMMAND_ALL    7u
+
+/* A parsed command line, with the context that came of it. */
+struct invocation {
+	const struct command *command;
+	const char
+		*values[OPTION_COUNT]; /* what was given: the argument, or "" where there is none */
+	struct impost_context *ctx;
+};
+
+static inline bool invocation_has(const struct invocation *invocation, enum tool_option_id id)
+{
+	return invocation->values[id] != NULL;
+}
+
+int command_list(const struct invocation *invocation);
+int command_doctor(const struct invocation *invocation);
+int command_run(const struct invocation *invocation);
+
+/*
+ * Reads the options of COMMAND. Returns -1 to go on, or the status to leave with at once (usage
+ * errors, --help, --version).
+ */
+int options_parse(const struct command *command, int argc, char **argv,
+		  struct invocation *invocation);
+
+/* Loads the INI and puts the command line over it. Returns STATUS_OK or another status, with a
+ * message printed. */
+int options_apply(const struct invocation *invocation);
+
+/* Prints "impost: " and a message to standard error. */
+void complain(const char *fmt, ...) IMPOST_PRINTF(1, 2);
+
+/* Prints the context's error text so and returns STATUS_HOST. */
+int complain_error(const struct invocation *invocation, int err);
+
+/* Prints the error text of a look for plugins that found none and returns STATUS_HOST. */
+int complain_no_plugins(const struct invocation *invocation);
+
+/* Escape sequences for FILE, or "" where it is no terminal that wants colours. */
+enum colour { COLOUR_OFF, COLOUR_GOOD, COLOUR_BAD, COLOUR_DIM, COLOUR_BOLD };
+const char *colour(FILE *file, enum colour which);
+
+/* Ends a command that wrote to standard output: STATUS_HOST when it could not all be written. */
+int finish_output(int status);
+
+#endif
