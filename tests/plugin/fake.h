@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a test reaches into the fake backend: what its operations shall do, and what they were given.
+ */
+#ifndef TESTS_FAKE_H
+#define TESTS_FAKE_H
+
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include <impost/backend.h>
+
+#define FAKE_CONTROL "fake.control"
+
+/* What FAKE_CONTROL gives as its handle: one for each VM. */
+struct fake {
+	/* What shall happen. */
+	const char *fail_op; /* this operation returns fail_with ... */
+	int32_t fail_with;
+	const char *fail_text;	     /* ... with this text, unless NULL */
+	struct impost_exit exit[32]; /* what run returns, in order; then INTR */
+	uint32_t exits;
+	uint32_t ask;	/* 1: run asks the host to answer an exit before it returns the next */
+	uint32_t block; /* 1: run waits for `go` after it has posted `inside` */
+	void *move_to;	/* the host address of slot 0 when another slot is removed */
+
+	/* What happened. */
+	uint32_t played;
+	int32_t answered; /* what the host's answer returned last */
+	uint64_t dirty_gpa, dirty_bytes;
+	uint32_t dirty_calls;
+	struct impost_slot slot[8]; /* bytes 0: not there */
+	uint64_t arg[4];	    /* of the last operation with numbers */
+	uint32_t calls;		    /* operations called */
+	atomic_uint kicks;
+	uint64_t state[64]; /* the section set last */
+	uint32_t state_bytes;
+	const struct impost_host *host;
+	sem_t inside, go;
+};
+
+#endif
