@@ -7,7 +7,7 @@
 #include <impost/backend.h>
 
 extern const struct impost_backend_ops impost_kvm_ops;
-extern const struct impost_option_desc impost_kvm_options[];
-extern const uint32_t impost_kvm_noptions;
+#define IMPOST_KVM_NOPTIONS 2u /* a const descriptor needs a number, and not a variable */
+extern const struct impost_option_desc impost_kvm_options[IMPOST_KVM_NOPTIONS];
 
 #endif

@@ -36,7 +36,6 @@ const struct impost_option_desc impost_kvm_options[] = {
 		.help = "interrupt controllers inside the kernel: all, local APICs only, or none",
 	},
 };
-const uint32_t impost_kvm_noptions = sizeof(impost_kvm_options) / sizeof(impost_kvm_options[0]);
 
 int32_t kvm_error(const struct impost_host *host, int err, const char *what)
 {
