@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes small valid images for the fuzz targets to start from. Usage: seeds.py FOLDER bz|elf"""
+import struct
+import sys
+from pathlib import Path
+
+PT_LOAD, PT_NOTE = 1, 4
+
+
+def bzimage(relocatable, xloadflags, jump=0x6A):
+    """A bzImage of one setup sector and 1 KiB of payload, for 1 MiB or 2 MiB (boot.rst)."""
+    setup, payload = 2 * 512, bytes(range(256)) * 4
+    head = bytearray(setup)
+    fields = {
+        0x1F1: ("<B", 1),  # setup_sects
+        0x1F4: ("<I", len(payload) // 16),  # syssize
+        0x1FE: ("<H", 0xAA55),
+        0x200: ("<BB4s", 0xEB, jump, b"HdrS"),
+        0x206: ("<H", 0x20F),  # version
+        0x211: ("<B", 1),  # loadflags
+        0x214: ("<I", 0x100000),  # code32_start
+        0x22C: ("<I", 0x7FFFFFFF),  # initrd_addr_max
+        0x230: ("<IB", 0x200000, relocatable),
+        0x236: ("<HI", xloadflags, 2047),  # and cmdline_size
+        0x258: ("<QI", 0x200000 if relocatable else 0, 0x8000),  # pref_address, init_size
+    }
+    for offset, (form, *values) in fields.items():
+        struct.pack_into(form, head, offset, *values)
+    return bytes(head) + payload
+
+
+def elf(*segments):
+    """A static ELF64 with SEGMENTS of (type, paddr, bytes, bss)."""
+    offset = 64 + 56 * len(segments)
+    entry = next((s[1] for s in segments if s[0] == PT_LOAD), 0)
+    head = struct.pack("<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 2, 62, 1, entry, 64, 0, 0,
+                       64, 56, len(segments), 0, 0, 0)
+    phdrs = body = b""
+    for kind, paddr, size, bss in segments:
+        phdrs += struct.pack("<IIQQQQQQ", kind, 7, offset + len(body), paddr, paddr, size,
+                             size + bss, 4096)
+        body += bytes(i & 0xFF for i in range(size))
+    return head + phdrs + body
+
+
+SEEDS = {
+    "bz-relocatable": bzimage(1, 1),
+    "bz-fixed": bzimage(0, 1),
+    "bz-above-4g": bzimage(1, 3, 0x7F),
+    "bz-32-bit": bzimage(1, 0),
+    "elf-one": elf((PT_LOAD, 0x100000, 128, 0)),
+    "elf-bss": elf((PT_LOAD, 0x100000, 64, 0), (PT_LOAD, 0x102000, 32, 4096)),
+    "elf-note": elf((PT_NOTE, 0, 16, 0), (PT_LOAD, 0x200000, 16, 16)),
+    "elf-low": elf((PT_LOAD, 0x1000, 16, 0)),
+}
+
+if __name__ == "__main__":
+    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    folder.mkdir(exist_ok=True)
+    for name, image in SEEDS.items():
+        if name.startswith(kind + "-"):
+            (folder / name).write_bytes(image)
