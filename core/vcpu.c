@@ -372,7 +372,7 @@ int impost_vcpu_translate(struct impost_vcpu *vcpu, uint64_t gva, uint64_t *ret_
 enum {
 	NEED_REGS = -1,
 	NEED_SREGS = -1,
-	NEED_XSAVE = IMPOST_CAP_XSAVE,
+	NEED_XSAVE = -1, /* the legacy region is there without the capability */
 	NEED_DEBUGREGS = IMPOST_CAP_DEBUGREGS,
 	NEED_LAPIC = -1,
 	NEED_EVENTS = IMPOST_CAP_EVENTS,
