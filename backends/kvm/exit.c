@@ -6,38 +6,6 @@
 
 #include "internal.h"
 
-static_assert(KVM_EXIT_IO_IN == IMPOST_EXIT_READ && KVM_EXIT_IO_OUT == IMPOST_EXIT_WRITE,
-	      "directions are handed through");
-
-static void exit_io(struct vcpu *v, struct impost_exit *exit)
-{
-	struct kvm_run *run = v->run;
-	struct impost_exit_io *io = &exit->u.io;
-
-	exit->kind = IMPOST_EXIT_IO;
-	io->port = run->io.port;
-	io->size = run->io.size;
-	io->dir = run->io.direction;
-	io->count = run->io.count;
-	io->data = (uint8_t *)run + run->io.data_offset;
-	v->pending = 1;
-}
-
-static void exit_mmio(struct vcpu *v, struct impost_exit *exit)
-{
-	struct kvm_run *run = v->run;
-	struct impost_exit_mmio *mmio = &exit->u.mmio;
-
-	exit->kind = IMPOST_EXIT_MMIO;
-	mmio->gpa = run->mmio.phys_addr;
-	mmio->size = (uint8_t)run->mmio.len;
-	mmio->dir = run->mmio.is_write;
-	mmio->reserved = 0;
-	mmio->count = 1;
-	mmio->data = run->mmio.data;
-	v->pending = 1;
-}
-
 static void exit_msr(struct vcpu *v, struct impost_exit *exit)
 {
 	static const struct {
@@ -235,11 +203,9 @@ static void exit_internal_error(struct vcpu *v, struct impost_exit *exit)
 typedef void (*translator)(struct vcpu *v, struct impost_exit *exit);
 
 static const translator translators[] = {
-	[KVM_EXIT_IO] = exit_io,
 	[KVM_EXIT_HYPERCALL] = exit_hypercall,
 	[KVM_EXIT_DEBUG] = exit_debug,
 	[KVM_EXIT_HLT] = exit_hlt,
-	[KVM_EXIT_MMIO] = exit_mmio,
 	[KVM_EXIT_IRQ_WINDOW_OPEN] = exit_window,
 	[KVM_EXIT_SHUTDOWN] = exit_shutdown,
 	[KVM_EXIT_FAIL_ENTRY] = exit_fail_entry,

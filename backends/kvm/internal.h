@@ -72,15 +72,17 @@ enum kick {
 };
 
 #define KVM_NO_VECTOR (-1)
+#define KVM_NO_THREAD UINT64_MAX
 
 struct vcpu {
 	/* What each exit touches. */
 	struct kvm_run *run;
 	int fd;
 	_Atomic uint32_t kick; /* enum kick */
-	uint64_t thread;       /* serial of the thread that was prepared for running it */
-	int32_t vector;	       /* external interrupt that waits for a window, or KVM_NO_VECTOR */
-	uint8_t pending;       /* an exit waits for the host's answer */
+	uint64_t
+		thread; /* serial of the thread that is prepared for running it, or KVM_NO_THREAD */
+	int32_t vector; /* external interrupt that waits for a window, or KVM_NO_VECTOR */
+	uint8_t pending; /* an exit waits for the host's answer */
 	uint8_t ran;
 
 	uint8_t window; /* the host wants IRQ_WINDOW */
@@ -166,8 +168,43 @@ int32_t kvm_kick(void *vcpu);
 
 /* --- exit.c --- */
 
-/* Translates what is in kvm_run. */
+/* Translates what is in kvm_run, but for the accesses below. */
 void kvm_exit_translate(struct vcpu *vcpu, struct impost_exit *ret_exit);
+
+/*
+ * Ports and memory: the exits that are counted in millions, so they are translated in place.
+ * Nothing is copied: the data stays in kvm_run. False: it is another exit.
+ */
+static_assert(KVM_EXIT_IO_IN == IMPOST_EXIT_READ && KVM_EXIT_IO_OUT == IMPOST_EXIT_WRITE,
+	      "directions are handed through");
+
+static inline __attribute__((always_inline)) bool kvm_exit_access(struct vcpu *v,
+								  struct impost_exit *exit)
+{
+	struct kvm_run *run = v->run;
+
+	if (KVM_LIKELY(run->exit_reason == KVM_EXIT_IO)) {
+		exit->kind = IMPOST_EXIT_IO;
+		exit->u.io.port = run->io.port;
+		exit->u.io.size = run->io.size;
+		exit->u.io.dir = run->io.direction;
+		exit->u.io.count = run->io.count;
+		exit->u.io.data = (uint8_t *)run + run->io.data_offset;
+	} else if (KVM_LIKELY(run->exit_reason == KVM_EXIT_MMIO)) {
+		exit->kind = IMPOST_EXIT_MMIO;
+		exit->u.mmio.gpa = run->mmio.phys_addr;
+		exit->u.mmio.size = (uint8_t)run->mmio.len;
+		exit->u.mmio.dir = run->mmio.is_write;
+		exit->u.mmio.reserved = 0;
+		exit->u.mmio.count = 1;
+		exit->u.mmio.data = run->mmio.data;
+	} else {
+		return false;
+	}
+	exit->size = sizeof(*exit);
+	v->pending = 1;
+	return true;
+}
 
 /* --- state.c: sections; the tables in it lead to the functions below --- */
 int32_t kvm_vcpu_state_get(void *vcpu, uint32_t section, void *buf, uint32_t capacity,

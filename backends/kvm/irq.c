@@ -252,6 +252,8 @@ int32_t kvm_irq_inject(void *handle, uint32_t vector)
 		return impost_host_error(v->host, -EBUSY, "vector %d is waiting already",
 					 v->vector);
 	v->vector = (int32_t)vector;
+	/* So that the next run looks at it. */
+	v->thread = KVM_NO_THREAD;
 	return 0;
 }
 

@@ -66,15 +66,8 @@ static int32_t adopt_thread(struct vcpu *v)
 		this_thread = atomic_fetch_add(&threads, 1) + 1;
 	atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
 	v->thread = this_thread;
-	return 0;
-}
-
-/* A plain KVM_RUN. 0, or a positive errno value. */
-static inline int enter(struct vcpu *v)
-{
 	v->ran = 1;
-	v->pending = 0;
-	return KVM_LIKELY(ioctl(v->fd, KVM_RUN, 0UL) == 0) ? 0 : errno;
+	return 0;
 }
 
 static void exit_intr(struct impost_exit *exit)
@@ -96,7 +89,7 @@ static void take_signal(const struct vcpu *v)
 }
 
 /* Leaves run after a kick has met it: no signal stays behind. */
-static __attribute__((noinline)) void leave_kicked(struct vcpu *v, int err)
+static void leave_kicked(struct vcpu *v, int err)
 {
 	uint32_t running = KICK_RUNNING;
 
@@ -112,10 +105,55 @@ static __attribute__((noinline)) void leave_kicked(struct vcpu *v, int err)
 		atomic_store(&v->kick, KICK_IDLE);
 }
 
-/* What to do when KVM_RUN returned no exit. */
-static __attribute__((noinline)) int32_t no_exit(struct vcpu *v, int err,
-						 struct impost_exit *ret_exit)
+/*
+ * From here to kvm_run(): the ways that are rarely gone. They are kept out of kvm_run(), and end in
+ * calls that become jumps, so that its own way saves two registers and spills nothing.
+ */
+#define RARE __attribute__((noinline, cold))
+
+/* Another thread than last time, or a vector to deliver. */
+static RARE int32_t run_prepared(struct vcpu *v, struct impost_exit *ret_exit)
 {
+	int32_t r = adopt_thread(v);
+
+	if (!r && v->vector != KVM_NO_VECTOR)
+		r = kvm_vector_offer(v);
+	if (r) {
+		v->thread = KVM_NO_THREAD;
+		return r;
+	}
+	return kvm_run(v, ret_exit);
+}
+
+static RARE int32_t run_kicked(struct vcpu *v, struct impost_exit *ret_exit)
+{
+	atomic_store(&v->kick, KICK_IDLE);
+	exit_intr(ret_exit);
+	return 0;
+}
+
+/* Anything but an access to a port or to memory. */
+static RARE int32_t run_other(struct vcpu *v, struct impost_exit *ret_exit)
+{
+	v->pending = 0;
+	if (v->vector != KVM_NO_VECTOR && v->run->exit_reason == KVM_EXIT_IRQ_WINDOW_OPEN) {
+		int32_t r = kvm_vector_offer(v);
+
+		/* The window was for the waiting vector: unless the host asked too, it hears
+		 * nothing. */
+		if (r)
+			return r;
+		if (!v->window)
+			return kvm_run(v, ret_exit);
+	}
+	kvm_exit_translate(v, ret_exit);
+	return 0;
+}
+
+/* KVM_RUN returned no exit. */
+static RARE int32_t run_failed(struct vcpu *v, int err, struct impost_exit *ret_exit)
+{
+	v->pending = 0;
 	switch (err) {
 	case EINTR:
 		exit_intr(ret_exit);
@@ -128,44 +166,36 @@ static __attribute__((noinline)) int32_t no_exit(struct vcpu *v, int err,
 	}
 }
 
-/* The window that was asked for to deliver the waiting vector, not by the host. */
-static bool window_is_ours(struct vcpu *v)
+static RARE int32_t run_ended(struct vcpu *v, int err, struct impost_exit *ret_exit)
 {
-	return v->vector != KVM_NO_VECTOR && v->run->exit_reason == KVM_EXIT_IRQ_WINDOW_OPEN;
+	uint32_t state = KICK_RUNNING;
+
+	if (!atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE))
+		leave_kicked(v, err);
+	if (err)
+		return run_failed(v, err, ret_exit);
+	if (kvm_exit_access(v, ret_exit))
+		return 0;
+	return run_other(v, ret_exit);
 }
 
 int32_t kvm_run(void *handle, struct impost_exit *ret_exit)
 {
 	struct vcpu *v = handle;
 	uint32_t state = KICK_IDLE;
-	int32_t r;
-	int err;
 
-	if (KVM_UNLIKELY(v->thread != this_thread || !this_thread)) {
-		r = adopt_thread(v);
-		if (r)
-			return r;
-	}
-	if (KVM_UNLIKELY(v->vector != KVM_NO_VECTOR)) {
-		r = kvm_vector_offer(v);
-		if (r)
-			return r;
-	}
-	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING))) {
-		atomic_store(&v->kick, KICK_IDLE);
-		exit_intr(ret_exit);
-		return 0;
-	}
-	err = enter(v);
+	if (KVM_UNLIKELY(v->thread != this_thread))
+		return run_prepared(v, ret_exit);
+	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING)))
+		return run_kicked(v, ret_exit);
+	if (KVM_UNLIKELY(ioctl(v->fd, KVM_RUN, 0UL)))
+		return run_ended(v, errno, ret_exit);
 	state = KICK_RUNNING;
 	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE)))
-		leave_kicked(v, err);
-	if (KVM_UNLIKELY(err))
-		return no_exit(v, err, ret_exit);
-	if (KVM_UNLIKELY(window_is_ours(v)) && !v->window)
-		return kvm_run(v, ret_exit);
-	kvm_exit_translate(v, ret_exit);
-	return 0;
+		return run_ended(v, 0, ret_exit);
+	if (KVM_LIKELY(kvm_exit_access(v, ret_exit)))
+		return 0;
+	return run_other(v, ret_exit);
 }
 
 /* With immediate_exit KVM_RUN does what is left of the last instruction, and returns before the
@@ -173,18 +203,17 @@ int32_t kvm_run(void *handle, struct impost_exit *ret_exit)
 int32_t kvm_complete(void *handle, struct impost_exit *ret_exit)
 {
 	struct vcpu *v = handle;
-	int err;
+	int err = EINTR;
 
-	if (!v->pending) {
-		ret_exit->size = sizeof(*ret_exit);
-		ret_exit->kind = IMPOST_EXIT_NONE;
-		return 0;
+	if (v->pending) {
+		v->pending = 0;
+		v->run->immediate_exit = 1;
+		err = ioctl(v->fd, KVM_RUN, 0UL) ? errno : 0;
+		v->run->immediate_exit = 0;
 	}
-	v->run->immediate_exit = 1;
-	err = enter(v);
-	v->run->immediate_exit = 0;
 	if (!err) {
-		kvm_exit_translate(v, ret_exit);
+		if (!kvm_exit_access(v, ret_exit))
+			kvm_exit_translate(v, ret_exit);
 		return 0;
 	}
 	if (err != EINTR)

@@ -89,7 +89,12 @@ int32_t kvm_vcpu_create(void *handle, uint32_t id, void **ret_vcpu)
 	v = aligned_alloc(64, (sizeof(*v) + 63) / 64 * 64);
 	if (!v)
 		return kvm_error(vm->host, ENOMEM, "making a vCPU");
-	*v = (struct vcpu){.fd = -1, .vm = vm, .host = vm->host, .id = id, .vector = KVM_NO_VECTOR};
+	*v = (struct vcpu){.fd = -1,
+			   .vm = vm,
+			   .host = vm->host,
+			   .id = id,
+			   .vector = KVM_NO_VECTOR,
+			   .thread = KVM_NO_THREAD};
 	r = take_place(vm);
 	if (r) {
 		free(v);
