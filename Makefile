@@ -25,6 +25,7 @@ help:
 	@echo "make demo            build, and run the hello guest on the first hypervisor that works here"
 	@echo "make check           every test, with gcc; the lab included"
 	@echo "make check-sanitize  the tests without the lab, with clang and its sanitizers; each fuzz target for 20 s"
+	@echo "make check-tsan      the tests of threads, with ThreadSanitizer (part of check-sanitize)"
 	@echo "make lab             the KVM tests and a Debian kernel's boot under kvm_amd, in a software machine"
 	@echo "make bench           measure; results in $(BUILD)/bench/results.csv"
 	@echo "make fuzz            each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
@@ -54,12 +55,13 @@ check-sanitize: deps
 	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
 	@ninja -C $(SAN_BUILD)
 	@$(call sanitized_check,$(SAN_BUILD)) --no-suite lab
+	@$(MAKE) --no-print-directory check-tsan
 
 # Threads against each other: what the address sanitizer does not see.
 check-tsan: deps
 	@$(call clang_setup,$(TSAN_BUILD),-Db_sanitize=thread)
 	@ninja -C $(TSAN_BUILD)
-	@$(call sanitized_check,$(TSAN_BUILD)) --suite unit
+	@$(call sanitized_check,$(TSAN_BUILD)) --suite threads
 
 lab: deps build
 	@scripts/check $(BUILD) --suite lab --verbose

@@ -24,7 +24,8 @@ def exported(library):
     """Names of the symbols that the library defines for others."""
     lines = subprocess.run(["nm", "-D", "--defined-only", "--format=posix", library],
                            check=True, capture_output=True, text=True).stdout.splitlines()
-    names = {line.split()[0].split("@")[0] for line in lines}
+    # Type A: the names of symbol versions.
+    names = {line.split()[0].split("@")[0] for line in lines if line.split()[1] != "A"}
     return {name for name in names if not INSTRUMENTED.match(name)}
 
 

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Threads against each other: texts, memory, kicks, vCPUs and interrupts. A plain program, since
+ * ThreadSanitizer and Criterion's process arena exclude each other. Prints TAP.
+ *
+ * Usage: threads PLUGIN-DIR BACKEND GUEST, where GUEST is a static ELF64 that never stops.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <impost/impost.h>
+#include <impost/mock.h>
+
+#define CHECK(condition)                                                         \
+	do {                                                                     \
+		if (!(condition)) {                                              \
+			printf("# %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+			atomic_store(&failed, 1);                                \
+		}                                                                \
+	} while (0)
+
+#define THREADS 4
+#define KICKS	500
+#define MOST_MS 20000 /* no step takes this long unless something was lost */
+
+static atomic_int failed;
+static const char *guest;
+static struct impost_context *ctx;
+
+static void start(pthread_t *thread, void *(*fn)(void *), void *arg)
+{
+	if (pthread_create(thread, NULL, fn, arg)) {
+		perror("pthread_create");
+		exit(1);
+	}
+}
+
+static void run_all(void *(*fn)(void *), void *args, size_t bytes)
+{
+	pthread_t threads[THREADS];
+
+	for (size_t i = 0; i < THREADS; i++)
+		start(&threads[i], fn, (char *)args + i * bytes);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* Waits until *COUNTER is above SEEN; false when that never comes. */
+static int wait_above(atomic_uint *counter, unsigned seen)
+{
+	const struct timespec ms = {.tv_nsec = 1000000};
+
+	for (int i = 0; i < MOST_MS; i++) {
+		for (int spin = 0; spin < 1000; spin++)
+			if (atomic_load(counter) > seen)
+				return 1;
+		nanosleep(&ms, NULL);
+	}
+	return 0;
+}
+
+/* --- each thread has its own error text --- */
+
+struct fails {
+	struct impost_memory *memory;
+	uint64_t gpa;
+};
+
+static void *fail_often(void *arg)
+{
+	const struct fails *fails = arg;
+	char wanted[32];
+	void *hva;
+
+	snprintf(wanted, sizeof(wanted), "0x%" PRIx64, fails->gpa);
+	for (int i = 0; i < 2000; i++) {
+		CHECK(impost_memory_ptr(fails->memory, fails->gpa, 1, &hva) == -EFAULT);
+		CHECK(strstr(impost_error(ctx), wanted) != NULL);
+	}
+	return NULL;
+}
+
+static void texts(void)
+{
+	struct fails fails[THREADS];
+	struct impost_memory *memory;
+
+	CHECK(impost_memory_create(ctx, &memory) == 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		fails[i] = (struct fails){memory, UINT64_C(0x123000) + i * 0x1000};
+	run_all(fail_often, fails, sizeof(fails[0]));
+	impost_memory_destroy(memory);
+}
+
+/* --- memory is read while regions are added --- */
+
+#define REGIONS 64
+
+struct reader {
+	struct impost_memory *memory;
+	atomic_uint *added;
+};
+
+static void *read_what_is_there(void *arg)
+{
+	const struct reader *reader = arg;
+	unsigned added;
+
+	do {
+		added = atomic_load(reader->added);
+		for (uint64_t i = 0; i < added; i++) {
+			uint64_t value = 1;
+
+			CHECK(impost_memory_read(reader->memory, i * IMPOST_PAGE_SIZE, &value,
+						 sizeof(value)) == 0);
+			CHECK(value == 0);
+		}
+	} while (added < REGIONS);
+	return NULL;
+}
+
+static void memory(void)
+{
+	struct reader reader[THREADS];
+	struct impost_memory *memory;
+	pthread_t threads[THREADS];
+	atomic_uint added = 0;
+
+	CHECK(impost_memory_create(ctx, &memory) == 0);
+	for (unsigned i = 0; i < THREADS; i++) {
+		reader[i] = (struct reader){memory, &added};
+		start(&threads[i], read_what_is_there, &reader[i]);
+	}
+	for (unsigned i = 0; i < REGIONS; i++) {
+		const struct impost_region region = {.size = sizeof(region),
+						     .gpa = (uint64_t)i * IMPOST_PAGE_SIZE,
+						     .bytes = IMPOST_PAGE_SIZE};
+
+		CHECK(impost_memory_add(memory, &region) == 0);
+		atomic_fetch_add(&added, 1);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	impost_memory_destroy(memory);
+}
+
+/* --- a machine whose vCPUs run until they are kicked --- */
+
+struct machine {
+	struct impost_vm *vm;
+	struct impost_vcpu *vcpu[THREADS];
+	uint32_t count;
+};
+
+/* The mock executes nothing: its vCPUs halt, as often as they will be kicked. */
+static void script_halts(struct machine *machine, uint32_t times)
+{
+	const struct impost_mock_step halt = {.size = sizeof(halt), .op = IMPOST_MOCK_HALT};
+	const struct impost_mock_control *control;
+	const void *table;
+	void *handle;
+
+	if (impost_vm_extension(machine->vm, IMPOST_MOCK_CONTROL, &table, &handle))
+		return;
+	control = table;
+	for (uint32_t id = 0; id < machine->count; id++)
+		for (uint32_t i = 0; i < times; i++)
+			CHECK(control->append(handle, id, &halt, 1) == 0);
+}
+
+static void make(struct machine *machine, uint32_t count)
+{
+	struct impost_x86_boot_config boot;
+	struct impost_vm_config config;
+	int fd = open(guest, O_RDONLY | O_CLOEXEC);
+
+	*machine = (struct machine){.count = count};
+	CHECK(fd >= 0);
+	CHECK(impost_vm_config_init(ctx, &config) == 0);
+	config.cpus = count;
+	config.memory = 32 << 20;
+	CHECK(impost_vm_create(ctx, &config, &machine->vm) == 0);
+	CHECK(impost_x86_add_ram(impost_vm_memory(machine->vm), config.memory) == 0);
+	for (uint32_t id = 0; id < count; id++)
+		CHECK(impost_vcpu_create(machine->vm, id, &machine->vcpu[id]) == 0);
+	impost_x86_boot_config_init(ctx, &boot);
+	boot.kernel_fd = fd;
+	CHECK(impost_x86_boot(machine->vm, machine->vcpu, count, &boot, NULL) == 0);
+	close(fd);
+	script_halts(machine, 2 * KICKS + 10);
+}
+
+static void unmake(struct machine *machine)
+{
+	for (uint32_t id = 0; id < machine->count; id++)
+		CHECK(impost_vcpu_destroy(machine->vcpu[id]) == 0);
+	CHECK(impost_vm_destroy(machine->vm) == 0);
+}
+
+struct runner {
+	struct impost_vcpu *vcpu;
+	atomic_uint interrupted; /* how often run has returned INTR */
+	atomic_int stop;
+	atomic_int ended;
+};
+
+static void *run_until_stopped(void *arg)
+{
+	struct runner *runner = arg;
+	struct impost_exit exit;
+
+	while (!atomic_load(&runner->stop)) {
+		int err = impost_vcpu_run(runner->vcpu, &exit);
+
+		if (err == -EBUSY) /* two_in_one() was inside */
+			continue;
+		if (err) {
+			printf("# run: %s\n", impost_error(ctx));
+			CHECK(!err);
+			break;
+		}
+		if (exit.kind == IMPOST_EXIT_INTR)
+			atomic_fetch_add(&runner->interrupted, 1);
+	}
+	atomic_store(&runner->ended, 1);
+	return NULL;
+}
+
+static void *kick_each_once(void *arg)
+{
+	struct runner *runner = arg;
+
+	for (int i = 0; i < KICKS && !atomic_load(&runner->ended); i++) {
+		unsigned seen = atomic_load(&runner->interrupted);
+		int came;
+
+		CHECK(impost_vcpu_kick(runner->vcpu) == 0);
+		came = wait_above(&runner->interrupted, seen);
+		CHECK(came);
+		if (!came)
+			break;
+	}
+	return NULL;
+}
+
+/* Each kick, whenever it comes, makes the run under way or the next one return. */
+static void kicks(void)
+{
+	struct runner runner = {0};
+	struct machine machine;
+	pthread_t thread;
+
+	make(&machine, 1);
+	runner.vcpu = machine.vcpu[0];
+	start(&thread, run_until_stopped, &runner);
+	kick_each_once(&runner);
+	atomic_store(&runner.stop, 1);
+	CHECK(impost_vcpu_kick(runner.vcpu) == 0);
+	pthread_join(thread, NULL);
+	unmake(&machine);
+}
+
+static void *kick_at_random(void *arg)
+{
+	struct runner *runner = arg;
+
+	while (!atomic_load(&runner->stop))
+		CHECK(impost_vcpu_kick(runner->vcpu) == 0);
+	return NULL;
+}
+
+/* Kicks from several threads at once end runs, and nothing else. */
+static void kick_storm(void)
+{
+	struct runner runner = {0};
+	struct machine machine;
+	pthread_t running, kicking[2];
+
+	make(&machine, 1);
+	runner.vcpu = machine.vcpu[0];
+	start(&kicking[0], kick_at_random, &runner);
+	start(&kicking[1], kick_at_random, &runner);
+	start(&running, run_until_stopped, &runner);
+	CHECK(wait_above(&runner.interrupted, KICKS));
+	atomic_store(&runner.stop, 1);
+	pthread_join(kicking[0], NULL);
+	pthread_join(kicking[1], NULL);
+	CHECK(impost_vcpu_kick(runner.vcpu) == 0);
+	pthread_join(running, NULL);
+	unmake(&machine);
+}
+
+/* A second thread in a vCPU is told so; afterwards the state can be read. */
+static void two_in_one(void)
+{
+	struct runner runner = {0};
+	struct impost_exit exit = {0};
+	struct impost_x86_regs regs;
+	struct machine machine;
+	pthread_t thread;
+	uint32_t size;
+	int refused = 0;
+
+	make(&machine, 1);
+	runner.vcpu = machine.vcpu[0];
+	start(&thread, run_until_stopped, &runner);
+	for (int i = 0; i < MOST_MS * 100 && !refused; i++)
+		refused = impost_vcpu_get(runner.vcpu, IMPOST_SECTION_REGS, &regs, sizeof(regs),
+					  &size) == -EBUSY &&
+			  strstr(impost_error(ctx), "another call");
+	CHECK(refused);
+	atomic_store(&runner.stop, 1);
+	CHECK(impost_vcpu_kick(runner.vcpu) == 0);
+	pthread_join(thread, NULL);
+	do
+		CHECK(impost_vcpu_complete(runner.vcpu, &exit) == 0);
+	while (exit.kind != IMPOST_EXIT_NONE && !atomic_load(&failed));
+	CHECK(impost_vcpu_get(runner.vcpu, IMPOST_SECTION_REGS, &regs, sizeof(regs), &size) == 0);
+	unmake(&machine);
+}
+
+/* Several VMs at once, each made, run, kicked and ended by a thread of its own. */
+static void *whole_life(void *arg)
+{
+	struct runner runner = {0};
+	struct machine machine;
+	pthread_t thread;
+
+	(void)arg;
+	make(&machine, 1);
+	runner.vcpu = machine.vcpu[0];
+	start(&thread, run_until_stopped, &runner);
+	CHECK(impost_vcpu_kick(runner.vcpu) == 0);
+	CHECK(wait_above(&runner.interrupted, 0));
+	atomic_store(&runner.stop, 1);
+	CHECK(impost_vcpu_kick(runner.vcpu) == 0);
+	pthread_join(thread, NULL);
+	unmake(&machine);
+	return NULL;
+}
+
+static void machines(void)
+{
+	int none[THREADS];
+
+	run_all(whole_life, none, sizeof(none[0]));
+}
+
+/* --- */
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} tests[] = {
+	{"each thread has its own error text", texts},
+	{"memory is read while regions are added", memory},
+	{"no kick is lost", kicks},
+	{"a storm of kicks ends runs and nothing else", kick_storm},
+	{"a second thread in a vCPU is refused", two_in_one},
+	{"several VMs live at once", machines},
+};
+
+#define COUNT (sizeof(tests) / sizeof(tests[0]))
+
+int main(int argc, char **argv)
+{
+	struct impost_caps caps = {.size = sizeof(caps)};
+	int all = 0;
+
+	if (argc != 4) {
+		fprintf(stderr, "usage: threads PLUGIN-DIR BACKEND GUEST\n");
+		return 1;
+	}
+	guest = argv[3];
+	if (impost_context_open(NULL, NULL, &ctx) ||
+	    impost_context_set(ctx, "impost", "plugin_dir", argv[1]) ||
+	    impost_context_set(ctx, "impost", "backend", argv[2])) {
+		fprintf(stderr, "threads: %s\n", ctx ? impost_error(ctx) : "no context");
+		return 1;
+	}
+	if (impost_backend_probe(ctx, argv[2], &caps)) {
+		printf("1..0 # SKIP %s\n", impost_error(ctx));
+		return impost_context_close(ctx) != 0;
+	}
+	printf("1..%zu\n", COUNT);
+	for (size_t i = 0; i < COUNT; i++) {
+		atomic_store(&failed, 0);
+		tests[i].fn();
+		printf("%sok %zu - %s\n", atomic_load(&failed) ? "not " : "", i + 1, tests[i].name);
+		fflush(stdout);
+		all |= atomic_load(&failed);
+	}
+	return all || impost_context_close(ctx) != 0;
+}
