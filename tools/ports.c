@@ -61,9 +61,29 @@ static bool reset_write(struct serial *serial, uint16_t offset, uint8_t value)
 	return value & 4u;
 }
 
+/*
+ * The real-time clock's data: there is none. Ones would say "update in progress" for ever (bit 7 of
+ * register A, Motorola MC146818A data sheet), which Linux waits for a second each of a dozen times.
+ */
+static uint8_t no_clock_read(struct serial *serial, uint16_t offset)
+{
+	(void)serial;
+	(void)offset;
+	return 0;
+}
+
+static bool no_clock_write(struct serial *serial, uint16_t offset, uint8_t value)
+{
+	(void)serial;
+	(void)offset;
+	(void)value;
+	return false;
+}
+
 static const struct port_device devices[] = {
 	{0x3f8, 0x3ff, 0, com1_read, com1_write},
 	{0x064, 0x064, 0, keyboard_status, keyboard_command},
+	{0x071, 0x071, 0, no_clock_read, no_clock_write},
 	/* A 32-bit access to 0xcf8 is PCI configuration and not for this register. */
 	{0xcf9, 0xcf9, 1, reset_read, reset_write},
 };
