@@ -232,7 +232,8 @@ static int read_items(struct parse *parse)
 	if (nul)
 		return fail(parse, line, "there is a NUL byte: an INI is text");
 	wrong = ini_parse_stream(next_line, parse, take, parse);
-	if (!parse->err && wrong > 0)
+	/* libinih reads on after a malformed line, so that one may come before what was noted. */
+	if (wrong > 0 && (!parse->err || (unsigned)wrong < parse->line))
 		fail(parse, (unsigned)wrong, "neither `[section]` nor `key = value` nor a comment");
 	if (!parse->err && wrong < 0)
 		parse->err = impost_error_set(parse->ctx, -ENOMEM, "no memory for an INI");
