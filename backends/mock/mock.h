@@ -6,7 +6,9 @@
 #include <impost/backend.h>
 
 extern const struct impost_backend_ops impost_mock_ops;
-extern const struct impost_option_desc impost_mock_options[];
-extern const uint32_t impost_mock_noptions;
+
+/* The keys of `[backend.mock]`. A number for the descriptor, which is made at compile time. */
+#define IMPOST_MOCK_NOPTIONS 5u
+extern const struct impost_option_desc impost_mock_options[IMPOST_MOCK_NOPTIONS];
 
 #endif

@@ -17,26 +17,33 @@
 	1u /* run returns `exit`, and what the host answers is compared if has_expect */
 #define IMPOST_MOCK_WRITE \
 	2u /* the guest writes `bytes` from `data` to guest memory at `gpa`: dirties pages */
-#define IMPOST_MOCK_DELAY \
-	3u /* `ns` nanoseconds pass on the mock's clock; a kick ends run before it is over */
-#define IMPOST_MOCK_HALT 4u /* waits until an interrupt, message or NMI is sent to the vCPU */
+#define IMPOST_MOCK_DELAY                                                                         \
+	3u /* lasts `ns` nanoseconds, then the mock's clock has moved by as much; a kick ends run \
+	      before it is over, and the next run waits for the rest */
+#define IMPOST_MOCK_HALT                                                                       \
+	4u /* waits until an interrupt, a message or an NMI is sent to the vCPU; one that came \
+	      before, and ended no other wait, counts */
 #define IMPOST_MOCK_SET \
 	5u /* general register number `reg` (order of struct impost_x86_regs) becomes `value` */
+#define IMPOST_MOCK_SIPI \
+	6u /* vCPU `reg` gets a startup IPI with vector `value` (SDM vol. 3, 8.4.3) */
 
 struct impost_mock_step {
 	uint32_t size;
 	uint32_t op;		 /* IMPOST_MOCK_* */
-	struct impost_exit exit; /* data pointers are into `data`, or NULL for reads */
+	struct impost_exit exit; /* EXIT: kind and particulars; pointers in it are not looked at */
 	uint64_t gpa;
 	uint64_t ns;
-	uint64_t value;
+	uint64_t value; /* SET, SIPI; EXIT of RDMSR and WRMSR with has_expect: 1: the host must
+			   refuse, 0: it must not */
 	uint32_t reg;
 	uint32_t bytes;
 	uint32_t has_expect; /* EXIT of a read: the host must answer `expect` (little-endian), or
 				run fails with -IMPOST_EDIVERGED */
 	uint32_t reserved;
 	uint64_t expect;
-	const void *data; /* copied */
+	const void *data; /* `bytes` bytes, copied: what WRITE, IO, MMIO and WRMSR write; else NULL
+			   */
 };
 
 /* One entry of the interrupt log, in order of arrival. */
@@ -61,7 +68,9 @@ struct impost_mock_control {
 	uint32_t size;
 	uint32_t reserved;
 
-	/* Adds steps at the end of vCPU ID's script; -EINVAL: a malformed step (nothing is added).
+	/*
+	 * Adds steps at the end of vCPU ID's script; the vCPU may be made later, and may be inside
+	 * run. -EINVAL: a malformed step (nothing is added); -ENOSPC: the script is too long.
 	 */
 	int32_t (*append)(void *handle, uint32_t id, const struct impost_mock_step *steps,
 			  uint32_t count);

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory slots, what the guest reads and writes through them, and their dirty logs. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static struct mock_slot *find_slot(struct mock_vm *vm, uint32_t slot)
+{
+	struct mock_slot *s;
+
+	for (s = vm->slots; s; s = s->next)
+		if (s->s.slot == slot)
+			return s;
+	return NULL;
+}
+
+static struct mock_slot *slot_at(struct mock_vm *vm, uint64_t gpa)
+{
+	struct mock_slot *s;
+
+	for (s = vm->slots; s; s = s->next)
+		if (gpa - s->s.gpa < s->s.bytes)
+			return s;
+	return NULL;
+}
+
+/* The slot, or NULL with the error text. The lock is held. */
+static struct mock_slot *need_slot(struct mock_vm *vm, uint32_t slot)
+{
+	struct mock_slot *s = find_slot(vm, slot);
+
+	if (!s)
+		mock_error(vm, -ENOENT, "there is no memory slot %u", slot);
+	return s;
+}
+
+static int32_t check_slot(struct mock_vm *vm, const struct impost_slot *slot)
+{
+	const struct mock_slot *s;
+
+	if (slot->slot >= MOCK_MAX_SLOTS)
+		return mock_error(vm, -EINVAL, "memory slot %u: there are %u", slot->slot,
+				  MOCK_MAX_SLOTS);
+	if (!slot->bytes || slot->bytes % MOCK_PAGE || slot->gpa % MOCK_PAGE ||
+	    slot->gpa + slot->bytes < slot->gpa)
+		return mock_error(vm, -EINVAL,
+				  "memory slot %u: gpa and size must be whole pages of 4096 bytes",
+				  slot->slot);
+	if ((slot->gpa + slot->bytes - 1) >> MOCK_PHYS_BITS)
+		return mock_error(vm, -EINVAL, "memory slot %u ends above the %u address bits",
+				  slot->slot, MOCK_PHYS_BITS);
+	for (s = vm->slots; s; s = s->next) {
+		if (s->s.slot == slot->slot)
+			return mock_error(vm, -EEXIST, "memory slot %u is taken", slot->slot);
+		if (slot->gpa < s->s.gpa + s->s.bytes && s->s.gpa < slot->gpa + slot->bytes)
+			return mock_error(vm, -EEXIST, "memory slot %u overlaps slot %u",
+					  slot->slot, s->s.slot);
+	}
+	return 0;
+}
+
+static int32_t add_slot(struct mock_vm *vm, const struct impost_slot *slot, bool provided)
+{
+	struct mock_slot *s = calloc(1, sizeof(*s));
+	int32_t err;
+
+	if (!s)
+		return mock_error(vm, -ENOMEM, "out of memory");
+	s->s = *slot;
+	s->provided = provided;
+	pthread_mutex_lock(&vm->lock);
+	err = check_slot(vm, slot);
+	if (!err) {
+		s->next = vm->slots;
+		vm->slots = s;
+		atomic_fetch_add(&vm->slots_generation, 1);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	if (err)
+		free(s);
+	return err;
+}
+
+int32_t mock_mem_add(void *vm, const struct impost_slot *slot)
+{
+	if (!slot->hva || (uintptr_t)slot->hva % MOCK_PAGE)
+		return mock_error((struct mock_vm *)vm, -EINVAL,
+				  "memory slot %u: the host address is not page-aligned",
+				  slot->slot);
+	return add_slot(vm, slot, false);
+}
+
+int32_t mock_mem_provide(void *vm, const struct impost_slot *slot, void **ret_hva)
+{
+	struct impost_slot own = *slot;
+	int32_t err;
+
+	own.hva = mmap(NULL, slot->bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (own.hva == MAP_FAILED)
+		return mock_error((struct mock_vm *)vm, -errno,
+				  "memory slot %u: cannot map %llu bytes: %s", slot->slot,
+				  (unsigned long long)slot->bytes, strerror(errno));
+	err = add_slot(vm, &own, true);
+	if (err)
+		munmap(own.hva, slot->bytes);
+	else
+		*ret_hva = own.hva;
+	return err;
+}
+
+static void free_slot(struct mock_slot *s)
+{
+	if (s->provided)
+		munmap(s->s.hva, s->s.bytes);
+	free(s->dirty);
+	free(s);
+}
+
+int32_t mock_mem_remove(void *handle, uint32_t slot)
+{
+	struct mock_vm *vm = handle;
+	struct mock_slot **link, *s = NULL;
+
+	pthread_mutex_lock(&vm->lock);
+	for (link = &vm->slots; *link; link = &(*link)->next)
+		if ((*link)->s.slot == slot) {
+			s = *link;
+			*link = s->next;
+			atomic_fetch_add(&vm->slots_generation, 1);
+			break;
+		}
+	pthread_mutex_unlock(&vm->lock);
+	if (!s)
+		return mock_error(vm, -ENOENT, "there is no memory slot %u", slot);
+	free_slot(s);
+	return 0;
+}
+
+void mock_mem_free(struct mock_vm *vm)
+{
+	while (vm->slots) {
+		struct mock_slot *s = vm->slots;
+
+		vm->slots = s->next;
+		free_slot(s);
+	}
+}
+
+/* --- the guest's accesses --- */
+
+bool mock_mem_read(struct mock_vm *vm, uint64_t gpa, unsigned bytes, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+	struct mock_slot *s;
+
+	pthread_mutex_lock(&vm->lock);
+	s = slot_at(vm, gpa);
+	if (s) {
+		const void *hva = (const char *)s->s.hva + (gpa - s->s.gpa);
+
+		/* Other threads write guest memory: aligned reads must not be torn. */
+		if (bytes == 8 && gpa % 8 == 0)
+			value = __atomic_load_n((const uint64_t *)hva, __ATOMIC_RELAXED);
+		else if (bytes == 4 && gpa % 4 == 0)
+			value = __atomic_load_n((const uint32_t *)hva, __ATOMIC_RELAXED);
+		else
+			memcpy(&value, hva, bytes);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	if (s)
+		*ret_value = value;
+	return s;
+}
+
+static void mark(struct mock_slot *s, uint64_t first, uint64_t last)
+{
+	uint64_t page;
+
+	for (page = first; s->dirty && page <= last; page++)
+		s->dirty[page / 64] |= UINT64_C(1) << (page % 64);
+}
+
+enum mock_write mock_mem_write(struct mock_vm *vm, uint64_t gpa, const uint8_t *data,
+			       uint32_t bytes, uint32_t *ret_done)
+{
+	enum mock_write how = MOCK_WRITE_DONE;
+	uint64_t room = MOCK_PAGE - gpa % MOCK_PAGE;
+	struct mock_slot *s;
+
+	*ret_done = bytes < room ? bytes : (uint32_t)room;
+	pthread_mutex_lock(&vm->lock);
+	s = slot_at(vm, gpa);
+	if (!s)
+		how = MOCK_WRITE_NOWHERE;
+	else if (s->s.flags & IMPOST_SLOT_READONLY)
+		how = MOCK_WRITE_MMIO;
+	else if (!(s->s.flags & IMPOST_SLOT_ROM_DROP)) {
+		memcpy((char *)s->s.hva + (gpa - s->s.gpa), data, *ret_done);
+		mark(s, (gpa - s->s.gpa) / MOCK_PAGE, (gpa - s->s.gpa) / MOCK_PAGE);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return how;
+}
+
+/* --- dirty log --- */
+
+int32_t mock_mark_dirty(void *handle, uint64_t gpa, uint64_t bytes)
+{
+	struct mock_vm *vm = handle;
+	struct mock_slot *s;
+
+	if (!bytes)
+		return 0;
+	if (gpa + bytes - 1 < gpa)
+		return mock_error(vm, -EINVAL, "mark_dirty: the range wraps around");
+	pthread_mutex_lock(&vm->lock);
+	for (s = vm->slots; s; s = s->next) {
+		uint64_t first = gpa > s->s.gpa ? gpa : s->s.gpa;
+		uint64_t last = gpa + bytes - 1;
+
+		if (last > s->s.gpa + s->s.bytes - 1)
+			last = s->s.gpa + s->s.bytes - 1;
+		if (first <= last)
+			mark(s, (first - s->s.gpa) / MOCK_PAGE, (last - s->s.gpa) / MOCK_PAGE);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+static uint64_t dirty_words(const struct mock_slot *s)
+{
+	return (s->s.bytes / MOCK_PAGE + 63) / 64;
+}
+
+int32_t mock_dirty_start(void *handle, uint32_t slot)
+{
+	struct mock_vm *vm = handle;
+	struct mock_slot *s;
+	int32_t err = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	s = need_slot(vm, slot);
+	if (!s)
+		err = -ENOENT;
+	else if (s->dirty)
+		err = mock_error(vm, -EEXIST, "slot %u has a dirty log already", slot);
+	else {
+		s->dirty = calloc(dirty_words(s), sizeof(*s->dirty));
+		if (!s->dirty)
+			err = mock_error(vm, -ENOMEM, "out of memory");
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* The slot with its log, or NULL with the error text and *RET_ERR. The lock is held. */
+static struct mock_slot *need_log(struct mock_vm *vm, uint32_t slot, int32_t *ret_err)
+{
+	struct mock_slot *s = need_slot(vm, slot);
+
+	*ret_err = s ? 0 : -ENOENT;
+	if (s && !s->dirty) {
+		*ret_err = mock_error(vm, -ENOENT, "slot %u has no dirty log: start one", slot);
+		return NULL;
+	}
+	return s;
+}
+
+int32_t mock_dirty_stop(void *handle, uint32_t slot)
+{
+	struct mock_vm *vm = handle;
+	struct mock_slot *s;
+	int32_t err;
+
+	pthread_mutex_lock(&vm->lock);
+	s = need_log(vm, slot, &err);
+	if (s) {
+		free(s->dirty);
+		s->dirty = NULL;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+int32_t mock_dirty_fetch(void *handle, uint32_t slot, uint64_t *bitmap, uint64_t nwords)
+{
+	struct mock_vm *vm = handle;
+	struct mock_slot *s;
+	uint64_t i;
+	int32_t err;
+
+	pthread_mutex_lock(&vm->lock);
+	s = need_log(vm, slot, &err);
+	if (s && nwords < dirty_words(s))
+		err = mock_error(vm, -ENOSPC, "the dirty log of slot %u has %llu words", slot,
+				 (unsigned long long)dirty_words(s));
+	for (i = 0; !err && i < dirty_words(s); i++) {
+		bitmap[i] |= s->dirty[i];
+		if (!vm->backend->dirty_manual)
+			s->dirty[i] = 0;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+int32_t mock_dirty_clear(void *handle, uint32_t slot, uint64_t first, uint64_t npages,
+			 const uint64_t *bitmap)
+{
+	struct mock_vm *vm = handle;
+	struct mock_slot *s;
+	uint64_t i, pages;
+	int32_t err;
+
+	pthread_mutex_lock(&vm->lock);
+	s = need_log(vm, slot, &err);
+	pages = s ? s->s.bytes / MOCK_PAGE : 0;
+	if (s && (first % 64 || first > pages || npages > pages - first))
+		err = mock_error(vm, -EINVAL,
+				 "dirty_clear: slot %u has %llu pages, and the first to clear is a "
+				 "multiple of 64",
+				 slot, (unsigned long long)pages);
+	for (i = 0; !err && i < npages; i++)
+		if (bitmap[i / 64] >> (i % 64) & 1)
+			s->dirty[(first + i) / 64] &= ~(UINT64_C(1) << ((first + i) % 64));
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
