@@ -294,7 +294,7 @@ static int set_boot_cpu(const struct boot *boot)
 	return err;
 }
 
-/* The boot CPU runs, the others wait for SIPI (SDM vol. 3, 8.4.3), which needs a local APIC. */
+/* The boot CPU runs, the others wait for SIPI (SDM vol. 3, 9.4.3), which needs a local APIC. */
 static int set_runstates(const struct boot *boot)
 {
 	uint32_t count = impost_vm_irqchip(boot->vm) == IMPOST_IRQCHIP_NONE ? 1 : boot->count;

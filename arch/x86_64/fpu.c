@@ -20,8 +20,11 @@ void impost_x86_setup_fpu(struct impost_x86_xsave *xsave)
 {
 	const uint16_t fcw = FCW_FNINIT;
 	const uint32_t mxcsr = MXCSR_RESET;
-	/* Components whose bit is clear are in their initial state (SDM vol. 1, 13.6). */
-	const uint64_t present = X87_AND_SSE;
+	/*
+	 * Components whose bit is clear are in their initial state (SDM vol. 1, 13.6); one that
+	 * XCR0 lacks, as it does SSE at reset, must have it clear (13.8.1).
+	 */
+	const uint64_t present = X87_AND_SSE & xsave->xcr0;
 	uint8_t mask[MXCSR_MASK_BYTES];
 
 	if (xsave->area_size < LEGACY_BYTES)
@@ -31,6 +34,6 @@ void impost_x86_setup_fpu(struct impost_x86_xsave *xsave)
 	memcpy(xsave->area + FCW, &fcw, sizeof(fcw));
 	memcpy(xsave->area + MXCSR, &mxcsr, sizeof(mxcsr));
 	memcpy(xsave->area + MXCSR_MASK, mask, sizeof(mask));
-	if (xsave->xcr0 && xsave->area_size >= XSTATE_BV + sizeof(present))
+	if (xsave->area_size >= XSTATE_BV + sizeof(present))
 		memcpy(xsave->area + XSTATE_BV, &present, sizeof(present));
 }

@@ -8,7 +8,7 @@
 
 static_assert(IMPOST_X86_GDT_ADDR + GDT_LIMIT < IMPOST_X86_IDT_ADDR, "the IDT lies behind the GDT");
 
-/* Encodes a segment descriptor, of a TSS the lower half (SDM vol. 3, figure 3-8 and 7.2.3). */
+/* Encodes a segment descriptor, of a TSS the lower half (SDM vol. 3, figure 3-8 and 8.2.3). */
 static uint64_t descriptor(const struct impost_x86_segment *segment)
 {
 	uint64_t limit = segment->access & IMPOST_X86_AR_G ? segment->limit >> 12 : segment->limit;

@@ -11,7 +11,7 @@
 /* Types (SDM vol. 3, table 3-1 and 3-2). */
 #define TYPE_DATA     0x3u /* read, write, accessed */
 #define TYPE_CODE     0xbu /* execute, read, accessed */
-#define TYPE_TSS_BUSY 0xbu /* 64-bit; SDM vol. 3, 26.3.1.2 wants it busy at VM entry */
+#define TYPE_TSS_BUSY 0xbu /* 64-bit; SDM vol. 3, 27.3.1.2 wants it busy at VM entry */
 
 #define FLAT	      (IMPOST_X86_AR_S | IMPOST_X86_AR_P | IMPOST_X86_AR_G)
 
@@ -30,7 +30,7 @@ static const struct impost_x86_segment boot_ds = {
 /* The task state, at address 0, is never used before the kernel makes its own. */
 static const struct impost_x86_segment boot_tr = {
 	.selector = 0x20,
-	.limit = 0x67, /* SDM vol. 3, 7.7: a 64-bit TSS has 104 bytes */
+	.limit = 0x67, /* SDM vol. 3, 8.7: a 64-bit TSS has 104 bytes */
 	.access = TYPE_TSS_BUSY | IMPOST_X86_AR_P,
 };
 

@@ -167,7 +167,7 @@ IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory, uint64
 
 /* --- registers: pure functions that fill a section; the caller sets it on a vCPU --- */
 
-/* x87 after FNINIT and SSE as at reset (SDM vol. 3, table 9-1): FCW 0x37f, MXCSR 0x1f80; further
+/* x87 after FNINIT and SSE as at reset (SDM vol. 3, table 10-1): FCW 0x37f, MXCSR 0x1f80; further
  * components in their initial state. Keeps XCR0, MXCSR_MASK and the layout that XSAVE has. */
 IMPOST_API void impost_x86_setup_fpu(struct impost_x86_xsave *xsave);
 
