@@ -346,6 +346,15 @@ static void close_fd(int fd)
 		close(fd);
 }
 
+/* A run that did not come about. */
+static int refuse(const struct invocation *invocation, int err)
+{
+	complain_error(invocation, err);
+	if (err == -IMPOST_EPLUGIN)
+		fprintf(stderr, "'impost doctor' tells what can run here.\n");
+	return STATUS_HOST;
+}
+
 int command_run(const struct invocation *invocation)
 {
 	struct run run = {
@@ -356,7 +365,7 @@ int command_run(const struct invocation *invocation)
 		err = set_up(&run);
 		if (err == 0)
 			err = execute(&run);
-		status = err < 0 ? complain_error(invocation, err) : conclude(&run);
+		status = err < 0 ? refuse(invocation, err) : conclude(&run);
 		machine_destroy(&run.machine);
 	}
 	close_fd(run.kernel);

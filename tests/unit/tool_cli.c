@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `impost` as its user meets it: statuses, messages, JSON, and what goes to which stream. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+#include <json-c/json.h>
+
+#include "tool_process.h"
+
+#define PLUGINS "--plugin-dir", getenv("IMPOST_PLUGINS")
+
+TestSuite(tool, .init = tool_files_make, .fini = tool_files_remove, .timeout = 60);
+
+/* A command line that must be refused, and how. */
+struct refusal {
+	const char *args[8];
+	int status;
+	const char *message; /* part of standard error */
+};
+
+static void check_refusal(const char *const *args, int status, const char *message)
+{
+	const struct tool_result *result = tool_run(args);
+	const char *what = args[0] ? args[0] : "(nothing)", *last = what;
+
+	for (size_t i = 0; args[i]; i++)
+		last = args[i];
+	cr_expect_eq(result->status, status, "%s ... %s: status %d, %s", what, last, result->status,
+		     result->err);
+	cr_expect(strstr(result->err, message), "%s ... %s: no '%s' in: %s", what, last, message,
+		  result->err);
+	cr_expect_eq(result->out_size, 0, "%s ... %s: errors go to standard error alone", what,
+		     last);
+	cr_expect_null(strchr(result->err, '\033'), "no colours but on a terminal");
+}
+
+Test(tool, usage_errors)
+{
+	static const struct refusal refusals[] = {
+		{{NULL}, 2, "Usage: impost COMMAND"},
+		{{"frobnicate"}, 2, "there is no command 'frobnicate'"},
+		{{"run", "--frobnicate"}, 2, "unrecognized option '--frobnicate'"},
+		{{"run", "-x"}, 2, "invalid option -- 'x'"},
+		{{"run", "--memory"}, 2, "requires an argument"},
+		{{"run", "--stats=yes"}, 2, "doesn't allow an argument"},
+		{{"run", "kernel"}, 2, "what is 'kernel'?"},
+		{{"run"}, 2, "no kernel: name one with --kernel"},
+		{{"list", "--kernel", "x"}, 2, "unrecognized option '--kernel'"},
+		{{"list", "--stats"}, 2, "Try 'impost list --help'"},
+		{{"doctor", "kvm"}, 2, "what is 'kvm'?"},
+		{{"run", "--memory", "0"}, 2, "memory"},
+		{{"run", "--memory", "lots"}, 2, "memory"},
+		{{"run", "--memory", "-1"}, 2, "memory"},
+		{{"run", "--memory", "99999999999999999999G"}, 2, "memory"},
+		{{"run", "--cpus", "0"}, 2, "cpus"},
+		{{"run", "--cpus", "two"}, 2, "cpus"},
+		{{"run", "--log", "loud"}, 2, "log"},
+	};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		check_refusal(refusals[i].args, refusals[i].status, refusals[i].message);
+}
+
+/* The same for runs that come as far as files and the host. "@" is a file of the test's folder. */
+Test(tool, refused_runs)
+{
+	static const struct refusal refusals[] = {
+		{{"--memory", "3"}, 2, "memory"},
+		{{"--memory", "1T"}, 3, "memory"},
+		{{"--memory", "1048576T"}, 3, "address space"},
+		{{"--memory", "4K"}, 3, "0x"},
+		{{"--cpus", "100000"}, 3, "100000"},
+		{{"--backend", "nosuch"}, 3, "nosuch"},
+		{{"--kernel", "@missing"}, 3, "No such file"},
+		{{"--kernel", "@."}, 3, "a folder"},
+		{{"--kernel", "/dev/null"}, 3, "not a regular file"},
+		{{"--kernel", "@empty"}, 3, "kernel"},
+		{{"--kernel", "@garbage"}, 3, "kernel"},
+		{{"--initrd", "@missing"}, 3, "cannot open the initrd"},
+		{{"--initrd", "@empty"}, 3, "initrd"},
+		{{"--initrd", "@."}, 3, "a folder"},
+	};
+
+	tool_write_mock("[vcpu 0]\nshutdown = guest\n");
+	tool_write_text("empty", "");
+	tool_write_text("garbage", "This is no kernel, though it is a little longer than nothing.");
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		const char *args[] = {
+			"run", "-c", "@mock.ini", PLUGINS, refusals[i].args[0], refusals[i].args[1],
+			NULL};
+
+		check_refusal(args, refusals[i].status, refusals[i].message);
+	}
+}
+
+Test(tool, long_command_line_is_refused)
+{
+	static char cmdline[70000];
+	const char *args[] = {"run", "-c", "@mock.ini", PLUGINS, "--cmdline", cmdline, NULL};
+
+	tool_write_mock("[vcpu 0]\nshutdown = guest\n");
+	memset(cmdline, 'x', sizeof(cmdline) - 1);
+	check_refusal(args, 3, "command line");
+}
+
+/* An INI that must be refused, and what the message must have beside the file's name. */
+Test(tool, bad_configurations)
+{
+	static const struct {
+		const char *text;
+		const char *message;
+	} bad[] = {
+		{"[impost]\ncolour = red\n", ":2"},
+		{"[nonsense]\nx = y\n", ":"},
+		{"[vm]\nmemory = 1G\n\nmemory = 2G\n", ":4"},
+		{"[vm]\ncpus = many\n", ":2"},
+		{"[vm]\n\nmemory = 0\n", ":3"},
+		{"backend = kvm\n", ":1"},
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const char *args[] = {"list", "-c", "@bad.ini", NULL};
+
+		tool_write_text("bad.ini", bad[i].text);
+		check_refusal(args, 3, "bad.ini");
+		check_refusal(args, 3, bad[i].message);
+	}
+	check_refusal((const char *const[]){"list", "-c", "@missing.ini", NULL}, 3, "missing.ini");
+	check_refusal((const char *const[]){"list", "--plugin-dir", "@missing", NULL}, 3,
+		      "missing");
+	check_refusal((const char *const[]){"doctor", "--plugin-dir", "@missing", NULL}, 3,
+		      "missing");
+}
+
+Test(tool, help_and_version)
+{
+	static const char *const commands[] = {"list", "doctor", "run"};
+	const struct tool_result *result = TOOL_RUN("--help");
+
+	cr_assert_eq(result->status, 0);
+	for (size_t i = 0; i < 3; i++)
+		cr_assert(strstr(result->out, commands[i]));
+	for (size_t i = 0; i < 3; i++) {
+		result = TOOL_RUN(commands[i], "--help");
+		cr_assert_eq(result->status, 0);
+		cr_assert(strstr(result->out, "Usage: impost "));
+		cr_assert(strstr(result->out, "--plugin-dir DIR"));
+		cr_assert_eq(!!strstr(result->out, "--kernel FILE"), i == 2);
+		result = TOOL_RUN(commands[i], "--version");
+		cr_assert_eq(result->status, 0);
+		cr_assert_eq(strncmp(result->out, "impost ", 7), 0);
+	}
+	cr_assert_eq(TOOL_RUN("--version")->status, 0);
+}
+
+/* --- list and doctor --- */
+
+/* The element of the array KEY in TEXT whose "name" is NAME. Kept until the process ends. */
+static struct json_object *find_json(const char *text, const char *key, const char *name)
+{
+	struct json_object *root = json_tokener_parse(text), *array, *element, *value;
+
+	cr_assert_not_null(root, "not JSON: %s", text);
+	cr_assert(json_object_object_get_ex(root, key, &array));
+	for (size_t i = 0; i < json_object_array_length(array); i++) {
+		element = json_object_array_get_idx(array, i);
+		if (json_object_object_get_ex(element, "name", &value) && value &&
+		    strcmp(json_object_get_string(value), name) == 0)
+			return element;
+	}
+	cr_assert_fail("no %s in %s", name, text);
+	return NULL;
+}
+
+static const char *member(struct json_object *object, const char *key)
+{
+	struct json_object *value = NULL;
+
+	cr_assert(json_object_object_get_ex(object, key, &value), "no %s", key);
+	return value ? json_object_get_string(value) : "(null)";
+}
+
+Test(tool, list_names_what_is_there)
+{
+	const struct tool_result *result = TOOL_RUN("list", PLUGINS);
+	struct json_object *mock;
+
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert(strstr(result->out, "mock"));
+	cr_assert(strstr(result->out, "kvm"));
+	cr_assert_null(strchr(result->out, '\033'));
+
+	result = TOOL_RUN("list", "--json", PLUGINS);
+	cr_assert_eq(result->status, 0);
+	mock = find_json(result->out, "plugins", "mock");
+	cr_assert_str_eq(member(mock, "kind"), "backend");
+	cr_assert_str_eq(member(mock, "usable"), "true");
+	cr_assert_str_eq(member(mock, "reason"), "(null)");
+	cr_assert_str_eq(member(mock, "abi"), "1.0");
+	cr_assert(strstr(member(mock, "file"), "/mock.so"));
+}
+
+Test(tool, list_tells_why_a_plugin_is_broken)
+{
+	const struct tool_result *result;
+
+	tool_write_text("broken.so", "not a shared object");
+	result = TOOL_RUN("list", "--plugin-dir", "@.");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert(strstr(result->out, "broken"));
+	cr_assert(strstr(result->out, "reason: "));
+	result = TOOL_RUN("list", "--json", "--plugin-dir", "@.");
+	cr_assert_str_eq(member(find_json(result->out, "plugins", "broken"), "usable"), "false");
+	cr_assert_gt(strlen(member(find_json(result->out, "plugins", "broken"), "reason")), 10);
+}
+
+Test(tool, no_plugins_is_trouble)
+{
+	check_refusal((const char *const[]){"list", "--plugin-dir", "@.", NULL}, 3, "--plugin-dir");
+	check_refusal((const char *const[]){"list", "--json", "--plugin-dir", "@.", NULL}, 3,
+		      "--plugin-dir");
+	check_refusal((const char *const[]){"doctor", "--plugin-dir", "@.", NULL}, 3,
+		      "--plugin-dir");
+}
+
+Test(tool, doctor_judges_each_backend)
+{
+	const struct tool_result *result = TOOL_RUN("doctor", "--backend", "mock", PLUGINS);
+	struct json_object *found;
+
+	cr_assert_eq(result->status, 1, "the mock executes nothing: %s", result->err);
+	cr_assert(strstr(result->out, "plays guests from a script"));
+	cr_assert(strstr(result->err, "no backend here executes guests"));
+
+	result = TOOL_RUN("doctor", "--backend", "mock,nosuch", "--json", PLUGINS);
+	cr_assert_eq(result->status, 1);
+	found = find_json(result->out, "backends", "nosuch");
+	cr_assert_str_eq(member(found, "usable"), "false");
+	cr_assert(strstr(member(found, "reason"), "nosuch"));
+	found = find_json(result->out, "backends", "mock");
+	cr_assert_str_eq(member(found, "executes"), "false");
+	cr_assert(strstr(member(found, "capabilities"), "dirty-log"));
+}
+
+Test(tool, doctor_says_what_is_wrong_with_kvm)
+{
+	const struct tool_result *result;
+
+	tool_write_text("null.ini", "[backend.kvm]\ndevice = /dev/null\n");
+	result = TOOL_RUN("doctor", "-c", "@null.ini", "--backend", "kvm", PLUGINS);
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->out, "cannot run here"));
+	cr_assert(strstr(result->out, "/dev/null"), "%s", result->out);
+	tool_write_text("none.ini", "[backend.kvm]\ndevice = /nonexistent/kvm\n");
+	result = TOOL_RUN("doctor", "-c", "@none.ini", "--backend", "kvm", PLUGINS);
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->out, "/nonexistent/kvm"));
+}
+
+/* --- run, played on the mock --- */
+
+static const struct tool_result *play(const char *script)
+{
+	tool_write_mock(script);
+	return TOOL_RUN("run", "-c", "@mock.ini", PLUGINS);
+}
+
+Test(tool, output_is_the_guests_alone)
+{
+	const struct tool_result *result = play("[vcpu 0]\n"
+						"text = 0x3f8 \"one\\r\\ntwo\\0\\xff\"\n"
+						"outs = 0x3f8 \"three\"\n"
+						"shutdown = guest\n");
+
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_eq(result->out_size, 15);
+	cr_assert_arr_eq(result->out, "one\r\ntwo\0\xffthree", 15);
+	cr_assert_str_eq(result->err, "impost: backend mock: played, not executed\n");
+}
+
+Test(tool, much_output_arrives_whole)
+{
+	const struct tool_result *result = play("[vcpu 0]\n"
+						"repeat = 20000\n"
+						"text = 0x3f8 \"0123456789\"\n"
+						"end =\n"
+						"shutdown = guest\n");
+
+	cr_assert_eq(result->status, 0);
+	cr_assert_eq(result->out_size, 200000);
+	for (size_t i = 0; i < result->out_size; i++)
+		cr_assert_eq(result->out[i], (char)('0' + i % 10), "at %zu", i);
+}
+
+Test(tool, clean_ends)
+{
+	static const char *const scripts[] = {
+		"[vcpu 0]\nshutdown = guest\n",	  "[vcpu 0]\nreset = guest\n",
+		"[vcpu 0]\nout = 0x64 1 0xfe\n",  "[vcpu 0]\nout = 0xcf9 1 0x06\n",
+		"[vcpu 0]\nout = 0xcf9 1 0x0e\n", "[vcpu 0]\nhlt =\n",
+	};
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		const struct tool_result *result = play(scripts[i]);
+
+		cr_expect_eq(result->status, 0, "%s: %d, %s", scripts[i], result->status,
+			     result->err);
+	}
+}
+
+/* What is no reset, and what is nobody's port or address. A wrong answer ends the script. */
+Test(tool, the_machine_answers_as_it_should)
+{
+	const struct tool_result *result =
+		play("[vcpu 0]\n"
+		     "out = 0xcf8 4 0x80000600\n"
+		     "out = 0xcf9 1 0x02\n"
+		     "out = 0x64 1 0xff\n"
+		     "in = 0x64 1 expect 0xfd\n"
+		     "in = 0x60 1 expect 0xff\n"
+		     "in = 0xcfc 4 expect 0xffffffff\n"
+		     "in = 0x1234 2 expect 0xffff\n"
+		     "out = 0x3ff 1 0x5a\n"
+		     "in = 0x3fd 1 expect 0x60\n"
+		     "in = 0x3fe 2 expect 0x5ab0\n"
+		     "mmio-read = 0xd0000000 8 expect 0xffffffffffffffff\n"
+		     "mmio-write = 0xd0000000 4 1\n"
+		     "text = 0x3f8 \"end\"\n"
+		     "shutdown = guest\n");
+
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_str_eq(result->out, "end");
+}
+
+Test(tool, failures_are_told_with_particulars)
+{
+	static const struct {
+		const char *script;
+		const char *messages[3];
+	} failures[] = {
+		{"[vcpu 0]\nset = rbx 0xfeedface\ninternal-error = 77\n",
+		 {"INTERNAL_ERROR", "77", "00000000feedface"}},
+		{"[vcpu 0]\nfail-entry = 33\n", {"FAIL_ENTRY", "0x21", "cr0"}},
+		{"[vcpu 0]\nshutdown = triple-fault\n", {"SHUTDOWN", "reboot=k", "rip"}},
+		{"[vcpu 0]\nshutdown = crash\n", {"SHUTDOWN", "rflags", "gdtr"}},
+		{"[vcpu 0]\ndebug = bp\n", {"DEBUG", "rip", "efer"}},
+		{"[vcpu 0]\nother = 12345\n", {"vCPU 0", "12345", "rip"}},
+		{"[vcpu 0]\ntext = 0x3f8 \"x\"\n",
+		 {"INTERNAL_ERROR", "the script has ended", "rip"}},
+	};
+
+	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++) {
+		const struct tool_result *result = play(failures[i].script);
+
+		cr_expect_eq(result->status, 1, "%s: %d", failures[i].script, result->status);
+		cr_expect(strstr(result->err, "the guest failed"));
+		cr_expect(strstr(result->err, "code at 0000000000100000: f4 eb fd 0f 0b 0f 0b cc"),
+			  "%s", result->err);
+		for (size_t j = 0; j < 3; j++)
+			cr_expect(strstr(result->err, failures[i].messages[j]), "%s: no %s in %s",
+				  failures[i].script, failures[i].messages[j], result->err);
+	}
+}
+
+Test(tool, wrong_answers_fail_the_played_guest)
+{
+	const struct tool_result *result = play("[vcpu 0]\nin = 0x3fd 1 expect 0x61\nhlt =\n");
+
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "0x61"), "%s", result->err);
+}
+
+Test(tool, statistics)
+{
+	const struct tool_result *result;
+
+	tool_write_mock("[vcpu 0]\ntext = 0x3f8 \"12345\"\nmmio-write = 0xd0000000 4 1\nhlt =\n");
+	tool_write_text(
+		"null.ini",
+		"[impost]\nbackend = kvm, mock\n[vm]\nmemory = 16M\n[boot]\nkernel = kernel\n"
+		"[backend.kvm]\ndevice = /dev/null\n[backend.mock]\nscript = script\n");
+	result = TOOL_RUN("run", "-c", "@null.ini", PLUGINS, "--stats");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_str_eq(result->out, "12345");
+	cr_assert(strstr(result->err, "backend   mock (played, not executed)"));
+	cr_assert(strstr(result->err, "not       kvm: "));
+	cr_assert(strstr(result->err, "/dev/null"));
+	cr_assert(strstr(result->err, "IO 5 MMIO 1 HLT 1"), "%s", result->err);
+	cr_assert(strstr(result->err, "creation"));
+	cr_assert(strstr(result->err, "set-up"));
+}
+
+/* --- streams --- */
+
+/* `impost COMMAND` on mock.ini through the shell, which has the words for closed and piped streams.
+ */
+static int shell(const char *command, const char *rest)
+{
+	char line[4096];
+	int status;
+
+	snprintf(line, sizeof(line), "'%s' %s -c '%s' --plugin-dir '%s' 2>/dev/null %s",
+		 getenv("IMPOST_TOOL"), command, tool_path("mock.ini"), getenv("IMPOST_PLUGINS"),
+		 rest);
+	status = system(line);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+Test(tool, closed_streams)
+{
+	static const char *const closed[] = {"<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"};
+
+	tool_write_mock("[vcpu 0]\ntext = 0x3f8 \"hello\"\nshutdown = guest\n");
+	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++)
+		cr_expect_eq(shell("run", closed[i]), 0, "%s", closed[i]);
+}
+
+/* The pipe's status is head's: that it comes at all shows that the tool has ended. */
+Test(tool, a_reader_that_leaves_ends_the_run)
+{
+	tool_write_mock("[vcpu 0]\nrepeat = forever\ntext = 0x3f8 \"hello\\n\"\nend =\n");
+	cr_assert_eq(shell("run", "| head -n 1 >/dev/null"), 0);
+}
+
+Test(tool, a_full_disk_is_an_error)
+{
+	tool_write_mock("[vcpu 0]\ntext = 0x3f8 \"hello\\n\"\nshutdown = guest\n");
+	cr_assert_eq(shell("run", ">/dev/full"), 3);
+	cr_assert_eq(shell("list", ">/dev/full"), 3);
+}
+
+/* A reader that does not read must not make the tool deaf to signals. */
+Test(tool, a_stalled_reader_does_not_hold_it)
+{
+	int out[2], status;
+	pid_t pid;
+
+	tool_write_mock("[vcpu 0]\nrepeat = forever\ntext = 0x3f8 \"hello\\n\"\nend =\n");
+	cr_assert_eq(pipe(out), 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(out[1], STDOUT_FILENO);
+		tool_exec((const char *const[]){"run", "-c", "@mock.ini", PLUGINS, NULL});
+	}
+	sleep(1); /* long enough to fill the pipe; the result does not depend on it */
+	cr_assert_eq(kill(pid, SIGTERM), 0);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 128 + SIGTERM);
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The hello guest under `impost run` and under examples/hello.c, on KVM and played: the same
+ * output. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "tool_process.h"
+
+#define GREETING "Hello from an Impost guest\n"
+
+TestSuite(examples, .init = tool_files_make, .fini = tool_files_remove, .timeout = 60);
+
+/* examples/impost.ini with this build's files. */
+static void write_ini(const char *backend)
+{
+	char text[4096];
+
+	snprintf(
+		text, sizeof(text),
+		"[impost]\nbackend = %s\nplugin_dir = %s\n[vm]\nmemory = 64M\n[boot]\nkernel = %s\n"
+		"[backend.mock]\nscript = %s\n",
+		backend, getenv("IMPOST_PLUGINS"), getenv("IMPOST_HELLO"),
+		getenv("IMPOST_HELLO_SCRIPT"));
+	tool_write_text("hello.ini", text);
+}
+
+static void need_kvm(void)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		cr_skip_test("no usable /dev/kvm");
+	close(fd);
+}
+
+static void run_on(const char *backend)
+{
+	const struct tool_result *result;
+
+	write_ini(backend);
+	result = TOOL_RUN("run", "-c", "@hello.ini", "--stats");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_str_eq(result->out, GREETING);
+	cr_assert(strstr(result->err, backend));
+}
+
+static void host_on(const char *backend)
+{
+	const struct tool_result *result;
+
+	write_ini(backend);
+	setenv("IMPOST_TOOL", getenv("IMPOST_HELLO_HOST"), 1);
+	result = TOOL_RUN("@hello.ini");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_str_eq(result->out, GREETING);
+	cr_assert_eq(strncmp(result->err, backend, strlen(backend)), 0, "%s", result->err);
+}
+
+Test(examples, run_on_mock)
+{
+	run_on("mock");
+}
+
+Test(examples, run_on_kvm)
+{
+	need_kvm();
+	run_on("kvm");
+}
+
+Test(examples, host_on_mock)
+{
+	host_on("mock");
+}
+
+Test(examples, host_on_kvm)
+{
+	need_kvm();
+	host_on("kvm");
+}
+
+Test(examples, host_tells_what_is_wrong)
+{
+	const struct tool_result *result;
+
+	setenv("IMPOST_TOOL", getenv("IMPOST_HELLO_HOST"), 1);
+	result = TOOL_RUN("@missing.ini");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "missing.ini"), "%s", result->err);
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `impost run` on a pseudo-terminal: raw while it runs, as it was before whatever ends it. */
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "tool_process.h"
+
+/* A guest that turns its receive interrupt on, says so, and sleeps. */
+#define PROLOGUE               \
+	"[vcpu 0]\n"           \
+	"out = 0x3f9 1 0x01\n" \
+	"out = 0x3fc 1 0x08\n" \
+	"text = 0x3f8 \"ready\\n\"\n"
+#define SLEEPER PROLOGUE "repeat = forever\nhalt =\nin = 0x3f8 1\nend =\n"
+
+/* The terminal and the tool on it. */
+static int master;
+static int slave;
+static pid_t tool;
+static struct termios before;
+static char seen[65536];
+static size_t nseen;
+
+static void make(void)
+{
+	tool_files_make();
+	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	cr_assert_eq(tcgetattr(slave, &before), 0);
+	cr_assert(before.c_lflag & ICANON);
+}
+
+static void unmake(void)
+{
+	if (tool > 0 && waitpid(tool, NULL, WNOHANG) == 0) {
+		kill(tool, SIGKILL);
+		waitpid(tool, NULL, 0);
+	}
+	close(master);
+	close(slave);
+	tool_files_remove();
+}
+
+TestSuite(terminal, .init = make, .fini = unmake, .timeout = 60);
+
+static void start(const char *script)
+{
+	tool_write_mock(script);
+	tool = fork();
+	cr_assert_geq(tool, 0);
+	if (tool == 0) {
+		setsid();
+		ioctl(slave, TIOCSCTTY, 0);
+		for (int fd = 0; fd <= 2; fd++)
+			dup2(slave, fd);
+		close(master);
+		tool_exec((const char *const[]){"run", "-c", "@mock.ini", "--plugin-dir",
+						getenv("IMPOST_PLUGINS"), NULL});
+	}
+}
+
+/* Reads what the tool shows until TEXT was among it. */
+static void expect(const char *text)
+{
+	struct pollfd poller = {.fd = master, .events = POLLIN};
+
+	while (!memmem(seen, nseen, text, strlen(text))) {
+		ssize_t count;
+
+		cr_assert_eq(poll(&poller, 1, 20000), 1, "no '%s' in '%s'", text, seen);
+		count = read(master, seen + nseen, sizeof(seen) - 1 - nseen);
+		cr_assert_gt(count, 0);
+		nseen += (size_t)count;
+	}
+	nseen = 0;
+	memset(seen, 0, sizeof(seen));
+}
+
+static void type(const char *keys, size_t count)
+{
+	cr_assert_eq(write(master, keys, count), (ssize_t)count);
+}
+
+static bool is_raw(void)
+{
+	struct termios now;
+
+	cr_assert_eq(tcgetattr(slave, &now), 0);
+	return !(now.c_lflag & (ICANON | ECHO | ISIG));
+}
+
+static void assert_restored(void)
+{
+	struct termios now;
+
+	cr_assert_eq(tcgetattr(slave, &now), 0);
+	cr_assert_eq(now.c_lflag, before.c_lflag);
+	cr_assert_eq(now.c_iflag, before.c_iflag);
+	cr_assert_eq(now.c_oflag, before.c_oflag);
+	cr_assert_eq(now.c_cflag, before.c_cflag);
+	cr_assert_arr_eq(now.c_cc, before.c_cc, sizeof(now.c_cc));
+}
+
+/* Waits for the end; returns the exit status, or -N for signal N. */
+static int ended(void)
+{
+	int status;
+
+	cr_assert_eq(waitpid(tool, &status, 0), tool);
+	tool = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+Test(terminal, ctrl_a_x_leaves)
+{
+	start(SLEEPER);
+	expect("ready");
+	cr_assert(is_raw());
+	type("\001x", 2);
+	cr_assert_eq(ended(), 0);
+	assert_restored();
+}
+
+Test(terminal, ctrl_a_question_mark_helps)
+{
+	start(SLEEPER);
+	expect("ready");
+	type("\001?", 2);
+	expect("Ctrl-A Ctrl-A");
+	type("\001x", 2);
+	cr_assert_eq(ended(), 0);
+}
+
+/* Keys reach the guest as they are, Ctrl-C too; Ctrl-A Ctrl-A as one; other escapes not at all. */
+Test(terminal, keys_reach_the_guest)
+{
+	start(PROLOGUE "halt =\n"
+		       "in = 0x3f8 1 expect 0x61\n"
+		       "text = 0x3f8 \"first\"\n"
+		       "halt =\n"
+		       "in = 0x3f8 1 expect 0x03\n"
+		       "text = 0x3f8 \"second\"\n"
+		       "halt =\n"
+		       "in = 0x3f8 1 expect 0x01\n"
+		       "shutdown = guest\n");
+	expect("ready");
+	type("a", 1);
+	expect("first");
+	type("\003", 1);
+	expect("second");
+	type("\001q\001\001", 4);
+	cr_assert_eq(ended(), 0);
+	assert_restored();
+}
+
+Test(terminal, restored_when_the_guest_ends)
+{
+	start(PROLOGUE "shutdown = guest\n");
+	cr_assert_eq(ended(), 0);
+	assert_restored();
+}
+
+Test(terminal, restored_when_the_guest_fails)
+{
+	start(PROLOGUE "internal-error = 1\n");
+	cr_assert_eq(ended(), 1);
+	assert_restored();
+}
+
+Test(terminal, restored_when_a_signal_ends_it)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		start(SLEEPER);
+		expect("ready");
+		cr_assert(is_raw());
+		kill(tool, signals[i]);
+		cr_assert_eq(ended(), 128 + signals[i]);
+		assert_restored();
+	}
+}
+
+Test(terminal, restored_when_it_crashes)
+{
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGQUIT};
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		start(SLEEPER);
+		expect("ready");
+		cr_assert(is_raw());
+		kill(tool, signals[i]);
+		cr_assert_eq(ended(), -signals[i]);
+		assert_restored();
+	}
+}
+
+Test(terminal, restored_while_stopped)
+{
+	int status;
+
+	start(SLEEPER);
+	expect("ready");
+	kill(tool, SIGTSTP);
+	cr_assert_eq(waitpid(tool, &status, WUNTRACED), tool);
+	cr_assert(WIFSTOPPED(status));
+	assert_restored();
+	kill(tool, SIGCONT);
+	for (unsigned int i = 0; i < 1000 && !is_raw(); i++)
+		usleep(10000);
+	cr_assert(is_raw(), "taken again");
+	type("\001x", 2);
+	cr_assert_eq(ended(), 0);
+	assert_restored();
+}
