@@ -16,15 +16,15 @@
 #define expect_error(ctx, call, err, words)                                                        \
 	do {                                                                                       \
 		int err_ = (call);                                                                 \
-		cr_expect(err_ == (err), #call " returned %d (%s)", err_, impost_error(ctx));      \
+		cr_expect(err_ == (err), "%s returned %d (%s)", #call, err_, impost_error(ctx));   \
 		cr_expect(strstr(impost_error(ctx), words), "'%s' has no '%s'", impost_error(ctx), \
 			  words);                                                                  \
 	} while (0)
 
-#define expect_ok(ctx, call)                                                              \
-	do {                                                                              \
-		int err_ = (call);                                                        \
-		cr_assert(err_ == 0, #call " returned %d (%s)", err_, impost_error(ctx)); \
+#define expect_ok(ctx, call)                                                                 \
+	do {                                                                                 \
+		int err_ = (call);                                                           \
+		cr_assert(err_ == 0, "%s returned %d (%s)", #call, err_, impost_error(ctx)); \
 	} while (0)
 
 static inline struct impost_context *open_context(void)

@@ -275,8 +275,6 @@ Test(vcpu, what_a_backend_has_not)
 		     "no operation cpuid_get");
 	expect_error(ctx, impost_vcpu_get_msrs(vcpu, NULL, 0, NULL), -ENOTSUP,
 		     "no operation msrs_get");
-	expect_error(ctx, impost_vcpu_get(vcpu, IMPOST_SECTION_XSAVE, buf, sizeof(buf), &size),
-		     -ENOTSUP, "has no xsave");
 	expect_error(ctx, impost_vcpu_get(vcpu, IMPOST_SECTION_DEBUGREGS, buf, sizeof(buf), &size),
 		     -ENOTSUP, "has no debugregs");
 	expect_error(ctx, impost_vcpu_get(vcpu, IMPOST_SECTION_EVENTS, buf, sizeof(buf), &size),
