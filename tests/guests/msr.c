@@ -71,9 +71,9 @@ void guest_main(const void *zero_page)
 	read(0xc0000080);		       /* EFER */
 	read(0x1b);			       /* APIC_BASE */
 	write(0x277, 0x0007040600070406);      /* PAT: its reset value */
+	write(0xc0000080, 0x504);	       /* EFER with a reserved bit */
 	write(0xc0000081, 0x0010000800000000); /* STAR */
 	write(0xc0000102, 0x0000123456789000); /* KERNEL_GS_BASE */
-	write(0xc0000102, 0x8000000000000000); /* the same, not canonical */
 	write(0x4321, 1);		       /* none of that number */
 	before = rdmsr(0x10);		       /* TSC */
 	put(rdmsr(0x10) > before && before != 0 ? "tsc runs\n" : "tsc stands\n");
