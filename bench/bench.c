@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Measures libimpost, with the KVM plugin loaded by libltdl, against plain ioctls on the same
+ * guest.
+ *
+ *   bench PLUGIN_DIR GUEST exits raw|impost COUNT    takes COUNT exits and ends, for callgrind
+ *   bench PLUGIN_DIR GUEST exit-time PAIRS COUNT     } prints medians: libimpost's and plain
+ * ioctls' bench PLUGIN_DIR GUEST vm-create PAIRS           } nanoseconds, and the ratio of each
+ * pair
+ *
+ * GUEST is tests/guests/spin.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <impost/impost.h>
+
+#include "raw.h"
+
+#define MEMORY	  (UINT64_C(64) << 20)
+#define POST_PORT 0x80 /* where spin's OUTs go */
+#define MAX_PAIRS 1000
+
+struct bench {
+	int guest;
+	struct raw_vm raw;
+	struct impost_context *ctx;
+	struct impost_vm *vm;
+	struct impost_vcpu *vcpu;
+};
+
+/* One of the two that are compared. */
+struct subject {
+	const char *name;
+	int (*create)(struct bench *bench);
+	int (*exits)(struct bench *bench, uint64_t count);
+	void (*destroy)(struct bench *bench);
+};
+
+static int create_raw(struct bench *bench)
+{
+	return raw_create(&bench->raw, bench->guest, "", MEMORY);
+}
+
+static int exits_raw(struct bench *bench, uint64_t count)
+{
+	const struct kvm_run *run = bench->raw.run;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (ioctl(bench->raw.vcpu, KVM_RUN, 0) < 0) {
+			perror("KVM_RUN");
+			return -1;
+		}
+		if (run->exit_reason != KVM_EXIT_IO || run->io.port != POST_PORT) {
+			fprintf(stderr, "plain ioctls: exit %u\n", run->exit_reason);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static void destroy_raw(struct bench *bench)
+{
+	raw_destroy(&bench->raw);
+}
+
+static int failed(struct bench *bench, const char *what)
+{
+	fprintf(stderr, "%s: %s\n", what, impost_error(bench->ctx));
+	return -1;
+}
+
+static int create_impost(struct bench *bench)
+{
+	struct impost_vm_config config;
+	struct impost_x86_boot_config boot;
+
+	if (impost_vm_config_init(bench->ctx, &config))
+		return failed(bench, "configuration");
+	config.backend = "kvm";
+	config.memory = MEMORY;
+	impost_x86_boot_config_init(bench->ctx, &boot);
+	boot.kernel_fd = bench->guest;
+	if (impost_vm_create(bench->ctx, &config, &bench->vm) ||
+	    impost_x86_add_ram(impost_vm_memory(bench->vm), MEMORY) ||
+	    impost_vcpu_create(bench->vm, 0, &bench->vcpu) ||
+	    impost_x86_boot(bench->vm, &bench->vcpu, 1, &boot, NULL))
+		return failed(bench, "libimpost");
+	return 0;
+}
+
+static int exits_impost(struct bench *bench, uint64_t count)
+{
+	struct impost_exit exit;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (impost_vcpu_run(bench->vcpu, &exit))
+			return failed(bench, "impost_vcpu_run");
+		if (exit.kind != IMPOST_EXIT_IO || exit.u.io.port != POST_PORT) {
+			fprintf(stderr, "libimpost: exit %s\n", impost_exit_name(&exit));
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static void destroy_impost(struct bench *bench)
+{
+	impost_vcpu_destroy(bench->vcpu);
+	impost_vm_destroy(bench->vm);
+	bench->vcpu = NULL;
+	bench->vm = NULL;
+}
+
+static const struct subject subjects[] = {
+	{"impost", create_impost, exits_impost, destroy_impost},
+	{"raw", create_raw, exits_raw, destroy_raw},
+};
+#define SUBJECTS (sizeof(subjects) / sizeof(subjects[0]))
+
+static double now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static int compare(const void *left, const void *right)
+{
+	double a = *(const double *)left;
+	double b = *(const double *)right;
+
+	return (a > b) - (a < b);
+}
+
+static double median(double *values, unsigned int count)
+{
+	qsort(values, count, sizeof(*values), compare);
+	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+/* Nanoseconds of one exit, in COUNT of them. */
+static double time_exits(const struct subject *subject, struct bench *bench, uint64_t count)
+{
+	double start = now_ns();
+
+	if (subject->exits(bench, count))
+		return -1;
+	return (now_ns() - start) / (double)count;
+}
+
+/* Nanoseconds from nothing to the guest's first exit, a few instructions behind its first one. */
+static double time_create(const struct subject *subject, struct bench *bench, uint64_t count)
+{
+	double start = now_ns();
+	double ns = -1;
+
+	(void)count;
+	if (!subject->create(bench) && !subject->exits(bench, 1))
+		ns = now_ns() - start;
+	subject->destroy(bench);
+	return ns;
+}
+
+/* Times both subjects PAIRS times, in turns, and in changing order; the first pair warms up. */
+static int time_pairs(struct bench *bench, unsigned int pairs, uint64_t count,
+		      double (*measure)(const struct subject *, struct bench *, uint64_t))
+{
+	double ns[SUBJECTS][MAX_PAIRS];
+	double ratios[MAX_PAIRS];
+
+	for (unsigned int i = 0; i < pairs + 1; i++) {
+		unsigned int slot = i == 0 ? 0 : i - 1;
+
+		for (unsigned int turn = 0; turn < SUBJECTS; turn++) {
+			unsigned int which = (turn + i) % SUBJECTS;
+
+			ns[which][slot] = measure(&subjects[which], bench, count);
+			if (ns[which][slot] < 0)
+				return -1;
+		}
+		ratios[slot] = ns[0][slot] / ns[1][slot];
+	}
+	printf("%.1f %.1f %.4f\n", median(ns[0], pairs), median(ns[1], pairs),
+	       median(ratios, pairs));
+	return 0;
+}
+
+static int measure_exit_time(struct bench *bench, unsigned int pairs, uint64_t count)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < SUBJECTS; i++)
+		ret = ret ? ret : subjects[i].create(bench);
+	if (!ret)
+		ret = time_pairs(bench, pairs, count, time_exits);
+	for (unsigned int i = 0; i < SUBJECTS; i++)
+		subjects[i].destroy(bench);
+	return ret;
+}
+
+static int take_exits(struct bench *bench, const char *name, uint64_t count)
+{
+	int ret = -1;
+
+	for (unsigned int i = 0; i < SUBJECTS; i++) {
+		if (strcmp(subjects[i].name, name) != 0)
+			continue;
+		ret = subjects[i].create(bench);
+		if (!ret)
+			ret = subjects[i].exits(bench, count);
+		subjects[i].destroy(bench);
+	}
+	return ret;
+}
+
+static int measure(struct bench *bench, char **argv)
+{
+	unsigned int pairs = (unsigned int)strtoul(argv[1], NULL, 10);
+
+	if (strcmp(argv[0], "exits") == 0 && argv[2])
+		return take_exits(bench, argv[1], strtoull(argv[2], NULL, 10));
+	if (pairs == 0 || pairs > MAX_PAIRS)
+		return fprintf(stderr, "bench: 1 to %d pairs\n", MAX_PAIRS), -1;
+	if (strcmp(argv[0], "exit-time") == 0 && argv[2])
+		return measure_exit_time(bench, pairs, strtoull(argv[2], NULL, 10));
+	if (strcmp(argv[0], "vm-create") == 0)
+		return time_pairs(bench, pairs, 0, time_create);
+	fprintf(stderr, "bench: what is %s?\n", argv[0]);
+	return -1;
+}
+
+static int open_all(struct bench *bench, char **argv)
+{
+	bench->guest = open(argv[2], O_RDONLY | O_CLOEXEC);
+	if (bench->guest < 0) {
+		perror(argv[2]);
+		return -1;
+	}
+	if (impost_context_open(NULL, NULL, &bench->ctx))
+		return -1;
+	if (impost_context_set(bench->ctx, "impost", "plugin_dir", argv[1]))
+		return failed(bench, "plugin_dir");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct bench bench = {.guest = -1, .raw = {.kvm = -1, .vm = -1, .vcpu = -1}};
+	int ret;
+
+	if (argc < 5) {
+		fprintf(stderr, "usage: %s PLUGIN_DIR GUEST MEASURE ARGUMENT...\n", argv[0]);
+		return EXIT_FAILURE;
+	}
+	ret = open_all(&bench, argv);
+	if (!ret)
+		ret = measure(&bench, argv + 3);
+	impost_context_close(bench.ctx);
+	if (bench.guest >= 0)
+		close(bench.guest);
+	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
+}

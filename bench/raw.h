@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A VM on plain KVM ioctls, with the same set-up as libimpost makes: what libimpost is measured
+ * against. */
+#ifndef IMPOST_BENCH_RAW_H
+#define IMPOST_BENCH_RAW_H
+
+#include <linux/kvm.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct raw_vm {
+	int kvm;
+	int vm;
+	int vcpu;
+	struct kvm_run *run;
+	size_t run_bytes;
+	uint8_t *memory;
+	size_t memory_bytes;
+};
+
+/*
+ * Makes a VM of one vCPU and BYTES of memory that is about to enter the ELF64 at KERNEL with
+ * CMDLINE. Returns 0, or -1 with a message on stderr. raw_destroy() is due in both cases.
+ */
+int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes);
+
+void raw_destroy(struct raw_vm *raw);
+
+#endif
