@@ -184,11 +184,13 @@ static bool read_hex(struct args *a, const char **at)
 
 static bool read_size(struct args *a, const char **at, uint64_t max)
 {
+	const char *s = *at;
 	uint64_t size;
 
-	if (!read_number(at, max, &size) || !size || (size & (size - 1)))
+	if (!read_number(&s, max, &size) || !size || (size & (size - 1)))
 		return false;
 	a->size = (uint32_t)size;
+	*at = s;
 	return true;
 }
 
@@ -573,8 +575,8 @@ static int take_line(void *user, const char *section, const char *name, const ch
 		return !fail(p, -EINVAL, "unknown step '%s': see the steps in docs/mock.md", name);
 	for (f = verb->fields; *f; f++)
 		if (!read_field(&a, *f, &at))
-			return !fail(p, -EINVAL, "%s: cannot take '%s': write %s = %s", name, at,
-				     name, verb->usage);
+			return !fail(p, -EINVAL, "%s: cannot take '%s': write %s = %s", name,
+				     skip_blanks(at), name, verb->usage);
 	at = skip_blanks(at);
 	if (*at)
 		return !fail(p, -EINVAL, "%s: '%s' is too much: write %s = %s", name, at, name,
