@@ -160,7 +160,7 @@ Test(bzimage, setup_that_ends_within_the_header)
 
 	bz.hdr.setup_sects = 0;
 	cr_assert_eq(impost_x86_bzimage_parse(ram.ctx, &bz, 1024, 1 << 20, &kernel), 0);
-	cr_assert_eq(kernel.payload_offset, 5u * 512);
+	cr_assert_eq(kernel.payload_offset, UINT64_C(5) * 512);
 	ram_free(&ram);
 }
 

@@ -160,7 +160,7 @@ Test(e820, model_of_scattered_regions)
 	}
 	cr_assert_eq(impost_x86_e820(ram.memory, map, IMPOST_X86_E820_MAX, &count), 0, "%s",
 		     impost_error(ram.ctx));
-	for (uint64_t at = 0; at < 512 * 4096; at += 1024) {
+	for (uint64_t at = 0; at < UINT64_C(512) * 4096; at += 1024) {
 		uint32_t type = 0, want = model[at / 4096] ? IMPOST_X86_E820_RAM : 0;
 
 		for (uint32_t i = 0; i < count; i++) {

@@ -87,8 +87,7 @@ Test(zero_page, golden)
 	want.e820_table[0] = (struct boot_e820_entry){0, 0x9fc00, 1};
 	want.e820_table[1] = (struct boot_e820_entry){0x9fc00, 0x100000 - 0x9fc00, 2};
 	want.e820_table[2] = (struct boot_e820_entry){0x100000, 15 * MIB, 1};
-	for (size_t i = 0; i < sizeof(got); i++)
-		cr_assert_eq(((uint8_t *)&got)[i], ((uint8_t *)&want)[i], "byte 0x%zx", i);
+	cr_assert_arr_eq(&got, &want, sizeof(got));
 	cr_assert_eq(impost_memory_read(ram.memory, 0x20000, cmdline, sizeof(cmdline)), 0);
 	cr_assert_str_eq(cmdline, "quiet");
 	ram_free(&ram);
