@@ -13,13 +13,14 @@
 
 /* The memory layout of <impost/x86_64/boot.h>. */
 #define GDT_ADDR       0x500
+#define GDT_BYTES      40
 #define ZERO_PAGE_ADDR 0x7000
 #define STACK_ADDR     0x8ff0
 #define PML4_ADDR      0x9000
 #define PDPT_ADDR      0xa000
 #define PD_ADDR	       0xb000
 #define CMDLINE_ADDR   0x20000
-#define GIBS	       4
+#define GIBS	       4ull
 #define PAGE_BYTES     4096
 #define TABLE_ENTRIES  512
 #define TSS_ADDR       0xfffbd000
@@ -122,7 +123,7 @@ static int set_registers(struct raw_vm *raw, uint64_t entry)
 	sregs.cs = segment(0x10, 0xb, 1);
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment(0x18, 0x3, 1);
 	sregs.tr = segment(0x20, 0xb, 0);
-	sregs.gdt = (struct kvm_dtable){.base = GDT_ADDR, .limit = 5 * sizeof(uint64_t) - 1};
+	sregs.gdt = (struct kvm_dtable){.base = GDT_ADDR, .limit = GDT_BYTES - 1};
 	sregs.idt = (struct kvm_dtable){.base = 0, .limit = 0};
 	sregs.cr0 = 0x80000033; /* PG, NE, ET, MP, PE */
 	sregs.cr3 = PML4_ADDR;
