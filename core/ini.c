@@ -132,7 +132,7 @@ static char *next_line(char *str, int num, void *stream)
 		len--;
 	}
 	if (len == 0 || start[0] == ';' || start[0] == '#') {
-		strcpy(str, "\n");
+		memcpy(str, "\n", 2);
 		return str;
 	}
 	if (len + parse->indented >= (size_t)num) {

@@ -40,7 +40,7 @@ static int boot_and_run(struct impost_context *ctx, struct impost_vm *vm, struct
 	close(boot.kernel_fd);
 	if (err == 0)
 		err = impost_vcpu_loop(vcpu, &handlers, NULL, &exit);
-	if (err < 0)
+	if (err)
 		return err;
 	impost_exit_format(&exit, text, sizeof(text));
 	fprintf(stderr, "%s: stopped at %s\n", impost_vm_backend(vm), text);

@@ -78,7 +78,7 @@ int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32
 	struct list list = {.capacity = 0};
 	int32_t r = kernel_list(b, &known);
 
-	if (r)
+	if (!known)
 		return r;
 	/* Once to count, so that too small a buffer is left as it was, and once to fill. */
 	for (int pass = 0; pass < 2; pass++) {

@@ -118,12 +118,10 @@ static const struct msr_rule *broken_rule(struct mock_vcpu *v, const struct msr 
 
 static void store(struct mock_vcpu *v, const struct msr *m, uint64_t x)
 {
-	uint64_t *p = place(v, m);
-
-	if (p)
-		*p = x;
-	else
+	if (m->index == MSR_TSC)
 		mock_vcpu_set_tsc(v, x);
+	else
+		*place(v, m) = x;
 	v->checked = false;
 }
 

@@ -620,7 +620,7 @@ static int take_section(struct parser *p, const char *line)
 {
 	const char *close = strchr(line, ']');
 	const char *rest = close ? skip_blanks(close + 1) : "";
-	char number[16];
+	char number[16] = "";
 	const char *at = number;
 	uint64_t id;
 	size_t len;

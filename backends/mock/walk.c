@@ -105,7 +105,7 @@ static const char *walk_pae(struct walk *k, uint64_t *ret_gpa)
 	unsigned i = (unsigned)(k->gva >> 30 & 3);
 	uint64_t pdpte = s->pdptr[i];
 
-	k->at = (s->cr3 & ~UINT64_C(0x1f) & UINT32_MAX) + i * 8;
+	k->at = (s->cr3 & ~UINT64_C(0x1f) & UINT32_MAX) + UINT64_C(8) * i;
 	if (!(s->flags & IMPOST_X86_SREGS_PDPTRS_VALID) &&
 	    !k->w->read(k->w->opaque, k->at, 8, &pdpte))
 		return "the page-directory-pointer table lies where there is no memory";

@@ -131,6 +131,11 @@ static inline int32_t impost_host_error(const struct impost_host *host, int32_t 
 	return err;
 }
 
+#ifdef __clang_analyzer__
+/* The analyzer does not look into variadic functions: it does not know that ERR comes back. */
+#define impost_host_error(host, err, ...) (impost_host_error(host, err, __VA_ARGS__), (err))
+#endif
+
 /* Formats a log line for HOST. */
 static inline void impost_host_log(const struct impost_host *host, uint32_t level, const char *fmt,
 				   ...) IMPOST_PRINTF(3, 4);
