@@ -16,7 +16,7 @@ static int32_t need_lapic(const struct vcpu *v)
 {
 	if (v->vm->irqchip != IMPOST_IRQCHIP_NONE)
 		return 0;
-	return impost_host_error(v->host, -ENOTSUP,
+	return impost_host_error(v->host, -ENOENT,
 				 "this VM has no local APIC in the kernel (irqchip = none)");
 }
 

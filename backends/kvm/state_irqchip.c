@@ -9,7 +9,7 @@ static int32_t need_full(const struct vm *vm)
 {
 	if (vm->irqchip == IMPOST_IRQCHIP_FULL)
 		return 0;
-	return impost_host_error(vm->host, -ENOTSUP,
+	return impost_host_error(vm->host, -ENOENT,
 				 "this VM has no PIC, I/O APIC and PIT in the kernel (irqchip is "
 				 "not full)");
 }

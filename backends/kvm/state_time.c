@@ -23,6 +23,8 @@ static int32_t offset_get(const struct vcpu *v, uint64_t *ret_offset)
 			 "KVM_GET_DEVICE_ATTR KVM_VCPU_TSC_OFFSET", &attr);
 }
 
+/* There are KVMs whose guests read the host's TSC as it is: they take an offset, and have 0 all the
+ * same. */
 static int32_t offset_set(const struct vcpu *v, uint64_t offset)
 {
 	struct kvm_device_attr attr = {
@@ -30,9 +32,18 @@ static int32_t offset_set(const struct vcpu *v, uint64_t offset)
 		.attr = KVM_VCPU_TSC_OFFSET,
 		.addr = (uintptr_t)&offset,
 	};
+	uint64_t now;
+	int32_t r = kvm_ioctl(v->host, v->fd, KVM_SET_DEVICE_ATTR,
+			      "KVM_SET_DEVICE_ATTR KVM_VCPU_TSC_OFFSET", &attr);
 
-	return kvm_ioctl(v->host, v->fd, KVM_SET_DEVICE_ATTR,
-			 "KVM_SET_DEVICE_ATTR KVM_VCPU_TSC_OFFSET", &attr);
+	if (!r)
+		r = offset_get(v, &now);
+	if (!r && now != offset)
+		r = impost_host_error(
+			v->host, -ENOTSUP,
+			"KVM_SET_DEVICE_ATTR KVM_VCPU_TSC_OFFSET: taken without effect: "
+			"guests read the host's TSC here");
+	return r;
 }
 
 static bool has_offset(const struct vcpu *v)

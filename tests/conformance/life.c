@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* VMs, vCPUs and memory come and go, and leave nothing behind. */
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "common.h"
+
+static uint32_t count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	uint32_t n = 0;
+
+	cr_assert_not_null(dir, "/proc is not mounted");
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static uint32_t count_mappings(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	uint32_t n = 0;
+	int c;
+
+	cr_assert_not_null(f, "/proc is not mounted");
+	while ((c = fgetc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+static void make_and_end(struct box *box)
+{
+	struct impost_vm_config config;
+	struct impost_vm *vm;
+	struct impost_vcpu *vcpu[2];
+
+	OK(box, impost_vm_config_init(box->ctx, &config));
+	config.backend = backend_name();
+	config.cpus = 2;
+	OK(box, impost_vm_create(box->ctx, &config, &vm));
+	for (uint32_t i = 0; i < 2; i++)
+		OK(box, impost_vcpu_create(vm, i, &vcpu[i]));
+	REFUSED(box, EBUSY, impost_vm_destroy(vm));
+	for (uint32_t i = 0; i < 2; i++)
+		OK(box, impost_vcpu_destroy(vcpu[i]));
+	OK(box, impost_vm_destroy(vm));
+}
+
+Test(life, nothing_is_left_behind)
+{
+	uint32_t fds, mappings;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	make_and_end(&box);
+	fds = count_fds();
+	mappings = count_mappings();
+	for (int i = 0; i < 30; i++)
+		make_and_end(&box);
+	cr_assert_eq(count_fds(), fds);
+	/* malloc may take or give back a few of its own. */
+	cr_assert_leq(count_mappings(), mappings + 5);
+	box_close(&box);
+}
+
+Test(life, refused_vcpus_leave_nothing_behind)
+{
+	struct impost_vcpu *const none = (struct impost_vcpu *)16;
+	struct impost_vcpu *vcpu = none, *second;
+	uint32_t fds;
+	struct box box;
+
+	box_open(&box, 2, IMPOST_IRQCHIP_DEFAULT);
+	fds = count_fds();
+	REFUSED(&box, EEXIST, impost_vcpu_create(box.vm, 0, &vcpu));
+	REFUSED(&box, EINVAL, impost_vcpu_create(box.vm, box.caps->max_vcpu_id + 1, &vcpu));
+	OK(&box, impost_vcpu_create(box.vm, 1, &second));
+	REFUSED(&box, ENOSPC, impost_vcpu_create(box.vm, 2, &vcpu));
+	cr_assert_eq(vcpu, none, "a refused create has written");
+	OK(&box, impost_vcpu_destroy(second));
+	cr_assert_eq(count_fds(), fds);
+	box_close(&box);
+}
+
+Test(life, every_irqchip_that_is_claimed)
+{
+	for (uint32_t irqchip = IMPOST_IRQCHIP_NONE; irqchip <= IMPOST_IRQCHIP_FULL; irqchip++) {
+		struct impost_vm_config config;
+		struct impost_vm *vm;
+		struct box box;
+		int r;
+
+		box_context(&box);
+		OK(&box, impost_vm_config_init(box.ctx, &config));
+		config.backend = backend_name();
+		config.irqchip = irqchip;
+		r = impost_vm_create(box.ctx, &config, &vm);
+		if (impost_caps_has(box.caps, (enum impost_cap)(IMPOST_CAP_IRQCHIP_NONE + irqchip -
+								IMPOST_IRQCHIP_NONE))) {
+			cr_assert_eq(r, 0, "irqchip %u: %s", irqchip, impost_error(box.ctx));
+			cr_assert_eq(impost_vm_irqchip(vm), irqchip);
+			OK(&box, impost_vm_destroy(vm));
+		} else {
+			cr_assert_eq(r, -ENOTSUP, "irqchip %u", irqchip);
+		}
+		cr_assert_eq(impost_context_close(box.ctx), 0);
+	}
+}
+
+/* Regions that may not be, next to RAM at 0 to RAM_BYTES. */
+Test(life, bad_memory_is_refused)
+{
+	static const struct {
+		uint64_t gpa, bytes;
+		int err;
+	} bad[] = {
+		{HOLE, 0, EINVAL},	    {HOLE, 0x800, EINVAL},
+		{HOLE + 1, 0x1000, EINVAL}, {UINT64_C(0xfffffffffffff000), 0x2000, EINVAL},
+		{0, 0x1000, EEXIST},	    {RAM_BYTES - 0x1000, 0x2000, EEXIST},
+	};
+	struct impost_region got = {.size = sizeof(got)};
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct impost_region region = {.size = sizeof(region),
+					       .kind = IMPOST_REGION_ANONYMOUS,
+					       .gpa = bad[i].gpa,
+					       .bytes = bad[i].bytes};
+
+		REFUSED(&box, bad[i].err, impost_memory_add(box.memory, &region));
+	}
+	OK(&box, impost_memory_get(box.memory, 0, &got));
+	cr_assert_eq(got.bytes, RAM_BYTES);
+	cr_assert_eq(impost_memory_get(box.memory, 1, &got), -ENOENT);
+	REFUSED(&box, ENOENT, impost_memory_remove(box.memory, HOLE));
+	box_close(&box);
+}
+
+/* Memory that is taken away is gone for the guest, and its place can be used again. */
+Test(life, memory_comes_and_goes_under_the_guest)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_ANONYMOUS,
+				       .gpa = HOLE,
+				       .bytes = 0x3000};
+	struct impost_x86_regs regs;
+	struct impost_exit exit;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	/* again: mov eax, [rdi]; out 0x80, eax; jmp again */
+	enter_long(&box, box.vcpu, GUEST(0x8b, 0x07, 0xe7, 0x80, 0xeb, 0xfa));
+	regs = regs_of(&box, box.vcpu);
+	regs.rdi = HOLE + 0x1000;
+	set_regs(&box, box.vcpu, &regs);
+	for (uint32_t i = 1; i <= 20; i++) {
+		OK(&box, impost_memory_add(box.memory, &region));
+		OK(&box, impost_memory_write(box.memory, HOLE + 0x1000, &i, sizeof(i)));
+		run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+		cr_assert_eq(*(uint32_t *)exit.u.io.data, i);
+		OK(&box, impost_memory_remove(box.memory, HOLE));
+		run_to(&box, box.vcpu, IMPOST_EXIT_MMIO, &exit);
+		cr_assert_eq(exit.u.mmio.gpa, HOLE + 0x1000);
+		memset(exit.u.mmio.data, 0xff, exit.u.mmio.size);
+		run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+		cr_assert_eq(*(uint32_t *)exit.u.io.data, 0xffffffffu);
+	}
+	box_close(&box);
+}
+
+/* The host's own pages, and the same ones at two addresses where that is possible. */
+Test(life, the_hosts_own_memory)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_POINTER,
+				       .gpa = HOLE,
+				       .bytes = 0x2000};
+	struct impost_x86_regs regs;
+	struct impost_exit exit;
+	uint32_t *pages;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	box_need(&box, IMPOST_CAP_MEM_HOST);
+	box_need(&box, IMPOST_CAP_MEM_ALIAS);
+	pages = mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(pages, MAP_FAILED);
+	region.hva = pages;
+	OK(&box, impost_memory_add(box.memory, &region));
+	region.gpa = HOLE + 0x10000;
+	OK(&box, impost_memory_add(box.memory, &region));
+	pages[0] = 77;
+	/* mov eax, [rdi]; inc eax; mov [rsi], eax; out 0x80, eax */
+	enter_long(&box, box.vcpu, GUEST(0x8b, 0x07, 0xff, 0xc0, 0x89, 0x06, 0xe7, 0x80));
+	regs = regs_of(&box, box.vcpu);
+	regs.rdi = HOLE;
+	regs.rsi = HOLE + 0x10004;
+	set_regs(&box, box.vcpu, &regs);
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	cr_assert_eq(pages[1], 78u);
+	OK(&box, impost_memory_remove(box.memory, HOLE));
+	OK(&box, impost_memory_remove(box.memory, HOLE + 0x10000));
+	munmap(pages, 0x2000);
+	box_close(&box);
+}

@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every section of state: what is set is what is got, what hardware would refuse is refused and
+ * changes nothing. */
+#include "common.h"
+
+#define ROUNDS 50
+
+/* Sections as bytes, to be compared whole. */
+union section {
+	uint32_t size;
+	struct impost_x86_regs regs;
+	struct impost_x86_sregs sregs;
+	struct impost_x86_debugregs debugregs;
+	struct impost_x86_lapic lapic;
+	struct impost_x86_events events;
+	struct impost_x86_runstate runstate;
+	struct impost_x86_tsc tsc;
+	struct impost_x86_pic pic;
+	struct impost_x86_ioapic ioapic;
+	struct impost_x86_pit pit;
+	struct impost_x86_clock clock;
+	struct impost_x86_xsave xsave;
+	uint8_t bytes[IMPOST_X86_XSAVE_MAX];
+};
+
+static void get(struct box *box, uint32_t section, union section *s)
+{
+	uint32_t size = 0;
+
+	memset(s, 0, sizeof(*s));
+	OK(box, impost_vcpu_get(box->vcpu, section, s, sizeof(*s), &size));
+	cr_assert_eq(s->size, size, "the section says %u bytes, the call %u", s->size, size);
+}
+
+static void set(struct box *box, uint32_t section, const union section *s)
+{
+	OK(box, impost_vcpu_set(box->vcpu, section, s, s->size));
+}
+
+/* Sets what must be refused, and looks whether anything has changed. */
+static void refuse(struct box *box, uint32_t section, const union section *bad, int err,
+		   const char *what)
+{
+	static union section before, after;
+	int r;
+
+	get(box, section, &before);
+	r = impost_vcpu_set(box->vcpu, section, bad, bad->size);
+	cr_assert_eq(r, -err, "%s: %s, not %s", what, impost_error_name(r), impost_error_name(err));
+	cr_assert_neq(impost_error(box->ctx)[0], '\0', "%s: no text", what);
+	get(box, section, &after);
+	cr_assert_arr_eq(&after, &before, before.size, "%s: refused, and yet it changed", what);
+}
+
+static uint64_t canonical(uint64_t address)
+{
+	return (uint64_t)((int64_t)(address << 16) >> 16);
+}
+
+Test(state, general_registers)
+{
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	enter_long(&box, box.vcpu, GUEST(0xf4));
+	for (int i = 0; i < ROUNDS; i++) {
+		uint64_t *reg = &s.regs.rax;
+
+		get(&box, IMPOST_SECTION_REGS, &s);
+		for (size_t k = 0; k < 16; k++)
+			reg[k] = random64();
+		s.regs.rip = canonical(random64());
+		/* CF to OF, but not TF, IOPL 0. */
+		s.regs.rflags = 2 | (random64() & 0xcd5);
+		set(&box, IMPOST_SECTION_REGS, &s);
+		get(&box, IMPOST_SECTION_REGS, &t);
+		cr_assert_arr_eq(&t, &s, sizeof(s.regs));
+	}
+	s.regs.rflags = 0;
+	refuse(&box, IMPOST_SECTION_REGS, &s, IMPOST_ESTATE, "RFLAGS bit 1 clear");
+	s.regs.rflags = 0x8002;
+	refuse(&box, IMPOST_SECTION_REGS, &s, IMPOST_ESTATE, "RFLAGS bit 15 set");
+	box_close(&box);
+}
+
+Test(state, a_shorter_section_reads_as_zero_behind)
+{
+	static union section s;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	get(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	s.debugregs.dr[0] = 0x1234;
+	s.debugregs.dr[3] = 0x5678;
+	set(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	s.size = offsetof(struct impost_x86_debugregs, dr) + 8;
+	set(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	get(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	cr_assert_eq(s.debugregs.dr[0], 0x1234u);
+	cr_assert_eq(s.debugregs.dr[3], 0u);
+	box_close(&box);
+}
+
+Test(state, lengths_are_checked)
+{
+	struct impost_x86_regs regs = {.size = 0};
+	uint32_t size = 0;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	REFUSED(&box, ENOSPC, impost_vcpu_get(box.vcpu, IMPOST_SECTION_REGS, &regs, 16, &size));
+	cr_assert_eq(size, sizeof(regs));
+	cr_assert_eq(regs.size, 0u);
+	OK(&box, impost_vcpu_get_regs(box.vcpu, &regs));
+	REFUSED(&box, EINVAL, impost_vcpu_set(box.vcpu, IMPOST_SECTION_REGS, &regs, 3));
+	REFUSED(&box, EINVAL,
+		impost_vcpu_set(box.vcpu, IMPOST_SECTION_REGS, &regs, sizeof(regs) - 8));
+	cr_assert_lt(impost_vcpu_get(box.vcpu, 99, &regs, sizeof(regs), &size), 0);
+	cr_assert_lt(impost_vcpu_get(box.vcpu, 0, &regs, sizeof(regs), &size), 0);
+	box_close(&box);
+}
+
+Test(state, segments_and_control_registers)
+{
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	enter_long(&box, box.vcpu, GUEST(0xf4));
+	get(&box, IMPOST_SECTION_SREGS, &s);
+	for (int i = 0; i < ROUNDS; i++) {
+		struct impost_x86_segment *data[] = {&s.sregs.ds, &s.sregs.es, &s.sregs.fs,
+						     &s.sregs.gs};
+
+		for (size_t k = 0; k < 4; k++) {
+			data[k]->selector = (uint16_t)(random64() & 0xfff8);
+			data[k]->base = k < 2 ? random64() & 0xffffffff : canonical(random64());
+			data[k]->limit = (uint32_t)random64() | 0xfff;
+			/* Read and write, accessed, S, P, G, AVL or not. */
+			data[k]->access = 0xc093u | (random64() & 1 ? IMPOST_X86_AR_AVL : 0);
+		}
+		s.sregs.gdtr.base = canonical(random64());
+		s.sregs.gdtr.limit = (uint16_t)random64();
+		s.sregs.idtr.base = canonical(random64());
+		s.sregs.idtr.limit = (uint16_t)random64();
+		s.sregs.tr.base = canonical(random64());
+		s.sregs.tr.limit = 0x67 + (uint32_t)(random64() & 0x7f);
+		s.sregs.cr2 = canonical(random64());
+		s.sregs.cr3 = random64() & 0xfffff000;
+		s.sregs.cr8 = random64() & 15;
+		set(&box, IMPOST_SECTION_SREGS, &s);
+		get(&box, IMPOST_SECTION_SREGS, &t);
+		cr_assert_arr_eq(&t, &s, sizeof(s.sregs));
+	}
+	box_close(&box);
+}
+
+#define SREGS_CASE(text, change)                                             \
+	do {                                                                 \
+		get(&box, IMPOST_SECTION_SREGS, &s);                         \
+		change;                                                      \
+		refuse(&box, IMPOST_SECTION_SREGS, &s, IMPOST_ESTATE, text); \
+	} while (0)
+
+Test(state, control_registers_that_hardware_refuses)
+{
+	static union section s;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	enter_long(&box, box.vcpu, GUEST(0xf4));
+	SREGS_CASE("CR0.PG without PE", s.sregs.cr0 &= ~UINT64_C(1));
+	SREGS_CASE("CR0.NW without CD", s.sregs.cr0 |= 1u << 29);
+	SREGS_CASE("CR0 bit 32", s.sregs.cr0 |= UINT64_C(1) << 32);
+	SREGS_CASE("long mode without PAE", s.sregs.cr4 &= ~UINT64_C(0x20));
+	SREGS_CASE("LMA without LME", s.sregs.efer = 0x400);
+	SREGS_CASE("CS with L and D", s.sregs.cs.access |= IMPOST_X86_AR_DB);
+	SREGS_CASE("CR8 above 15", s.sregs.cr8 = 16);
+	SREGS_CASE("reserved bit of CR4", s.sregs.cr4 |= UINT64_C(1) << 40);
+	box_close(&box);
+}
+
+Test(state, debug_registers)
+{
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_DEBUGREGS);
+	for (int i = 0; i < ROUNDS; i++) {
+		get(&box, IMPOST_SECTION_DEBUGREGS, &s);
+		for (int k = 0; k < 4; k++)
+			s.debugregs.dr[k] = canonical(random64());
+		s.debugregs.dr6 = 0xffff0ff0 | (random64() & 0xe00f);
+		s.debugregs.dr7 = 0x400 | (random64() & 0x2ff);
+		set(&box, IMPOST_SECTION_DEBUGREGS, &s);
+		get(&box, IMPOST_SECTION_DEBUGREGS, &t);
+		cr_assert_arr_eq(&t, &s, sizeof(s.debugregs));
+	}
+	s.debugregs.dr7 |= UINT64_C(1) << 32;
+	refuse(&box, IMPOST_SECTION_DEBUGREGS, &s, IMPOST_ESTATE, "DR7 bit 32");
+	box_close(&box);
+}
+
+/* The components of the area that are compared: x87 without reserved bytes, XMM, and all from CPUID
+ * leaf 0xD. */
+static void fill_xsave(struct impost_x86_xsave *x)
+{
+	const uint64_t bv = x->xcr0 ? x->xcr0 : 3;
+	const uint16_t fcw = 0x37f;
+	const uint32_t mxcsr = 0x1f80;
+
+	for (uint32_t reg = 0; reg < 8; reg++)
+		for (uint32_t i = 0; i < 10; i++)
+			x->area[32 + reg * 16 + i] = (uint8_t)random64();
+	for (uint32_t i = 160; i < 416; i++)
+		x->area[i] = (uint8_t)random64();
+	memcpy(x->area, &fcw, sizeof(fcw));
+	x->area[4] = 0xff;
+	memcpy(x->area + 24, &mxcsr, sizeof(mxcsr));
+	memcpy(x->area + 512, &bv, sizeof(bv));
+	for (uint32_t c = 0; c < x->ncomponents; c++)
+		if (x->component[c].id == 2)
+			for (uint32_t i = 0; i < x->component[c].bytes; i++)
+				x->area[x->component[c].offset + i] = (uint8_t)random64();
+}
+
+static void compare_xsave(const struct impost_x86_xsave *a, const struct impost_x86_xsave *b)
+{
+	cr_assert_eq(a->xcr0, b->xcr0);
+	cr_assert_eq(a->area_size, b->area_size);
+	cr_assert_arr_eq(a->area, b->area, 6);
+	for (uint32_t reg = 0; reg < 8; reg++)
+		cr_assert_arr_eq(a->area + 32 + reg * 16, b->area + 32 + reg * 16, 10);
+	cr_assert_arr_eq(a->area + 24, b->area + 24, 4);
+	cr_assert_arr_eq(a->area + 160, b->area + 160, 256);
+	cr_assert_arr_eq(a->area + 512, b->area + 512, 8);
+	for (uint32_t c = 0; c < a->ncomponents; c++)
+		if (a->component[c].id == 2)
+			cr_assert_arr_eq(a->area + a->component[c].offset,
+					 b->area + b->component[c].offset, a->component[c].bytes);
+}
+
+/* XCR0 with all of x87, SSE and AVX that the vCPU may have. */
+static uint64_t enable_avx(struct box *box, struct impost_vcpu *vcpu)
+{
+	struct impost_x86_cpuid entries[512];
+	uint32_t count;
+	uint64_t allowed = 3;
+
+	OK(box, impost_vcpu_get_cpuid(vcpu, entries, 512, &count));
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].leaf == 0xd && entries[i].subleaf == 0)
+			allowed |= entries[i].eax & 4;
+	return allowed;
+}
+
+Test(state, extended_state)
+{
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_XSAVE);
+	set_supported_cpuid(&box, box.vcpu);
+	get(&box, IMPOST_SECTION_XSAVE, &s);
+	cr_assert_neq(s.xsave.xcr0, 0u);
+	s.xsave.xcr0 = enable_avx(&box, box.vcpu);
+	set(&box, IMPOST_SECTION_XSAVE, &s);
+	for (int i = 0; i < ROUNDS; i++) {
+		get(&box, IMPOST_SECTION_XSAVE, &s);
+		fill_xsave(&s.xsave);
+		set(&box, IMPOST_SECTION_XSAVE, &s);
+		get(&box, IMPOST_SECTION_XSAVE, &t);
+		compare_xsave(&t.xsave, &s.xsave);
+	}
+	box_close(&box);
+}
+
+Test(state, extended_state_finds_its_components_wherever_they_lie)
+{
+	static union section s, t, moved;
+	struct impost_x86_xcomponent *c = &moved.xsave.component[0];
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_XSAVE);
+	set_supported_cpuid(&box, box.vcpu);
+	get(&box, IMPOST_SECTION_XSAVE, &s);
+	s.xsave.xcr0 = enable_avx(&box, box.vcpu);
+	set(&box, IMPOST_SECTION_XSAVE, &s);
+	get(&box, IMPOST_SECTION_XSAVE, &s);
+	if (!s.xsave.ncomponents) {
+		box_close(&box);
+		cr_skip_test("the vCPU has no AVX");
+	}
+	fill_xsave(&s.xsave);
+	moved = s;
+	moved.xsave.area_size += 128;
+	moved.size += 128;
+	c->offset += 128;
+	memset(moved.xsave.area + s.xsave.component[0].offset, 0, 128);
+	memcpy(moved.xsave.area + c->offset, s.xsave.area + s.xsave.component[0].offset, c->bytes);
+	set(&box, IMPOST_SECTION_XSAVE, &moved);
+	get(&box, IMPOST_SECTION_XSAVE, &t);
+	compare_xsave(&t.xsave, &s.xsave);
+	box_close(&box);
+}
+
+#define XSAVE_CASE(text, err, ...)                                 \
+	do {                                                       \
+		get(&box, IMPOST_SECTION_XSAVE, &s);               \
+		__VA_ARGS__;                                       \
+		refuse(&box, IMPOST_SECTION_XSAVE, &s, err, text); \
+	} while (0)
+
+Test(state, extended_state_that_hardware_refuses)
+{
+	static union section s;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_XSAVE);
+	set_supported_cpuid(&box, box.vcpu);
+	XSAVE_CASE("MXCSR bit 31", IMPOST_ESTATE, s.xsave.area[27] = 0x80);
+	XSAVE_CASE("XCR0 without x87", IMPOST_ESTATE, s.xsave.xcr0 = 2);
+	XSAVE_CASE("XCR0 with AVX, without SSE", IMPOST_ESTATE, s.xsave.xcr0 = 5);
+	XSAVE_CASE("XCR0 bit 62", IMPOST_ESTATE, s.xsave.xcr0 |= UINT64_C(1) << 62);
+	XSAVE_CASE("XSTATE_BV bit 62", IMPOST_ESTATE, s.xsave.area[519] = 0x40);
+	XSAVE_CASE("compacted", IMPOST_ESTATE, s.xsave.area[527] = 0x80);
+	XSAVE_CASE("area of 8 bytes", EINVAL, s.xsave.area_size = 8);
+	XSAVE_CASE("area beyond the section", EINVAL, s.xsave.area_size += 64);
+	XSAVE_CASE("33 components", EINVAL, s.xsave.ncomponents = 33);
+	XSAVE_CASE("component beyond the area", EINVAL, s.xsave.ncomponents = 1;
+		   s.xsave.component[0] = (struct impost_x86_xcomponent){
+			   .id = 2, .offset = 0xffffff00, .bytes = 0x200});
+	box_close(&box);
+}
+
+static uint32_t lapic_reg(const struct impost_x86_lapic *lapic, uint32_t reg)
+{
+	uint32_t value;
+
+	memcpy(&value, lapic->regs + reg, sizeof(value));
+	return value;
+}
+
+Test(state, local_apic)
+{
+	/* Register and the bits of it that may be anything (SDM vol. 3, 10.4 to 10.6). */
+	static const struct {
+		uint32_t reg, random, fixed;
+	} regs[] = {
+		{0x080, 0xff, 0},	{0x0d0, 0xff000000, 0},	  {0x0f0, 0xff, 0x100},
+		{0x310, 0xff000000, 0}, {0x320, 0xff, 0x10010},	  {0x330, 0xff, 0x10010},
+		{0x340, 0xff, 0x10010}, {0x350, 0xa0ff, 0x10010}, {0x360, 0xa0ff, 0x10010},
+		{0x370, 0xff, 0x10010}, {0x3e0, 0xb, 0},
+	};
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_LAPIC);
+	lapic_on(&box, box.vcpu);
+	for (int i = 0; i < ROUNDS; i++) {
+		get(&box, IMPOST_SECTION_LAPIC, &s);
+		for (size_t k = 0; k < sizeof(regs) / sizeof(regs[0]); k++) {
+			uint32_t value = ((uint32_t)random64() & regs[k].random) | regs[k].fixed;
+
+			memcpy(s.lapic.regs + regs[k].reg, &value, sizeof(value));
+		}
+		set(&box, IMPOST_SECTION_LAPIC, &s);
+		get(&box, IMPOST_SECTION_LAPIC, &t);
+		for (size_t k = 0; k < sizeof(regs) / sizeof(regs[0]); k++)
+			cr_assert_eq(lapic_reg(&t.lapic, regs[k].reg),
+				     lapic_reg(&s.lapic, regs[k].reg), "register 0x%x",
+				     regs[k].reg);
+	}
+	box_close(&box);
+}
+
+#define EVENT_CASE(change, field)                                     \
+	do {                                                          \
+		s = clean;                                            \
+		change;                                               \
+		set(&box, IMPOST_SECTION_EVENTS, &s);                 \
+		get(&box, IMPOST_SECTION_EVENTS, &t);                 \
+		cr_assert_eq(t.events.field, s.events.field, #field); \
+	} while (0)
+
+Test(state, pending_events)
+{
+	static union section clean, s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_EVENTS);
+	enter_long(&box, box.vcpu, GUEST(0xf4));
+	get(&box, IMPOST_SECTION_EVENTS, &clean);
+	EVENT_CASE(s.events.nmi.masked = 1, nmi.masked);
+	EVENT_CASE(s.events.nmi.pending = 1;
+		   s.events.flags |= IMPOST_X86_EVENTS_NMI_PENDING, nmi.pending);
+	EVENT_CASE(s.events.interrupt.shadow = IMPOST_X86_SHADOW_STI;
+		   s.events.flags |= IMPOST_X86_EVENTS_SHADOW, interrupt.shadow);
+	for (uint8_t vector = 8; vector < 15; vector++) {
+		s = clean;
+		s.events.exception.injected = 1;
+		s.events.exception.vector = vector;
+		s.events.exception.has_error = vector != 9;
+		s.events.exception.error = vector != 9 && vector != 8 ? 0x18 : 0;
+		set(&box, IMPOST_SECTION_EVENTS, &s);
+		get(&box, IMPOST_SECTION_EVENTS, &t);
+		cr_assert_arr_eq(&t.events.exception, &s.events.exception, 8);
+	}
+	if (impost_caps_has(box.caps, IMPOST_CAP_EVENT_PAYLOAD)) {
+		s = clean;
+		s.events.flags |= IMPOST_X86_EVENTS_PAYLOAD;
+		s.events.exception.pending = 1;
+		s.events.exception.vector = 14;
+		s.events.exception.has_error = 1;
+		s.events.exception.error = 2;
+		s.events.exception.has_payload = 1;
+		s.events.exception.payload = 0x123000;
+		set(&box, IMPOST_SECTION_EVENTS, &s);
+		get(&box, IMPOST_SECTION_EVENTS, &t);
+		cr_assert_arr_eq(&t.events.exception, &s.events.exception,
+				 sizeof(s.events.exception));
+	}
+	set(&box, IMPOST_SECTION_EVENTS, &clean);
+	s = clean;
+	s.events.exception.injected = 1;
+	s.events.exception.vector = 32;
+	refuse(&box, IMPOST_SECTION_EVENTS, &s, IMPOST_ESTATE, "exception 32");
+	box_close(&box);
+}
+
+Test(state, run_states)
+{
+	static const uint32_t states[] = {IMPOST_X86_HALTED, IMPOST_X86_RUNNING,
+					  IMPOST_X86_WAIT_FOR_INIT, IMPOST_X86_RUNNING};
+	static union section s, t;
+	struct impost_vcpu *second;
+	struct box box;
+
+	box_open(&box, 2, IMPOST_IRQCHIP_LAPIC);
+	OK(&box, impost_vcpu_create(box.vm, 1, &second));
+	get(&box, IMPOST_SECTION_RUNSTATE, &s);
+	cr_assert_eq(s.runstate.state, IMPOST_X86_RUNNING, "the first vCPU starts by itself");
+	OK(&box, impost_vcpu_get(second, IMPOST_SECTION_RUNSTATE, &t, sizeof(t), &t.size));
+	cr_assert_eq(t.runstate.state, IMPOST_X86_WAIT_FOR_INIT, "the others wait");
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		s.runstate.state = states[i];
+		set(&box, IMPOST_SECTION_RUNSTATE, &s);
+		get(&box, IMPOST_SECTION_RUNSTATE, &t);
+		cr_assert_eq(t.runstate.state, states[i]);
+	}
+	s.runstate.state = 77;
+	refuse(&box, IMPOST_SECTION_RUNSTATE, &s, IMPOST_ESTATE, "run state 77");
+	OK(&box, impost_vcpu_destroy(second));
+	box_close(&box);
+}
+
+/* MSRs that take any canonical address, or any value. */
+static const uint32_t free_msrs[] = {
+	0x175,	    /* SYSENTER_ESP */
+	0x176,	    /* SYSENTER_EIP */
+	0xc0000082, /* LSTAR */
+	0xc0000083, /* CSTAR */
+	0xc0000102, /* KERNEL_GS_BASE */
+	0xc0000081, /* STAR */
+};
+#define FREE_MSRS (sizeof(free_msrs) / sizeof(free_msrs[0]))
+
+Test(state, msrs)
+{
+	struct impost_x86_msr set_to[FREE_MSRS], got[FREE_MSRS];
+	uint32_t done;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	set_supported_cpuid(&box, box.vcpu);
+	for (int round = 0; round < ROUNDS; round++) {
+		for (size_t i = 0; i < FREE_MSRS; i++) {
+			set_to[i] = (struct impost_x86_msr){.index = free_msrs[i],
+							    .value = canonical(random64())};
+			got[i] = (struct impost_x86_msr){.index = free_msrs[i]};
+		}
+		OK(&box, impost_vcpu_set_msrs(box.vcpu, set_to, FREE_MSRS, &done));
+		cr_assert_eq(done, FREE_MSRS);
+		OK(&box, impost_vcpu_get_msrs(box.vcpu, got, FREE_MSRS, NULL));
+		cr_assert_arr_eq(got, set_to, sizeof(got));
+	}
+	box_close(&box);
+}
+
+Test(state, msrs_stop_at_the_first_that_is_refused)
+{
+	struct impost_x86_msr msrs[] = {
+		{.index = 0xc0000082, .value = 0x1000},
+		{.index = 0xdead0001, .value = 1},
+		{.index = 0xc0000083, .value = 0x2000},
+	};
+	uint32_t done = 77;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	set_supported_cpuid(&box, box.vcpu);
+	cr_assert_lt(impost_vcpu_set_msrs(box.vcpu, msrs, 3, &done), 0);
+	cr_assert_eq(done, 1u);
+	cr_assert_not_null(strstr(impost_error(box.ctx), "dead0001"), "%s", impost_error(box.ctx));
+	cr_assert_lt(impost_vcpu_get_msrs(box.vcpu, msrs + 1, 2, &done), 0);
+	cr_assert_eq(done, 0u);
+	msrs[2].value = 77;
+	OK(&box, impost_vcpu_get_msrs(box.vcpu, msrs + 2, 1, &done));
+	cr_assert_neq(msrs[2].value, 0x2000u, "the one behind was set");
+	msrs[0].value = UINT64_C(0x8000000000000000);
+	REFUSED(&box, IMPOST_ESTATE, impost_vcpu_set_msrs(box.vcpu, msrs, 1, &done));
+	box_close(&box);
+}
+
+Test(state, every_msr_in_the_list_can_be_read)
+{
+	uint32_t indices[1024], count, done;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	set_supported_cpuid(&box, box.vcpu);
+	REFUSED(&box, ENOSPC, impost_vm_msr_list(box.vm, indices, 1, &count));
+	cr_assert_gt(count, 10u);
+	OK(&box, impost_vm_msr_list(box.vm, indices, 1024, &count));
+	for (uint32_t i = 0; i < count; i++) {
+		struct impost_x86_msr msr = {.index = indices[i]};
+
+		OK(&box, impost_vcpu_get_msrs(box.vcpu, &msr, 1, &done));
+		for (uint32_t k = 0; k < i; k++)
+			cr_assert_neq(indices[k], indices[i], "listed twice");
+	}
+	box_close(&box);
+}
+
+Test(state, cpuid)
+{
+	static struct impost_x86_cpuid offered[512], got[512];
+	uint32_t noffered, ngot = 0, same = 0;
+	struct impost_exit exit;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_CPUID_PER_VCPU);
+	REFUSED(&box, ENOSPC, impost_vm_cpuid_supported(box.vm, offered, 1, &noffered));
+	cr_assert_gt(noffered, 1u);
+	OK(&box, impost_vm_cpuid_supported(box.vm, offered, 512, &noffered));
+	OK(&box, impost_vcpu_set_cpuid(box.vcpu, offered, noffered));
+	REFUSED(&box, ENOSPC, impost_vcpu_get_cpuid(box.vcpu, got, 1, &ngot));
+	cr_assert_eq(ngot, noffered);
+	OK(&box, impost_vcpu_get_cpuid(box.vcpu, got, 512, &ngot));
+	cr_assert_eq(ngot, noffered);
+	for (uint32_t i = 0; i < ngot; i++)
+		same += memcmp(&got[i], &offered[i], sizeof(got[i])) == 0;
+	/* A few depend on the vCPU's state: APIC id, OSXSAVE, XSAVE sizes. */
+	cr_assert_geq(same + 8, ngot, "%u of %u entries came back", same, ngot);
+	if (!impost_caps_has(box.caps, IMPOST_CAP_EXECUTES)) {
+		box_close(&box);
+		return;
+	}
+	enter_real(&box, box.vcpu, GUEST(0xe6, 0x80));
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	REFUSED(&box, EBUSY, impost_vcpu_set_cpuid(box.vcpu, offered, noffered));
+	box_close(&box);
+}
+
+/* What the guest sees is what was set. */
+Test(state, the_guest_sees_its_cpuid)
+{
+	static struct impost_x86_cpuid entries[512];
+	struct impost_x86_regs regs;
+	struct impost_exit exit;
+	uint32_t count;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	box_need(&box, IMPOST_CAP_CPUID_PER_VCPU);
+	enter_long(&box, box.vcpu, GUEST(0x0f, 0xa2, 0xe7, 0x80));
+	OK(&box, impost_vm_cpuid_supported(box.vm, entries, 511, &count));
+	entries[count++] = (struct impost_x86_cpuid){
+		.leaf = 0x40000100, .eax = 1, .ebx = 0x706d6921, .ecx = 3, .edx = 4};
+	OK(&box, impost_vcpu_set_cpuid(box.vcpu, entries, count));
+	regs = regs_of(&box, box.vcpu);
+	regs.rax = 0x40000100;
+	set_regs(&box, box.vcpu, &regs);
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	finish(&box, box.vcpu);
+	regs = regs_of(&box, box.vcpu);
+	cr_assert_eq(regs.rax, 1u);
+	cr_assert_eq(regs.rbx, 0x706d6921u);
+	cr_assert_eq(regs.rcx, 3u);
+	cr_assert_eq(regs.rdx, 4u);
+	box_close(&box);
+}
+
+/* --- of the VM --- */
+
+static void vm_get(struct box *box, uint32_t section, union section *s)
+{
+	uint32_t size = 0;
+
+	memset(s, 0, sizeof(*s));
+	OK(box, impost_vm_get(box->vm, section, s, sizeof(*s), &size));
+	cr_assert_eq(s->size, size);
+}
+
+Test(state, interrupt_controllers_of_the_vm)
+{
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
+	for (int i = 0; i < ROUNDS; i++) {
+		vm_get(&box, IMPOST_SECTION_PIC, &s);
+		for (int k = 0; k < 2; k++) {
+			s.pic.chip[k].imr = (uint8_t)random64();
+			s.pic.chip[k].irq_base = (uint8_t)(random64() & 0xf8);
+			s.pic.chip[k].isr = (uint8_t)random64();
+			s.pic.chip[k].priority_add = (uint8_t)(random64() & 7);
+			s.pic.chip[k].auto_eoi = (uint8_t)(random64() & 1);
+		}
+		OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_PIC, &s, s.size));
+		vm_get(&box, IMPOST_SECTION_PIC, &t);
+		cr_assert_arr_eq(&t, &s, sizeof(s.pic));
+		vm_get(&box, IMPOST_SECTION_IOAPIC, &s);
+		s.ioapic.id = random64() & 15;
+		s.ioapic.ioregsel = random64() & 0x3f;
+		/* Masked, edge, fixed: vector and destination may be anything. */
+		for (int k = 0; k < IMPOST_X86_IOAPIC_PINS; k++)
+			s.ioapic.redirect[k] = (random64() & UINT64_C(0xff000000000000ff)) |
+					       0x10000;
+		OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_IOAPIC, &s, s.size));
+		vm_get(&box, IMPOST_SECTION_IOAPIC, &t);
+		cr_assert_arr_eq(&t, &s, sizeof(s.ioapic));
+	}
+	s.ioapic.id = 16;
+	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_IOAPIC, &s, s.size));
+	box_close(&box);
+}
+
+Test(state, timer_of_the_vm)
+{
+	const int64_t age = INT64_C(5000000000);
+	static union section s, t;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
+	vm_get(&box, IMPOST_SECTION_PIT, &s);
+	for (uint32_t i = 0; i < ROUNDS; i++) {
+		s.pit.channel[0].mode = 2;
+		s.pit.channel[0].rw_mode = 3;
+		s.pit.channel[0].count_load_age_ns = age;
+		for (int k = 0; k < 3; k++)
+			s.pit.channel[k].count = 1000 + (uint32_t)(random64() % 64000);
+		OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_PIT, &s, s.size));
+		vm_get(&box, IMPOST_SECTION_PIT, &t);
+		for (int k = 0; k < 3; k++)
+			cr_assert_arr_eq(&t.pit.channel[k], &s.pit.channel[k],
+					 offsetof(struct impost_x86_pit_channel,
+						  count_load_age_ns));
+		cr_assert_geq(t.pit.channel[0].count_load_age_ns, age);
+		cr_assert_lt(t.pit.channel[0].count_load_age_ns, age + INT64_C(2000000000));
+	}
+	s.pit.channel[1].count = 65537;
+	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_PIT, &s, s.size));
+	box_close(&box);
+}
+
+Test(state, sections_that_a_vm_without_irqchip_lacks)
+{
+	static const uint32_t sections[] = {IMPOST_SECTION_PIC, IMPOST_SECTION_IOAPIC,
+					    IMPOST_SECTION_PIT};
+	static union section s;
+	uint32_t size;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_NONE);
+	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++)
+		REFUSED(&box, ENOENT, impost_vm_get(box.vm, sections[i], &s, sizeof(s), &size));
+	REFUSED(&box, ENOENT,
+		impost_vcpu_get(box.vcpu, IMPOST_SECTION_LAPIC, &s, sizeof(s), &size));
+	box_close(&box);
+}
