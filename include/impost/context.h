@@ -21,18 +21,30 @@ extern "C" {
 
 /*
  * Opens a context. LOG may be NULL: nothing is logged. LOG gets lines of severity `[impost] log`
- * and above (default: warn). Free with impost_context_close(). -ENOMEM; -EINVAL: ret_ctx is NULL.
+ * and above (default: warn). Free with impost_context_close(). -ENOMEM; -EINVAL: ret_ctx is NULL,
+ * or the kernel is older than 4.14 and cannot tell a fork from its parent (madvise(2),
+ * MADV_WIPEONFORK).
  */
 IMPOST_API int impost_context_open(impost_log_fn log, void *opaque,
 				   struct impost_context **ret_ctx);
 
 /*
  * Closes CTX, which may be NULL. No other thread may be using it. -EBUSY: VMs made from it still
- * live (nothing is done). In a fork of the process that opened it, it releases memory only.
+ * live (nothing is done). In a fork of the process that opened it, it releases memory only,
+ * whatever lives: VMs made from it must not be touched any more there.
  */
 IMPOST_API int impost_context_close(struct impost_context *ctx);
 
 /* --- configuration: impost.ini(5) --- */
+
+/*
+ * An INI here is what libinih reads. A comment begins with `;` or `#` at the start of a line, or
+ * with `;` after white space. `key = value` may be `key: value`. A line has 198 bytes at the most,
+ * comments aside; only the value of `[boot] cmdline` may go on in further lines, which begin with
+ * white space and are joined with one space each. A section may stand twice, a key in it may not.
+ * The section of a backend, chosen or not, is checked against what its plugin describes, so the
+ * plugin must be there, in `[impost] plugin_dir` as it is set or as this INI has it.
+ */
 
 /*
  * Reads an INI from a file, or from LEN bytes at TEXT under the NAME that error texts shall use.
@@ -48,8 +60,10 @@ IMPOST_API int impost_context_load_buffer(struct impost_context *ctx, const char
 
 /*
  * Sets KEY in SECTION ("impost", "vm", "boot", "backend.kvm") as a command line does: it beats the
- * INI, whether loaded before or after. Relative paths are taken from the current folder.
- * -IMPOST_ECONFIG as above.
+ * INI, whether loaded before or after. Relative paths are taken from the current folder. A
+ * backend's keys need its plugin to be found: set plugin_dir, or load the INI that has it, first.
+ * -IMPOST_ECONFIG as above; -EINVAL: an argument is NULL; -EBUSY: plugin_dir after the first VM or
+ * plugin look-up.
  */
 IMPOST_API int impost_context_set(struct impost_context *ctx, const char *section, const char *key,
 				  const char *value);
@@ -63,6 +77,14 @@ IMPOST_API const char *impost_context_get(struct impost_context *ctx, const char
 					  const char *key);
 
 /* --- plugins --- */
+
+/*
+ * Where plugins come from: the backends that were compiled in, then the folders of `[impost]
+ * plugin_dir` in order, NAME.so in each; the first of a name counts. Folder and file must belong to
+ * root or to the user, and nobody else may be able to write them; a file is no symbolic link. They
+ * are loaded with libltdl, under one lock of this library: a host that uses libltdl itself must not
+ * do so at the same time. A plugin once loaded stays in memory.
+ */
 
 /* A plugin file that was found, usable or not. Strings are CTX's and live as long. */
 struct impost_plugin_info {

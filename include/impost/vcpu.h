@@ -74,7 +74,9 @@ struct impost_handlers {
 /*
  * Runs the vCPU and hands each exit to its handler, until one leaves the loop. Returns 0 with the
  * exit that ended it, or a negative error: a handler's or run's. On backends with io-callbacks,
- * accesses that need an answer in the middle of a run come to the same handlers.
+ * accesses that need an answer in the middle of a run come to the same handlers: there the vCPU is
+ * inside a call, so that others on it get -EBUSY, and a handler that leaves is heeded when the run
+ * is over, which a kick makes soon; *ret_exit then has the kind of that access and nothing else.
  */
 IMPOST_API int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *handlers,
 				void *opaque, struct impost_exit *ret_exit);

@@ -412,7 +412,7 @@ Test(loader, opening_1000_times_does_not_grow)
 
 	install("fake", "fake.so");
 	install("no-run", "no-run.so");
-	for (int i = 0; i < 10; i++)
+	for (int i = 0; i < 1000; i++) /* until the allocator has filled its caches */
 		open_use_close();
 	maps = lines_of_maps();
 	bytes = mallinfo2().uordblks;
