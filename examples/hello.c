@@ -26,7 +26,7 @@ static int boot_and_run(struct impost_context *ctx, struct impost_vm *vm, struct
 {
 	static const struct impost_handlers handlers = {.size = sizeof(handlers), .io = on_io};
 	struct impost_x86_boot_config boot;
-	struct impost_exit exit;
+	struct impost_exit exit = {0};
 	char text[256];
 	int err;
 

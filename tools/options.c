@@ -9,8 +9,8 @@
 
 struct tool_option {
 	const char *name;
-	int letter;
 	const char *argument;
+	int letter; /* 0: none */
 	unsigned int commands;
 	const char *section;
 	const char *key;
@@ -19,7 +19,7 @@ struct tool_option {
 
 static const struct tool_option options[OPTION_COUNT] = {
 #define OPTION(ID, name, letter, argument, commands, section, key, help) \
-	[OPTION_##ID] = {name, letter, argument, commands, section, key, help},
+	[OPTION_##ID] = {name, argument, letter, commands, section, key, help},
 #include "options.def"
 #undef OPTION
 };

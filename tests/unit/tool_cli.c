@@ -12,9 +12,18 @@
 
 #include "tool_process.h"
 
-#define PLUGINS "--plugin-dir", getenv("IMPOST_PLUGINS")
+#define PLUGINS "--plugin-dir", tool_env("IMPOST_PLUGINS")
 
-TestSuite(tool, .init = tool_files_make, .fini = tool_files_remove, .timeout = 60);
+/* What find_json() parsed last. */
+static struct json_object *parsed;
+
+static void clean(void)
+{
+	json_object_put(parsed);
+	tool_files_remove();
+}
+
+TestSuite(tool, .init = tool_files_make, .fini = clean, .timeout = 60);
 
 /* A command line that must be refused, and how. */
 struct refusal {
@@ -71,8 +80,7 @@ Test(tool, refused_runs)
 {
 	static const struct refusal refusals[] = {
 		{{"--memory", "3"}, 2, "memory"},
-		{{"--memory", "1T"}, 3, "memory"},
-		{{"--memory", "1048576T"}, 3, "address space"},
+		{{"--memory", "1T"}, 3, "address space"},
 		{{"--memory", "4K"}, 3, "0x"},
 		{{"--cpus", "100000"}, 3, "100000"},
 		{{"--backend", "nosuch"}, 3, "nosuch"},
@@ -160,13 +168,15 @@ Test(tool, help_and_version)
 
 /* --- list and doctor --- */
 
-/* The element of the array KEY in TEXT whose "name" is NAME. Kept until the process ends. */
+/* The element of the array KEY in TEXT whose "name" is NAME. Good until the next call. */
 static struct json_object *find_json(const char *text, const char *key, const char *name)
 {
-	struct json_object *root = json_tokener_parse(text), *array, *element, *value;
+	struct json_object *array, *element, *value;
 
-	cr_assert_not_null(root, "not JSON: %s", text);
-	cr_assert(json_object_object_get_ex(root, key, &array));
+	json_object_put(parsed);
+	parsed = json_tokener_parse(text);
+	cr_assert_not_null(parsed, "not JSON: %s", text);
+	cr_assert(json_object_object_get_ex(parsed, key, &array));
 	for (size_t i = 0; i < json_object_array_length(array); i++) {
 		element = json_object_array_get_idx(array, i);
 		if (json_object_object_get_ex(element, "name", &value) && value &&
@@ -344,7 +354,7 @@ Test(tool, failures_are_told_with_particulars)
 		const char *messages[3];
 	} failures[] = {
 		{"[vcpu 0]\nset = rbx 0xfeedface\ninternal-error = 77\n",
-		 {"INTERNAL_ERROR", "77", "00000000feedface"}},
+		 {"INTERNAL_ERROR", "0x4d", "00000000feedface"}},
 		{"[vcpu 0]\nfail-entry = 33\n", {"FAIL_ENTRY", "0x21", "cr0"}},
 		{"[vcpu 0]\nshutdown = triple-fault\n", {"SHUTDOWN", "reboot=k", "rip"}},
 		{"[vcpu 0]\nshutdown = crash\n", {"SHUTDOWN", "rflags", "gdtr"}},
@@ -402,18 +412,16 @@ Test(tool, statistics)
 static int shell(const char *command, const char *rest)
 {
 	char line[4096];
-	int status;
 
 	snprintf(line, sizeof(line), "'%s' %s -c '%s' --plugin-dir '%s' 2>/dev/null %s",
-		 getenv("IMPOST_TOOL"), command, tool_path("mock.ini"), getenv("IMPOST_PLUGINS"),
-		 rest);
-	status = system(line);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+		 tool_env("IMPOST_TOOL"), command, tool_path("mock.ini"),
+		 tool_env("IMPOST_PLUGINS"), rest);
+	return tool_shell(line);
 }
 
 Test(tool, closed_streams)
 {
-	static const char *const closed[] = {"<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"};
+	static const char *const closed[] = {"<&- >/dev/null", ">&-", "<&- >&-", "<&- >&- 2>&-"};
 
 	tool_write_mock("[vcpu 0]\ntext = 0x3f8 \"hello\"\nshutdown = guest\n");
 	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++)

@@ -24,8 +24,8 @@ static void write_ini(const char *backend)
 		text, sizeof(text),
 		"[impost]\nbackend = %s\nplugin_dir = %s\n[vm]\nmemory = 64M\n[boot]\nkernel = %s\n"
 		"[backend.mock]\nscript = %s\n",
-		backend, getenv("IMPOST_PLUGINS"), getenv("IMPOST_HELLO"),
-		getenv("IMPOST_HELLO_SCRIPT"));
+		backend, tool_env("IMPOST_PLUGINS"), tool_env("IMPOST_HELLO"),
+		tool_env("IMPOST_HELLO_SCRIPT"));
 	tool_write_text("hello.ini", text);
 }
 
@@ -54,7 +54,7 @@ static void host_on(const char *backend)
 	const struct tool_result *result;
 
 	write_ini(backend);
-	setenv("IMPOST_TOOL", getenv("IMPOST_HELLO_HOST"), 1);
+	setenv("IMPOST_TOOL", tool_env("IMPOST_HELLO_HOST"), 1);
 	result = TOOL_RUN("@hello.ini");
 	cr_assert_eq(result->status, 0, "%s", result->err);
 	cr_assert_str_eq(result->out, GREETING);
@@ -87,7 +87,7 @@ Test(examples, host_tells_what_is_wrong)
 {
 	const struct tool_result *result;
 
-	setenv("IMPOST_TOOL", getenv("IMPOST_HELLO_HOST"), 1);
+	setenv("IMPOST_TOOL", tool_env("IMPOST_HELLO_HOST"), 1);
 	result = TOOL_RUN("@missing.ini");
 	cr_assert_eq(result->status, 1);
 	cr_assert(strstr(result->err, "missing.ini"), "%s", result->err);

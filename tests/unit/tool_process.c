@@ -107,6 +107,29 @@ void tool_write_mock(const char *script)
 				    "script = script\n");
 }
 
+const char *tool_env(const char *name)
+{
+	const char *value = getenv(name);
+
+	if (!value)
+		cr_assert_fail("%s is not set: run this through meson test", name);
+	return value ? value : "";
+}
+
+int tool_shell(const char *line)
+{
+	int status;
+	pid_t pid = fork();
+
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+		_exit(126);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 void tool_exec(const char *const *args)
 {
 	const char *argv[TOOL_ARGS_MAX + 4] = {"impost"};
@@ -115,7 +138,7 @@ void tool_exec(const char *const *args)
 	for (size_t i = 0; args[i] && argc < TOOL_ARGS_MAX; i++)
 		argv[argc++] = args[i][0] == '@' ? strdup(tool_path(args[i] + 1)) : args[i];
 	setenv("TERM", "xterm", 1);
-	execv(getenv("IMPOST_TOOL"), (char *const *)argv);
+	execv(tool_env("IMPOST_TOOL"), (char *const *)argv);
 	_exit(126);
 }
 

@@ -40,6 +40,12 @@ void tool_write_mock(const char *script);
 const struct tool_result *tool_run(const char *const *args);
 #define TOOL_RUN(...) tool_run((const char *const[]){__VA_ARGS__, NULL})
 
+/* Runs a line of shell; returns its exit status, or -1 when a signal ended it. */
+int tool_shell(const char *line);
+
+/* The environment variable NAME, which meson sets; the test fails where it is not set. */
+const char *tool_env(const char *name);
+
 /* Becomes the tool; for tests that fork by themselves. Does not return. */
 void tool_exec(const char *const *args);
 

@@ -64,7 +64,7 @@ static void start(const char *script)
 			dup2(slave, fd);
 		close(master);
 		tool_exec((const char *const[]){"run", "-c", "@mock.ini", "--plugin-dir",
-						getenv("IMPOST_PLUGINS"), NULL});
+						tool_env("IMPOST_PLUGINS"), NULL});
 	}
 }
 
