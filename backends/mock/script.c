@@ -164,8 +164,10 @@ static bool read_string(struct args *a, const char **at)
 		if (a->bytes == MAX_LINE_DATA || !read_char(&s, &a->data[a->bytes++]))
 			return false;
 	}
+	if (*s != '"' || !a->bytes)
+		return false;
 	*at = s + 1;
-	return *s == '"' && a->bytes;
+	return true;
 }
 
 static bool read_hex(struct args *a, const char **at)

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Around the vCPU: memory and its dirty log, event descriptors, the interrupt log, claims, CPUID.
+ */
+#include "mock.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+/* --- dirty log --- */
+
+#define PAGES (MEMORY / 4096)
+#define WORDS (PAGES / 64)
+
+static struct impost_mock_step write_step(uint64_t gpa, const void *data, uint32_t bytes)
+{
+	return (struct impost_mock_step){.size = sizeof(struct impost_mock_step),
+					 .op = IMPOST_MOCK_WRITE,
+					 .gpa = gpa,
+					 .data = data,
+					 .bytes = bytes};
+}
+
+static const struct impost_mock_step hlt = {
+	.size = sizeof(hlt), .op = IMPOST_MOCK_EXIT, .exit.kind = IMPOST_EXIT_HLT};
+
+static void fetch(struct mock *m, uint64_t *bitmap)
+{
+	memset(bitmap, 0, WORDS * 8);
+	cr_assert_eq(impost_vm_dirty_fetch(m->vm, 0, bitmap, WORDS), 0, "%s", impost_error(m->ctx));
+}
+
+/* Random writes of the guest, against a bitmap and a copy of memory. */
+Test(mock_devices, the_dirty_log_has_the_pages_that_the_guest_writes)
+{
+	static uint64_t got[WORDS], want[WORDS];
+	static uint8_t data[9000], back[9000];
+	unsigned i, round;
+	struct mock m;
+
+	srand(7);
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vm_dirty_fetch(m.vm, 0, got, WORDS), -ENOENT);
+	cr_assert_eq(impost_vm_dirty_start(m.vm, 0), 0);
+	for (round = 0; round < 50; round++) {
+		memset(want, 0, sizeof(want));
+		for (i = 0; i < 10; i++) {
+			uint32_t bytes = 1 + (unsigned)rand() % sizeof(data);
+			uint64_t gpa = 0x20000 + (unsigned)rand() % (MEMORY - 0x20000 - bytes);
+			struct impost_mock_step step = write_step(gpa, data, bytes);
+			uint64_t page;
+
+			memset(data, rand(), sizeof(data));
+			append(&m, 0, (const struct impost_mock_step[]){step, hlt}, 2);
+			run_to(&m, IMPOST_EXIT_HLT);
+			cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), gpa, back, bytes),
+				     0);
+			cr_assert_eq(memcmp(back, data, bytes), 0);
+			for (page = gpa / 4096; page <= (gpa + bytes - 1) / 4096; page++)
+				want[page / 64] |= UINT64_C(1) << (page % 64);
+		}
+		fetch(&m, got);
+		cr_assert_eq(memcmp(got, want, sizeof(got)), 0);
+		fetch(&m, got); /* fetching leaves it */
+		cr_assert_eq(memcmp(got, want, sizeof(got)), 0);
+		cr_assert_eq(impost_vm_dirty_clear(m.vm, 0, 0, PAGES, want), 0);
+	}
+	fetch(&m, got);
+	memset(want, 0, sizeof(want));
+	cr_assert_eq(memcmp(got, want, sizeof(got)), 0);
+	cr_assert_eq(impost_vm_dirty_clear(m.vm, 0, 1, 64, want), -EINVAL);
+	cr_assert_eq(impost_vm_dirty_clear(m.vm, 0, 64, PAGES, want), -EINVAL);
+	cr_assert_eq(impost_vm_dirty_fetch(m.vm, 0, got, WORDS - 1), -ENOSPC);
+	cr_assert_eq(impost_vm_dirty_stop(m.vm, 0), 0);
+	cr_assert_eq(impost_vm_dirty_stop(m.vm, 0), -ENOENT);
+	mock_close(&m);
+}
+
+Test(mock_devices, with_dirty_log_auto_fetching_clears)
+{
+	static uint64_t got[WORDS];
+	struct mock m;
+
+	mock_open_with(&m, "[vcpu 0]\nwrite = 0x50fff 01 02\nhlt =\n", 0, 1, "dirty_log", "auto");
+	cr_assert(!impost_caps_has(impost_vm_caps(m.vm), IMPOST_CAP_DIRTY_MANUAL));
+	cr_assert_eq(impost_vm_dirty_start(m.vm, 0), 0);
+	run_to(&m, IMPOST_EXIT_HLT);
+	fetch(&m, got);
+	cr_assert_eq(got[1], 3u << 16);
+	fetch(&m, got);
+	cr_assert_eq(got[1], 0);
+	mock_close(&m);
+}
+
+Test(mock_devices, the_hosts_writes_are_logged_too)
+{
+	static uint64_t got[WORDS];
+	struct mock m;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vm_dirty_start(m.vm, 0), 0);
+	put64(&m, 0x7ffc, 1);
+	fetch(&m, got);
+	cr_assert_eq(got[0], 3u << 7);
+	mock_close(&m);
+}
+
+Test(mock_devices, memory_that_cannot_be_written_is_not)
+{
+	struct impost_region rom = {.size = sizeof(rom),
+				    .gpa = 0x800000,
+				    .bytes = 0x1000,
+				    .flags = IMPOST_REGION_READONLY};
+	struct impost_exit x;
+	uint64_t value;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nwrite = 0x800ff4 01 02 03 04 05 06 07 08 09 0a\nhlt =\n"
+		      "write = 0x900000 01\n");
+	cr_assert_eq(impost_memory_add(impost_vm_memory(m.vm), &rom), 0, "%s", impost_error(m.ctx));
+	x = run_to(&m, IMPOST_EXIT_MMIO);
+	cr_assert(x.u.mmio.gpa == 0x800ff4 && x.u.mmio.size == 8 &&
+		  x.u.mmio.dir == IMPOST_EXIT_WRITE &&
+		  !memcmp(x.u.mmio.data, "\1\2\3\4\5\6\7\10", 8));
+	x = run_to(&m, IMPOST_EXIT_MMIO);
+	cr_assert(x.u.mmio.gpa == 0x800ffc && x.u.mmio.size == 2 &&
+		  !memcmp(x.u.mmio.data, "\11\12", 2));
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), 0x800ff4, &value, 8), 0);
+	cr_assert_eq(value, 0);
+	run_expecting(&m, IMPOST_EXIT_INTERNAL_ERROR, "writes to 0x900000, where there is no");
+	mock_close(&m);
+}
+
+Test(mock_devices, memory_may_be_the_backends_own)
+{
+	struct impost_region own = {.size = sizeof(own),
+				    .kind = IMPOST_REGION_BACKEND,
+				    .gpa = 0x800000,
+				    .bytes = 0x2000};
+	uint32_t value;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nwrite = 0x801000 78 56 34 12\nhlt =\n");
+	cr_assert_eq(impost_memory_add(impost_vm_memory(m.vm), &own), 0, "%s", impost_error(m.ctx));
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), 0x801000, &value, 4), 0);
+	cr_assert_eq(value, 0x12345678);
+	mock_close(&m);
+}
+
+/* --- ioeventfd --- */
+
+static uint64_t taken(int fd)
+{
+	uint64_t count = 0;
+
+	(void)!read(fd, &count, sizeof(count));
+	return count;
+}
+
+Test(mock_devices, a_write_that_an_ioeventfd_matches_does_not_exit)
+{
+	struct impost_ioeventfd e = {.size = sizeof(e),
+				     .space = IMPOST_SPACE_MMIO,
+				     .address = 0xd0000000,
+				     .bytes = 4,
+				     .match = 7,
+				     .has_match = 1};
+	struct impost_ioeventfd p = {
+		.size = sizeof(p), .space = IMPOST_SPACE_PIO, .address = 0x510};
+	struct impost_exit x;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\n"
+		      "mmio-write = 0xd0000000 4 7\n"	   /* hit */
+		      "mmio-write = 0xd0000000 4 8\n"	   /* another value */
+		      "mmio-write = 0xd0000000 2 7\n"	   /* another width */
+		      "out = 0x510 1 1\nout = 0x510 4 2\n" /* hits */
+		      "out = 0x511 1 1\n"
+		      "mmio-write = 0xd0000000 4 7\n"); /* when it is gone */
+	e.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	p.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &e), 0, "%s", impost_error(m.ctx));
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &e), -EEXIST);
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &p), 0);
+	x = run_to(&m, IMPOST_EXIT_MMIO);
+	cr_assert_eq(*(uint32_t *)x.u.mmio.data, 8);
+	x = run_to(&m, IMPOST_EXIT_MMIO);
+	cr_assert_eq(x.u.mmio.size, 2);
+	cr_assert_eq(run_to(&m, IMPOST_EXIT_IO).u.io.port, 0x511);
+	cr_assert_eq(taken(e.fd), 1);
+	cr_assert_eq(taken(p.fd), 2);
+	e.remove = 1;
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &e), 0);
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &e), -ENOENT);
+	run_to(&m, IMPOST_EXIT_MMIO);
+	cr_assert_eq(taken(e.fd), 0);
+	p.remove = 0;
+	p.bytes = 3;
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &p), -EINVAL);
+	p.bytes = 8;
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &p), -EINVAL);
+	mock_close(&m);
+	close(e.fd);
+	close(p.fd);
+}
+
+/* --- irqfd and the interrupt log --- */
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	cr_assert_eq(write(fd, &one, sizeof(one)), (ssize_t)sizeof(one));
+}
+
+Test(mock_devices, an_irqfd_raises_its_line)
+{
+	struct impost_irqfd f = {.size = sizeof(f), .gsi = 5, .resample_fd = -1};
+	struct impost_mock_irq irq;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nhalt =\nhlt =\n");
+	f.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	cr_assert_eq(impost_vm_irqfd(m.vm, &f), 0, "%s", impost_error(m.ctx));
+	cr_assert_eq(impost_vm_irqfd(m.vm, &f), -EBUSY);
+	signal_fd(f.fd);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(m.control->irq(m.handle, 0, &irq), 0);
+	cr_assert(irq.kind == IMPOST_MOCK_IRQ_IRQFD && irq.gsi == 5);
+	signal_fd(f.fd);
+	f.remove = 1;
+	cr_assert_eq(impost_vm_irqfd(m.vm, &f), 0); /* what came before is not lost */
+	cr_assert_eq(m.control->irq(m.handle, 1, &irq), 0);
+	cr_assert_eq(impost_vm_irqfd(m.vm, &f), -ENOENT);
+	signal_fd(f.fd);
+	cr_assert_eq(m.control->irq(m.handle, 2, &irq), -ENOENT);
+	f.remove = 0;
+	f.gsi = 256;
+	cr_assert_eq(impost_vm_irqfd(m.vm, &f), -EINVAL);
+	mock_close(&m);
+	close(f.fd);
+}
+
+Test(mock_devices, the_interrupt_log_has_all_in_order)
+{
+	static const struct impost_gsi_route msi = {
+		.gsi = 100, .type = IMPOST_ROUTE_MSI, .msi_address = 0xfee00000, .msi_data = 0x41};
+	struct impost_mock_irq irq[7];
+	struct mock m;
+	unsigned i;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 4, 1), 0);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 4, 0), 0);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 23, 1), 0);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 24, 1), -EINVAL);
+	cr_assert_eq(impost_vm_msi(m.vm, 0xfee01000, 0x4031), 0);
+	cr_assert_eq(impost_vm_msi(m.vm, 0xfec01000, 1), -EINVAL);
+	cr_assert_eq(impost_vcpu_nmi(m.cpu[0]), 0);
+	cr_assert_eq(impost_vm_set_gsi_routes(m.vm, &msi, 1), 0);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 4, 1), -EINVAL);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 100, 1), 0);
+	for (i = 0; i < 6; i++)
+		cr_assert_eq(m.control->irq(m.handle, i, &irq[i]), 0);
+	cr_assert_eq(m.control->irq(m.handle, 6, &irq[6]), -ENOENT);
+	cr_assert(irq[0].kind == IMPOST_MOCK_IRQ_LINE && irq[0].gsi == 4 && irq[0].level == 1);
+	cr_assert(irq[1].gsi == 4 && irq[1].level == 0);
+	cr_assert(irq[2].gsi == 23);
+	cr_assert(irq[3].kind == IMPOST_MOCK_IRQ_MSI && irq[3].address == 0xfee01000 &&
+		  irq[3].data == 0x4031);
+	cr_assert(irq[4].kind == IMPOST_MOCK_IRQ_NMI && irq[4].vcpu == 0);
+	cr_assert(irq[5].gsi == 100);
+	mock_close(&m);
+}
+
+Test(mock_devices, routes_that_lead_nowhere_are_refused)
+{
+	static const struct impost_gsi_route bad[] = {
+		{.gsi = 256, .type = IMPOST_ROUTE_IOAPIC},
+		{.type = 0},
+		{.type = 5},
+		{.type = IMPOST_ROUTE_IOAPIC, .pin = 24},
+		{.type = IMPOST_ROUTE_PIC_SLAVE, .pin = 8},
+	};
+	static const struct impost_gsi_route pin = {.type = IMPOST_ROUTE_IOAPIC};
+	struct mock m;
+	size_t i;
+
+	mock_open(&m, NULL);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_expect_eq(impost_vm_set_gsi_routes(m.vm, &bad[i], 1), -EINVAL, "row %zu", i);
+	cr_assert_eq(impost_vm_irq_line(m.vm, 4, 1), 0); /* the old ones hold */
+	mock_close(&m);
+	mock_open_with(&m, NULL, IMPOST_IRQCHIP_LAPIC, 1, NULL, NULL);
+	cr_assert_eq(impost_vm_set_gsi_routes(m.vm, &pin, 1), -EINVAL);
+	mock_close(&m);
+}
+
+/* --- claims, CPUID, vCPUs --- */
+
+Test(mock_devices, with_io_claims_only_claimed_accesses_exit)
+{
+	struct mock m;
+
+	mock_open_with(&m,
+		       "[vcpu 0]\nset = rax 0\nout = 0x3f8 1 1\nin = 0x60 2\n"
+		       "mmio-read = 0xd0000000 4\nout = 0x3ff 2 1\nout = 0x3ff 1 1\nhlt =\n",
+		       0, 1, "io_claims", "yes");
+	cr_assert_eq(impost_vm_caps(m.vm)->max_io_claims, 256);
+	cr_assert_eq(impost_vm_io_claim(m.vm, IMPOST_SPACE_PIO, 0x3f8, 0x3ff), 0);
+	cr_assert_eq(impost_vm_io_claim(m.vm, IMPOST_SPACE_PIO, 0x3ff, 0x400), -EEXIST);
+	cr_assert_eq(impost_vm_io_claim(m.vm, IMPOST_SPACE_PIO, 2, 1), -EINVAL);
+	cr_assert_eq(impost_vm_io_claim(m.vm, IMPOST_SPACE_PIO, 0, 0x10000), -EINVAL);
+	cr_assert_eq(run_to(&m, IMPOST_EXIT_IO).u.io.port, 0x3f8);
+	cr_assert_eq(run_to(&m, IMPOST_EXIT_IO).u.io.size, 1); /* the wide one goes beyond */
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(rax(&m), UINT32_MAX); /* nobody's: all ones */
+	cr_assert_eq(impost_vm_io_release(m.vm, IMPOST_SPACE_PIO, 0x3f8, 0x3fe), -ENOENT);
+	cr_assert_eq(impost_vm_io_release(m.vm, IMPOST_SPACE_PIO, 0x3f8, 0x3ff), 0);
+	cr_assert_eq(impost_vm_io_claim(m.vm, IMPOST_SPACE_PIO, 0x3ff, 0x400), 0);
+	mock_close(&m);
+}
+
+static const struct impost_x86_cpuid *leaf(const struct impost_x86_cpuid *e, uint32_t count,
+					   uint32_t number)
+{
+	uint32_t i;
+
+	for (i = 0; i < count && e[i].leaf != number; i++)
+		;
+	cr_assert_lt(i, count, "no leaf %#x", number);
+	return &e[i];
+}
+
+Test(mock_devices, the_cpu_is_consistent_with_itself)
+{
+	struct impost_x86_cpuid e[64];
+	char name[13] = {0};
+	uint32_t count, i, k;
+	struct mock m;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vm_cpuid_supported(m.vm, e, 1, &count), -ENOSPC);
+	cr_assert_leq(count, 64);
+	cr_assert_eq(impost_vm_cpuid_supported(m.vm, e, 64, &count), 0);
+	for (i = 0; i < count; i++) {
+		uint32_t top = e[i].leaf & 0xf0000000;
+
+		cr_expect_leq(e[i].leaf, leaf(e, count, top)->eax, "leaf %#x", e[i].leaf);
+		for (k = 0; k < i; k++)
+			cr_expect(e[i].leaf != e[k].leaf || e[i].subleaf != e[k].subleaf);
+	}
+	memcpy(name, &leaf(e, count, 0)->ebx, 4);
+	memcpy(name + 4, &leaf(e, count, 0)->edx, 4);
+	memcpy(name + 8, &leaf(e, count, 0)->ecx, 4);
+	cr_expect_str_eq(name, "Impost Mock ");
+	memcpy(name, &leaf(e, count, 0x40000000)->ebx, 12);
+	cr_expect_str_eq(name, "Impost Mock ");
+	cr_expect_eq(leaf(e, count, 0x80000008)->eax & 0xff, impost_vm_caps(m.vm)->phys_bits);
+	cr_expect(leaf(e, count, 1)->ecx >> 31 & 1, "runs under a hypervisor");
+	cr_expect(leaf(e, count, 0x80000001)->edx >> 29 & 1, "has long mode");
+	cr_expect(leaf(e, count, 0x80000001)->edx >> 20 & 1, "has NX");
+	mock_close(&m);
+}
+
+Test(mock_devices, cpuid_is_set_before_the_first_run)
+{
+	struct impost_x86_cpuid e[2] = {{.leaf = 0}, {.leaf = 0x80000008, .eax = 40}};
+	struct impost_x86_cpuid got[2];
+	struct impost_x86_sregs s;
+	uint32_t count;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nhlt =\n");
+	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 2), 0);
+	cr_assert_eq(impost_vcpu_get_cpuid(m.cpu[0], got, 2, &count), 0);
+	cr_assert_eq(memcmp(e, got, sizeof(e)), 0);
+	cr_assert_eq(impost_vcpu_get_sregs(m.cpu[0], &s), 0);
+	s.cr3 = UINT64_C(1) << 39; /* 40 bits of address are there now */
+	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[0], &s), 0);
+	s.cr3 = UINT64_C(1) << 40;
+	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[0], &s), -IMPOST_ESTATE);
+	e[1].leaf = 0;
+	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 2), -EINVAL);
+	cr_assert(strstr(impost_error(m.ctx), "is there twice"));
+	long_mode(&m, m.cpu[0]);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 1), -EBUSY);
+	mock_close(&m);
+}
+
+Test(mock_devices, cpuid_can_be_the_vms)
+{
+	struct impost_x86_cpuid e = {.leaf = 1, .ebx = 0x800}, got;
+	uint32_t count;
+	struct mock m;
+
+	mock_open_with(&m, "[vcpu 0]\nhlt =\n", 0, 2, "cpuid", "vm");
+	cr_assert_eq(impost_vm_set_cpuid(m.vm, &e, 1), 0);
+	cr_assert_eq(impost_vcpu_get_cpuid(m.cpu[1], &got, 1, &count), 0);
+	cr_assert_eq(got.ebx, 0x01000800, "the APIC id is each one's own");
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vm_set_cpuid(m.vm, &e, 1), -EBUSY);
+	mock_close(&m);
+}
+
+Test(mock_devices, vcpus_have_ids_and_a_number)
+{
+	struct impost_vcpu *cpu;
+	struct mock m;
+
+	mock_open_with(&m, NULL, 0, 2, NULL, NULL);
+	cr_assert_eq(impost_vcpu_create(m.vm, 1, &cpu), -EEXIST);
+	cr_assert_eq(impost_vcpu_create(m.vm, 5000, &cpu), -EINVAL);
+	cr_assert_eq(impost_vcpu_create(m.vm, 7, &cpu), -ENOSPC);
+	cr_assert_eq(impost_vcpu_destroy(m.cpu[1]), 0);
+	m.cpu[1] = NULL;
+	cr_assert_eq(impost_vcpu_create(m.vm, 1023, &m.cpu[1]), 0);
+	mock_close(&m);
+}
+
+Test(mock_devices, guest_debug_is_checked)
+{
+	struct impost_guest_debug debug = {.size = sizeof(debug), .flags = 8};
+	struct mock m;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vcpu_guest_debug(m.cpu[0], &debug), -EINVAL);
+	debug.flags = IMPOST_DEBUG_SINGLE_STEP;
+	cr_assert_eq(impost_vcpu_guest_debug(m.cpu[0], &debug), 0);
+	mock_close(&m);
+}
+
+static unsigned open_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+Test(mock_devices, nothing_stays_open)
+{
+	struct impost_irqfd f = {.size = sizeof(f), .gsi = 5, .resample_fd = -1};
+	struct impost_ioeventfd p = {
+		.size = sizeof(p), .space = IMPOST_SPACE_PIO, .address = 0x510};
+	unsigned before;
+	struct mock m;
+
+	mock_open(&m, NULL); /* what the first one opens for good is not counted */
+	mock_close(&m);
+	before = open_fds();
+	f.fd = p.fd = eventfd(0, EFD_CLOEXEC);
+	mock_open_with(&m, "[vcpu 0]\nhlt =\n", 0, 3, NULL, NULL);
+	cr_assert_eq(impost_vm_irqfd(m.vm, &f), 0);
+	cr_assert_eq(impost_vm_ioeventfd(m.vm, &p), 0);
+	mock_close(&m);
+	close(f.fd);
+	cr_assert_eq(open_fds(), before);
+}
