@@ -86,18 +86,19 @@ static void write_tables(struct raw_vm *raw, const char *cmdline)
 
 static int set_cpuid(struct raw_vm *raw)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[CPUID_ENTRIES];
-	} cpuid;
+	size_t bytes = sizeof(struct kvm_cpuid2) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2);
+	struct kvm_cpuid2 *cpuid = calloc(1, bytes);
+	int ret = 0;
 
-	memset(&cpuid, 0, sizeof(cpuid));
-	cpuid.head.nent = CPUID_ENTRIES;
-	if (ioctl(raw->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0)
-		return failed("KVM_GET_SUPPORTED_CPUID");
-	if (ioctl(raw->vcpu, KVM_SET_CPUID2, &cpuid) < 0)
-		return failed("KVM_SET_CPUID2");
-	return 0;
+	if (!cpuid)
+		return failed("calloc");
+	cpuid->nent = CPUID_ENTRIES;
+	if (ioctl(raw->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+		ret = failed("KVM_GET_SUPPORTED_CPUID");
+	else if (ioctl(raw->vcpu, KVM_SET_CPUID2, cpuid) < 0)
+		ret = failed("KVM_SET_CPUID2");
+	free(cpuid);
+	return ret;
 }
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t s)
@@ -144,20 +145,21 @@ static int set_msrs(struct raw_vm *raw)
 						    0xc0000083, 0xc0000082, 0xc0000084, 0xc0000102,
 						    0x10,	0x1a0,	    0x2ff};
 	static const uint64_t values[MSR_COUNT] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x806};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entries[MSR_COUNT];
-	} msrs;
+	size_t bytes = sizeof(struct kvm_msrs) + MSR_COUNT * sizeof(struct kvm_msr_entry);
+	struct kvm_msrs *msrs = calloc(1, bytes);
+	int ret = 0;
 
-	memset(&msrs, 0, sizeof(msrs));
-	msrs.head.nmsrs = MSR_COUNT;
+	if (!msrs)
+		return failed("calloc");
+	msrs->nmsrs = MSR_COUNT;
 	for (unsigned int i = 0; i < MSR_COUNT; i++) {
-		msrs.entries[i].index = indices[i];
-		msrs.entries[i].data = values[i];
+		msrs->entries[i].index = indices[i];
+		msrs->entries[i].data = values[i];
 	}
-	if (ioctl(raw->vcpu, KVM_SET_MSRS, &msrs) != MSR_COUNT)
-		return failed("KVM_SET_MSRS");
-	return 0;
+	if (ioctl(raw->vcpu, KVM_SET_MSRS, msrs) != MSR_COUNT)
+		ret = failed("KVM_SET_MSRS");
+	free(msrs);
+	return ret;
 }
 
 static int set_fpu_and_lapic(struct raw_vm *raw)
