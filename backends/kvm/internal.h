@@ -90,6 +90,7 @@ struct vcpu {
 	struct vm *vm;
 	const struct impost_host *host;
 	uint32_t id;
+	uint32_t ncpuid;       /* entries of its CPUID */
 	uint64_t xcr0_allowed; /* by its CPUID, leaf 0xD */
 };
 

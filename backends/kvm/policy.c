@@ -67,16 +67,17 @@ static int32_t table_give(const struct impost_host *host, const union cpuid_tabl
 	return 0;
 }
 
+/* ROOM: how many entries are asked for, or there are. */
 static int32_t table_get(const struct impost_host *host, int fd, unsigned long request,
-			 const char *name, struct impost_x86_cpuid *entries, uint32_t capacity,
-			 uint32_t *ret_count)
+			 const char *name, uint32_t room, struct impost_x86_cpuid *entries,
+			 uint32_t capacity, uint32_t *ret_count)
 {
 	union cpuid_table *table = table_new(host);
 	int32_t r;
 
 	if (!table)
 		return -ENOMEM;
-	table->head.nent = KVM_CPUID_ENTRIES;
+	table->head.nent = room;
 	r = kvm_ioctl(host, fd, request, name, table);
 	if (!r)
 		r = table_give(host, table, entries, capacity, ret_count);
@@ -90,16 +91,17 @@ int32_t kvm_cpuid_supported(void *backend, struct impost_x86_cpuid *entries, uin
 	const struct backend *b = backend;
 
 	return table_get(b->host, b->fd, KVM_GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID",
-			 entries, capacity, ret_count);
+			 KVM_CPUID_ENTRIES, entries, capacity, ret_count);
 }
 
+/* Kernels as late as 6.1 leave the count as it was given, so the right one is given. */
 int32_t kvm_cpuid_get(void *handle, struct impost_x86_cpuid *entries, uint32_t capacity,
 		      uint32_t *ret_count)
 {
 	const struct vcpu *v = handle;
 
-	return table_get(v->host, v->fd, KVM_GET_CPUID2, "KVM_GET_CPUID2", entries, capacity,
-			 ret_count);
+	return table_get(v->host, v->fd, KVM_GET_CPUID2, "KVM_GET_CPUID2", v->ncpuid, entries,
+			 capacity, ret_count);
 }
 
 int32_t kvm_cpuid_set(void *handle, const struct impost_x86_cpuid *entries, uint32_t count)
@@ -127,8 +129,10 @@ int32_t kvm_cpuid_set(void *handle, const struct impost_x86_cpuid *entries, uint
 	}
 	r = KVM_IOCTL(v->host, v->fd, KVM_SET_CPUID2, table);
 	free(table);
-	if (!r)
+	if (!r) {
 		v->xcr0_allowed = xcr0;
+		v->ncpuid = count;
+	}
 	return r;
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each kind of exit that a guest can bring about, and what becomes of the host's answer. */
+#include <cpuid.h>
+
 #include "common.h"
 
 #define PORT 0x510u
@@ -466,6 +468,15 @@ Test(exits, single_step)
 	box_close(&box);
 }
 
+/* QEMU's emulation of SVM loads the guest's DR7 without arming the breakpoints in it. */
+static bool breakpoints_are_emulated_away(void)
+{
+	uint32_t eax, signature[3];
+
+	__cpuid(0x40000000, eax, signature[0], signature[1], signature[2]);
+	return eax && memcmp(signature, "TCGTCGTCGTCG", sizeof(signature)) == 0;
+}
+
 Test(exits, hardware_breakpoint)
 {
 	struct impost_guest_debug debug = {.size = sizeof(debug),
@@ -478,6 +489,10 @@ Test(exits, hardware_breakpoint)
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EXECUTES);
 	box_need(&box, IMPOST_CAP_GUEST_DEBUG);
+	if (breakpoints_are_emulated_away()) {
+		box_close(&box);
+		cr_skip_test("the processor is QEMU's emulation, which arms no guest breakpoints");
+	}
 	enter_long(&box, box.vcpu, GUEST(0x90, 0x90, 0x90, 0xe6, 0x80, 0xf4));
 	OK(&box, impost_vcpu_guest_debug(box.vcpu, &debug));
 	run_to(&box, box.vcpu, IMPOST_EXIT_DEBUG, &exit);
