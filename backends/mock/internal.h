@@ -131,13 +131,10 @@ struct mock_vm {
 	struct impost_x86_opaque *opaque;
 };
 
-/* The XSAVE section with room for the mock's area. */
-struct mock_xsave {
-	struct impost_x86_xsave head;
-	uint8_t area[MOCK_XSAVE_AREA];
-};
+/* The XSAVE section with the mock's area. */
+#define MOCK_XSAVE_BYTES (sizeof(struct impost_x86_xsave) + MOCK_XSAVE_AREA)
 
-#define MOCK_NMSRS_MAX 128u
+#define MOCK_NMSRS_MAX	 128u
 
 struct mock_vcpu {
 	struct mock_vcpu *next;
@@ -158,7 +155,7 @@ struct mock_vcpu {
 	struct impost_x86_lapic lapic;
 	struct impost_x86_events events;
 	struct impost_x86_runstate runstate;
-	struct mock_xsave xsave;
+	_Alignas(64) uint8_t xsave[MOCK_XSAVE_BYTES]; /* mock_vcpu_xsave() */
 	struct impost_x86_opaque *opaque;
 	uint64_t tsc_base; /* guest's TSC at clock tsc_ns */
 	uint64_t tsc_ns;
@@ -180,11 +177,18 @@ struct mock_vcpu {
 	struct impost_mock_step pending_step;
 	uint64_t answer; /* MSR, hypercall */
 	uint8_t refused;
-	uint8_t xfer[MOCK_XFER_MAX];
-	char text[512]; /* of the last failure exit */
+	_Alignas(8) uint8_t xfer[MOCK_XFER_MAX]; /* hosts read it as words */
+	char text[512];				 /* of the last failure exit */
 };
 
 #define MOCK_SIPI_CAME 0x100u
+
+static inline struct impost_x86_xsave *mock_vcpu_xsave(struct mock_vcpu *v)
+{
+	void *section = v->xsave;
+
+	return section;
+}
 
 /* Text and error code in one: `return mock_error(vm, -EINVAL, "...")`. */
 #define mock_error(vm, err, ...) impost_host_error((vm)->host, (err), __VA_ARGS__)

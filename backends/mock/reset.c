@@ -63,19 +63,19 @@ static void reset_lapic(struct mock_vcpu *v)
 
 static void reset_xsave(struct mock_vcpu *v)
 {
-	struct impost_x86_xsave *x = &v->xsave.head;
+	struct impost_x86_xsave *x = mock_vcpu_xsave(v);
 	uint16_t fcw = 0x40;
 
-	memset(&v->xsave, 0, sizeof(v->xsave));
+	memset(v->xsave, 0, sizeof(v->xsave));
 	x->size = sizeof(v->xsave);
 	x->area_size = MOCK_XSAVE_AREA;
 	x->xcr0 = 1;
 	x->ncomponents = 1;
 	x->component[0] = (struct impost_x86_xcomponent){.id = 2, .offset = 576, .bytes = 256};
-	memcpy(v->xsave.area, &fcw, sizeof(fcw));
-	put32(v->xsave.area, 24, 0x1f80);
-	put32(v->xsave.area, 28, 0xffff); /* MXCSR_MASK */
-	v->xsave.area[512] = 3;
+	memcpy(x->area, &fcw, sizeof(fcw));
+	put32(x->area, 24, 0x1f80);
+	put32(x->area, 28, 0xffff); /* MXCSR_MASK */
+	x->area[512] = 3;	    /* x87 and SSE */
 }
 
 /* vCPU 0 is the bootstrap processor; the others wait for INIT and SIPI, where there is a local

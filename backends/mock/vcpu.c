@@ -96,9 +96,10 @@ int32_t mock_vcpu_create(void *handle, uint32_t id, void **ret_vcpu)
 
 	if (id > MOCK_MAX_VCPU_ID)
 		return mock_error(vm, -EINVAL, "vCPU %u: ids end at %u", id, MOCK_MAX_VCPU_ID);
-	v = calloc(1, sizeof(*v));
+	v = aligned_alloc(_Alignof(struct mock_vcpu), sizeof(*v));
 	if (!v)
 		return mock_error(vm, -ENOMEM, "out of memory");
+	memset(v, 0, sizeof(*v));
 	v->vm = vm;
 	v->id = id;
 	v->wake_fd = -1;

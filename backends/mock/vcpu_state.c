@@ -38,22 +38,23 @@ int32_t mock_section_in(const struct mock_vm *vm, void *to, uint32_t known, cons
 int32_t mock_opaque_in(const struct mock_vm *vm, struct impost_x86_opaque **opaque, const void *buf,
 		       uint32_t bytes)
 {
-	const struct impost_x86_opaque *o = buf;
-	struct impost_x86_opaque *copy;
+	struct impost_x86_opaque *copy, o = {0};
 
-	if (bytes < sizeof(*o) || o->size < sizeof(*o) || o->size > bytes ||
-	    o->data_size > o->size - sizeof(*o))
+	memcpy(&o, buf, bytes < sizeof(o) ? bytes : sizeof(o));
+	if (bytes < sizeof(o) || o.size < sizeof(o) || o.size > bytes ||
+	    o.data_size > o.size - sizeof(o))
 		return mock_error(vm, -EINVAL,
 				  "an opaque section of %u bytes has other sizes inside", bytes);
-	if (strncmp(o->backend, "mock", sizeof(o->backend)) || o->version != 1)
-		return mock_error(vm, -ENOTSUP,
-				  "opaque state of %.16s, version %u: the mock reads "
-				  "its own version 1 alone",
-				  o->backend, o->version);
-	copy = malloc(o->size);
+	if (strncmp(o.backend, "mock", sizeof(o.backend)) || o.version != 1)
+		return mock_error(
+			vm, -ENOTSUP,
+			"opaque state of %.16s, version %u: the mock reads its own version "
+			"1 alone",
+			o.backend, o.version);
+	copy = malloc(o.size);
 	if (!copy)
 		return mock_error(vm, -ENOMEM, "out of memory");
-	memcpy(copy, o, o->size);
+	memcpy(copy, buf, o.size);
 	free(*opaque);
 	*opaque = copy;
 	return 0;
@@ -62,7 +63,7 @@ int32_t mock_opaque_in(const struct mock_vm *vm, struct impost_x86_opaque **opaq
 /* --- setting: each takes a section in, judges it, and keeps it --- */
 
 /* The guest as it would be; sections under test are put in by the caller. */
-static struct mock_guest guest_of(const struct mock_vcpu *v)
+static struct mock_guest guest_of(struct mock_vcpu *v)
 {
 	return (struct mock_guest){
 		.regs = &v->regs,
@@ -70,8 +71,8 @@ static struct mock_guest guest_of(const struct mock_vcpu *v)
 		.debugregs = &v->debugregs,
 		.events = &v->events,
 		.runstate = &v->runstate,
-		.xsave = &v->xsave.head,
-		.area = v->xsave.area,
+		.xsave = mock_vcpu_xsave(v),
+		.area = mock_vcpu_xsave(v)->area,
 		.phys = ~((UINT64_C(1) << mock_cpuid_phys_bits(v)) - 1),
 		.v86 = v->regs.rflags & RFLAGS_VM,
 	};
@@ -272,37 +273,48 @@ static const struct impost_x86_xcomponent *find_avx(const struct impost_x86_xsav
 	return NULL;
 }
 
+/* Which components are kept, from a section whose head is X and whose area is at FROM. */
+static void keep_xsave(struct mock_vcpu *v, const struct impost_x86_xsave *x,
+		       const struct impost_x86_xcomponent *avx, const uint8_t *from)
+{
+	struct impost_x86_xsave *own = mock_vcpu_xsave(v);
+
+	memset(own->area, 0, MOCK_XSAVE_AREA);
+	if (!x->xcr0) { /* only the legacy region counts */
+		memcpy(own->area, from, 512);
+		own->area[512] = 3;
+		own->xcr0 = 1;
+		return;
+	}
+	memcpy(own->area, from, 576);
+	if (avx && avx->bytes == 256)
+		memcpy(own->area + 576, from + avx->offset, 256);
+	own->xcr0 = x->xcr0;
+}
+
 static int32_t set_xsave(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 {
-	const struct impost_x86_xsave *x = buf;
-	const struct mock_xsave *own = &v->xsave;
 	const struct impost_x86_xcomponent *avx;
 	struct mock_guest g = guest_of(v);
-	uint8_t area[MOCK_XSAVE_AREA] = {0};
-	int32_t err = check_xsave_sizes(v, x, bytes);
+	struct impost_x86_xsave x = {0};
+	int32_t err;
 
+	memcpy(&x, buf, bytes < sizeof(x) ? bytes : sizeof(x));
+	err = check_xsave_sizes(v, &x, bytes);
 	if (err)
 		return err;
-	g.xsave = x;
-	g.area = x->area;
+	g.xsave = &x;
+	g.area = (const uint8_t *)buf + sizeof(x);
 	err = judge(v, &g, RULES_XSAVE);
 	if (err)
 		return err;
-	avx = find_avx(x);
-	if ((x->xcr0 & 4) && (!avx || avx->bytes != 256))
+	avx = find_avx(&x);
+	if ((x.xcr0 & 4) && (!avx || avx->bytes != 256))
 		return mock_error(v->vm, ESTATE,
 				  "vCPU %u: XCR0 = %#llx: AVX needs a component of 256 bytes (SDM "
 				  "vol. 1, 13.4.3)",
-				  v->id, (unsigned long long)x->xcr0);
-	memcpy(area, x->area, 576);
-	if (avx && avx->bytes == 256)
-		memcpy(area + 576, x->area + avx->offset, 256);
-	if (!x->xcr0) { /* only the legacy region counts */
-		memset(area + 512, 0, sizeof(area) - 512);
-		area[512] = 3;
-	}
-	memcpy(v->xsave.area, area, sizeof(area));
-	v->xsave.head.xcr0 = x->xcr0 ? x->xcr0 : (own->head.xcr0 & 1);
+				  v->id, (unsigned long long)x.xcr0);
+	keep_xsave(v, &x, avx, g.area);
 	return 0;
 }
 
@@ -357,7 +369,7 @@ static int32_t find_section(struct mock_vcpu *v, uint32_t section, struct impost
 	} table[] = {
 		[IMPOST_SECTION_REGS] = {&v->regs, sizeof(v->regs)},
 		[IMPOST_SECTION_SREGS] = {&v->sregs, sizeof(v->sregs)},
-		[IMPOST_SECTION_XSAVE] = {&v->xsave, sizeof(v->xsave)},
+		[IMPOST_SECTION_XSAVE] = {v->xsave, sizeof(v->xsave)},
 		[IMPOST_SECTION_DEBUGREGS] = {&v->debugregs, sizeof(v->debugregs)},
 		[IMPOST_SECTION_LAPIC] = {&v->lapic, sizeof(v->lapic)},
 		[IMPOST_SECTION_EVENTS] = {&v->events, sizeof(v->events)},
