@@ -146,6 +146,8 @@ int loader_load(struct impost_context *ctx, struct plugin *plugin,
 
 void loader_unload(void *module)
 {
+	if (!module)
+		return;
 	pthread_mutex_lock(&lock);
 	lt_dlclose(module); /* counts down; the module stays resident, of which ltdl complains */
 	pthread_mutex_unlock(&lock);

@@ -65,7 +65,7 @@ int loader_load(struct impost_context *ctx, struct plugin *plugin,
 /* Whether FILE is there, of whatever kind. */
 bool loader_exists(const char *file);
 
-/* Gives MODULE back. */
+/* Gives MODULE back; NULL is fine. */
 void loader_unload(void *module);
 
 /* --- registry.c; the context's lock is held --- */

@@ -23,8 +23,6 @@ static const struct impost_plugin *const builtins[] = {IMPOST_BUILTINS NULL};
 
 static void free_plugin(struct plugin *plugin)
 {
-	if (plugin->module)
-		loader_unload(plugin->module);
 	free(plugin->options);
 	free(plugin->reason);
 	free(plugin->file);
@@ -55,6 +53,7 @@ static int keep(struct impost_context *ctx, struct plugin *plugin, int status)
 	plugin->status = status;
 	plugin->reason = strdup(status ? impost_error(ctx) : "");
 	if (!plugin->reason) {
+		loader_unload(plugin->module);
 		free_plugin(plugin);
 		return impost_error_set(ctx, -ENOMEM, "no memory for a plugin's record");
 	}
@@ -391,6 +390,7 @@ static int make_listing(struct impost_context *ctx)
 	struct plugin *plugin;
 	int err = 0;
 
+	ctx->registry.listed = 0;
 	for (size_t i = 0; !err && builtins[i]; i++) {
 		err = look_at_builtin(ctx, builtins[i], &plugin);
 		if (!err)
@@ -439,7 +439,7 @@ int impost_plugin_info(struct impost_context *ctx, uint32_t index,
 	ctx->registry.looked = true;
 	if (!ctx->registry.listing)
 		err = make_listing(ctx);
-	if (!err && index >= ctx->registry.listed)
+	if (!err && (!ctx->registry.listing || index >= ctx->registry.listed))
 		err = impost_error_set(ctx, -ENOENT, "there are %u plugins", ctx->registry.listed);
 	if (!err)
 		tell(ctx->registry.listing[index], ret_info);
@@ -457,6 +457,8 @@ int registry_release(struct impost_context *ctx)
 			return impost_error_set(ctx, -EBUSY, "plugin %s is in use", plugin->file);
 	for (plugin = ctx->registry.plugins; plugin; plugin = next) {
 		next = plugin->next;
+		if (!forked) /* where the loader's lock may be held for ever */
+			loader_unload(plugin->module);
 		free_plugin(plugin);
 	}
 	free(ctx->registry.listing);

@@ -35,6 +35,12 @@ static int busy(struct impost_vcpu *vcpu)
 	return impost_error_set(vcpu->ctx, -EBUSY, "vCPU %u: another call is inside", vcpu->id);
 }
 
+static int no_result(struct impost_vcpu *vcpu, int result)
+{
+	return impost_error_set(vcpu->ctx, -EIO, "backend %s: run returned %d, which is no result",
+				vcpu->vm->plugin->name, result);
+}
+
 static inline bool enter(struct impost_vcpu *vcpu)
 {
 	return !atomic_exchange_explicit(&vcpu->busy, 1, memory_order_acquire);
@@ -57,7 +63,7 @@ int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 		return busy(vcpu);
 	err = vcpu->run(vcpu->handle, ret_exit);
 	leave(vcpu);
-	return err;
+	return __builtin_expect(err > 0, 0) ? no_result(vcpu, err) : err;
 }
 
 /* Enters VCPU for any other call, which leave() ends. */

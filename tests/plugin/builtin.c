@@ -26,7 +26,10 @@ Test(builtin, both_are_listed)
 {
 	static const char *const names[] = {"kvm", "mock"};
 	struct impost_plugin_info info = {.size = sizeof(info)};
+	char folder[] = "/tmp/impost-builtin-XXXXXX";
 
+	cr_assert(mkdtemp(folder));
+	cr_assert(impost_context_set(ctx, "impost", "plugin_dir", folder) == 0);
 	for (uint32_t i = 0; i < 2; i++) {
 		cr_assert(impost_plugin_info(ctx, i, &info) == 0, "%s", impost_error(ctx));
 		cr_expect(strcmp(info.name, names[i]) == 0);
@@ -34,6 +37,7 @@ Test(builtin, both_are_listed)
 		cr_expect(strcmp(info.version, impost_version()) == 0);
 	}
 	cr_expect(impost_plugin_info(ctx, 2, &info) == -ENOENT);
+	rmdir(folder);
 }
 
 Test(builtin, a_vm_is_made)

@@ -92,6 +92,9 @@ Test(vcpu, what_run_fails_with_is_told)
 	expect_error(ctx, impost_vcpu_run(vcpu, &exit), -EFAULT, "the hypervisor is not well");
 	expect_error(ctx, impost_vcpu_loop(vcpu, &(struct impost_handlers){0}, NULL, &exit),
 		     -EFAULT, "not well");
+	fake->fail_text = NULL;
+	fake->fail_with = 3;
+	expect_error(ctx, impost_vcpu_run(vcpu, &exit), -EIO, "run returned 3, which is no result");
 	fake->fail_op = NULL;
 	expect_ok(ctx, impost_vcpu_run(vcpu, &exit));
 }
