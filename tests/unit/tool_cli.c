@@ -445,6 +445,7 @@ Test(tool, a_full_disk_is_an_error)
 /* A reader that does not read must not make the tool deaf to signals. */
 Test(tool, a_stalled_reader_does_not_hold_it)
 {
+	const char *const args[] = {"run", "-c", "@mock.ini", PLUGINS, NULL};
 	int out[2], status;
 	pid_t pid;
 
@@ -453,7 +454,7 @@ Test(tool, a_stalled_reader_does_not_hold_it)
 	pid = fork();
 	if (pid == 0) {
 		dup2(out[1], STDOUT_FILENO);
-		tool_exec((const char *const[]){"run", "-c", "@mock.ini", PLUGINS, NULL});
+		tool_exec(args);
 	}
 	sleep(1); /* long enough to fill the pipe; the result does not depend on it */
 	cr_assert_eq(kill(pid, SIGTERM), 0);

@@ -54,6 +54,9 @@ TestSuite(terminal, .init = make, .fini = unmake, .timeout = 60);
 
 static void start(const char *script)
 {
+	const char *const args[] = {
+		"run", "-c", "@mock.ini", "--plugin-dir", tool_env("IMPOST_PLUGINS"), NULL};
+
 	tool_write_mock(script);
 	tool = fork();
 	cr_assert_geq(tool, 0);
@@ -63,8 +66,7 @@ static void start(const char *script)
 		for (int fd = 0; fd <= 2; fd++)
 			dup2(slave, fd);
 		close(master);
-		tool_exec((const char *const[]){"run", "-c", "@mock.ini", "--plugin-dir",
-						tool_env("IMPOST_PLUGINS"), NULL});
+		tool_exec(args);
 	}
 }
 
