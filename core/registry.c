@@ -318,7 +318,7 @@ static int list(struct impost_context *ctx, struct plugin *plugin)
 	struct registry *registry = &ctx->registry;
 	struct plugin **grown;
 
-	for (uint32_t i = 0; i < registry->listed; i++) {
+	for (uint32_t i = 0; registry->listing && i < registry->listed; i++) {
 		const struct plugin *other = registry->listing[i];
 		char *reason;
 
