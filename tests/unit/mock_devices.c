@@ -30,6 +30,17 @@ static void fetch(struct mock *m, uint64_t *bitmap)
 	cr_assert_eq(impost_vm_dirty_fetch(m->vm, 0, bitmap, WORDS), 0, "%s", impost_error(m->ctx));
 }
 
+/* A sequence that is the same each time (Marsaglia, "Xorshift RNGs"). */
+static uint32_t rnd(void)
+{
+	static uint32_t x = 7;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x;
+}
+
 /* Random writes of the guest, against a bitmap and a copy of memory. */
 Test(mock_devices, the_dirty_log_has_the_pages_that_the_guest_writes)
 {
@@ -38,19 +49,18 @@ Test(mock_devices, the_dirty_log_has_the_pages_that_the_guest_writes)
 	unsigned i, round;
 	struct mock m;
 
-	srand(7);
 	mock_open(&m, NULL);
 	cr_assert_eq(impost_vm_dirty_fetch(m.vm, 0, got, WORDS), -ENOENT);
 	cr_assert_eq(impost_vm_dirty_start(m.vm, 0), 0);
 	for (round = 0; round < 50; round++) {
 		memset(want, 0, sizeof(want));
 		for (i = 0; i < 10; i++) {
-			uint32_t bytes = 1 + (unsigned)rand() % sizeof(data);
-			uint64_t gpa = 0x20000 + (unsigned)rand() % (MEMORY - 0x20000 - bytes);
+			uint32_t bytes = 1 + rnd() % sizeof(data);
+			uint64_t gpa = 0x20000 + rnd() % (MEMORY - 0x20000 - bytes);
 			struct impost_mock_step step = write_step(gpa, data, bytes);
 			uint64_t page;
 
-			memset(data, rand(), sizeof(data));
+			memset(data, (int)rnd(), sizeof(data));
 			append(&m, 0, (const struct impost_mock_step[]){step, hlt}, 2);
 			run_to(&m, IMPOST_EXIT_HLT);
 			cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), gpa, back, bytes),

@@ -164,6 +164,12 @@ static void get_all(struct mock *m, struct all *a)
 	}
 }
 
+/* All bytes are compared: get_all() zeroes those that no section fills. */
+static bool same(const void *a, const void *b)
+{
+	return !memcmp(a, b, sizeof(struct all));
+}
+
 Test(mock_state, each_wrong_section_is_refused_by_its_rule)
 {
 	static struct all before, after, a;
@@ -191,7 +197,7 @@ Test(mock_state, each_wrong_section_is_refused_by_its_rule)
 			  row->name, impost_error(m.ctx), row->text);
 		cr_expect(strstr(impost_error(m.ctx), "(SDM vol. "), "%s: no source", row->name);
 		get_all(&m, &after);
-		cr_expect_eq(memcmp(&before, &after, sizeof(before)), 0, "%s: changed", row->name);
+		cr_expect(same(&before, &after), "%s: changed", row->name);
 	}
 	mock_close(&m);
 }
@@ -445,7 +451,7 @@ Test(mock_state, every_section_comes_back_as_it_was_set)
 	cr_assert_eq(impost_vcpu_set(m.cpu[0], section_xsave, X(&a), X(&a)->size), 0, "%s",
 		     impost_error(m.ctx));
 	get_all(&m, &b);
-	cr_assert_eq(memcmp(&a, &b, sizeof(a)), 0);
+	cr_assert(same(&a, &b));
 	mock_close(&m);
 }
 
