@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tool.h"
 
@@ -161,18 +162,34 @@ static void print_exits(const struct machine *machine)
 	fprintf(stderr, "\n");
 }
 
+/* Which backend ran, and of each other one of the list, why it did not. */
+static void print_backends(const struct impost_vm *vm)
+{
+	const char *taken = impost_vm_backend(vm), *list = impost_vm_config(vm)->backend;
+	const char *name, *reason;
+	uint32_t passed = 0, at = 0;
+
+	fprintf(stderr, "  backend   %s (%s)\n", taken,
+		impost_caps_has(impost_vm_caps(vm), IMPOST_CAP_EXECUTES) ? "executed"
+									 : "played, not executed");
+	for (; impost_vm_passed_over(vm, passed, &name, &reason) == 0; passed++)
+		fprintf(stderr, "  not       %s: %s\n", name, reason);
+	for (; *list; list += strcspn(list, ",") + (strchr(list, ',') != NULL), at++) {
+		const char *first = list + strspn(list, " \t");
+
+		if (at > passed)
+			fprintf(stderr,
+				"  not       %.*s: not tried: %s comes first and can run here\n",
+				(int)strcspn(first, ", \t"), first, taken);
+	}
+}
+
 void report_stats(const struct machine *machine, const struct report_times *times)
 {
-	const char *name, *reason;
 
 	fprintf(stderr, "%simpost: statistics%s\n", colour(stderr, COLOUR_BOLD),
 		colour(stderr, COLOUR_OFF));
-	fprintf(stderr, "  backend   %s (%s)\n", impost_vm_backend(machine->vm),
-		impost_caps_has(impost_vm_caps(machine->vm), IMPOST_CAP_EXECUTES)
-			? "executed"
-			: "played, not executed");
-	for (uint32_t i = 0; impost_vm_passed_over(machine->vm, i, &name, &reason) == 0; i++)
-		fprintf(stderr, "  not       %s: %s\n", name, reason);
+	print_backends(machine->vm);
 	fprintf(stderr, "  creation  %10.3f ms\n", (double)times->create / 1e6);
 	fprintf(stderr, "  set-up    %10.3f ms\n", (double)times->setup / 1e6);
 	fprintf(stderr, "  run       %10.3f ms\n", (double)times->run / 1e6);

@@ -405,6 +405,27 @@ Test(tool, statistics)
 	cr_assert(strstr(result->err, "set-up"));
 }
 
+/* Which of the list was taken, and why each other one was not, in the list's order. */
+Test(tool, statistics_name_every_backend_of_the_list)
+{
+	const struct tool_result *result;
+	const char *before, *after;
+
+	tool_write_mock("[vcpu 0]\nhlt =\n");
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--stats", "--backend",
+			  "none, mock ,kvm,\tother");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	before = strstr(result->err, "not       none: there is no plugin");
+	after = strstr(result->err,
+		       "not       kvm: not tried: mock comes first and can run here\n"
+		       "  not       other: not tried: mock comes first and can run here\n");
+	cr_assert(before && after && before < after, "%s", result->err);
+	cr_assert(!strstr(result->err, "not       mock"), "%s", result->err);
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--stats");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert(!strstr(result->err, "  not "), "%s", result->err);
+}
+
 /* --- streams --- */
 
 /* `impost COMMAND` on mock.ini through the shell, which has the words for closed and piped streams.
