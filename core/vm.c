@@ -96,6 +96,8 @@ static int check_config(struct impost_context *ctx, const struct impost_vm_confi
 	if (signal == 0 || signal > (uint32_t)SIGRTMAX || signal == SIGKILL || signal == SIGSTOP)
 		return impost_error_set(
 			ctx, -EINVAL, "kick signal %u: it must be one that can be blocked", signal);
+	if (config->kick_by > IMPOST_KICK_HANDLER)
+		return impost_error_set(ctx, -EINVAL, "kick_by %u: unknown", config->kick_by);
 	return 0;
 }
 
@@ -227,6 +229,7 @@ static int make(struct impost_vm *vm)
 		.max_vcpus = vm->config.cpus,
 		.irqchip = vm->irqchip,
 		.kick_signal = vm->config.kick_signal,
+		.kick_by = vm->config.kick_by,
 		.host = &vm->host,
 	};
 

@@ -3,6 +3,7 @@
 #include "machine.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,15 +220,30 @@ static int create_cpus(struct machine *machine, uint32_t count)
 	return 0;
 }
 
+/* Ends a system call, which is all that a kick's signal is for. */
+static void be_kicked(int number)
+{
+	(void)number;
+}
+
 int machine_create(struct machine *machine, struct impost_context *ctx)
 {
+	const struct sigaction action = {.sa_handler = be_kicked};
+	struct impost_vm_config config;
 	int err;
 
 	memset(machine, 0, sizeof(*machine));
 	machine->ctx = ctx;
 	machine->wake = -1;
 	pthread_mutex_init(&machine->lock, NULL);
-	err = impost_vm_create(ctx, NULL, &machine->vm);
+	err = impost_vm_config_init(ctx, &config);
+	if (err < 0)
+		return err;
+	config.kick_by = IMPOST_KICK_HANDLER;
+	if (sigaction((int)config.kick_signal, &action, NULL))
+		return impost_error_set(ctx, -errno, "cannot handle signal %u: %s",
+					config.kick_signal, strerror(errno));
+	err = impost_vm_create(ctx, &config, &machine->vm);
 	if (err < 0)
 		return err;
 	return create_cpus(machine, impost_vm_config(machine->vm)->cpus);

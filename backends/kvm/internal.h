@@ -51,6 +51,7 @@ struct vm {
 	uint32_t irqchip; /* IMPOST_IRQCHIP_NONE, _LAPIC, _FULL */
 	uint32_t max_vcpus;
 	uint32_t kick_signal;
+	uint32_t kick_by;	       /* IMPOST_KICK_* */
 	_Atomic uint32_t host_tsc_khz; /* as a new vCPU has it; 0 before the first one */
 	uint32_t xsave_bytes; /* of KVM_GET_XSAVE2; 0: the kernel has the 4 KiB call only */
 

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs vCPUs and kicks them, with no signal handler.
- *
- * The thread that runs a vCPU has the kick signal blocked; only inside KVM_RUN is it let through
- * (KVM_SET_SIGNAL_MASK), where a pending signal makes the call return EINTR, and by the time that
- *it does the signal is blocked again: no handler is ever called, and the default action never
- *happens. One word for each vCPU sees to it that a signal is sent only to a thread inside run, and
- *is consumed before that thread leaves:
+ * Runs vCPUs and kicks them. One word for each vCPU sees to it that a signal is sent only to a
+ *thread inside run, and is spent before that thread leaves:
  *
  *	runner, at start:  IDLE -> RUNNING, or, if KICKED, -> IDLE and return INTR
  *	kicker:            IDLE -> KICKED; RUNNING -> SENDING, tgkill, -> KICKED; else nothing
- *	runner, at end:    RUNNING -> IDLE, or wait for KICKED, take the signal, and if the exit is
- *INTR -> IDLE; any other exit is not lost: it is returned, and the next run sees KICKED
+ *	runner, at end:    RUNNING -> IDLE, or wait for KICKED, spend the signal, and if the exit is
+ *	                   INTR -> IDLE; any other exit is returned, and the next run sees KICKED
+ *
+ * IMPOST_KICK_MASK: the thread has the signal blocked; only inside KVM_RUN is it let through
+ * (KVM_SET_SIGNAL_MASK), where a pending signal makes the call return EINTR, and by the time that
+ *it does the signal is blocked again. So no handler is called and the default action never happens.
+ * The kernel changes the thread's mask twice in each KVM_RUN for it.
+ *
+ * IMPOST_KICK_HANDLER: the signal is not blocked. One that comes before KVM_RUN is entered does not
+ * interrupt it: the kicker sets immediate_exit first, with which KVM_RUN returns EINTR at once
+ * (kernel, Documentation/virt/kvm/api.rst, section 5).
  */
 #include <sched.h>
 #include <signal.h>
@@ -44,10 +48,9 @@ static int32_t set_signal_mask(const struct vcpu *v, const sigset_t *mask)
 	return KVM_IOCTL(v->host, v->fd, KVM_SET_SIGNAL_MASK, &arg);
 }
 
-/* Prepares the calling thread for running V, and V for being run by it. */
-static int32_t adopt_thread(struct vcpu *v)
+/* IMPOST_KICK_MASK: blocks the signal in the calling thread, and lets it through inside KVM_RUN. */
+static int32_t block_signal(const struct vcpu *v)
 {
-	static _Atomic uint64_t threads;
 	sigset_t kick, mask;
 	int32_t r;
 
@@ -59,7 +62,36 @@ static int32_t adopt_thread(struct vcpu *v)
 	if (r)
 		return kvm_error(v->host, r, "blocking the kick signal");
 	sigdelset(&mask, (int)v->vm->kick_signal);
-	r = set_signal_mask(v, &mask);
+	return set_signal_mask(v, &mask);
+}
+
+/* IMPOST_KICK_HANDLER: what the host has promised, or a kick would be lost or end the process. */
+static int32_t check_handler(const struct vcpu *v)
+{
+	int number = (int)v->vm->kick_signal;
+	struct sigaction action;
+	sigset_t mask;
+
+	if (sigaction(number, NULL, &action) || pthread_sigmask(SIG_SETMASK, NULL, &mask))
+		return kvm_error(v->host, errno, "looking at the kick signal");
+	if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+		return impost_host_error(v->host, -EINVAL,
+					 "signal %d has no handler: kicks by a handler need one",
+					 number);
+	if (sigismember(&mask, number))
+		return impost_host_error(v->host, -EINVAL,
+					 "signal %d is blocked in this thread: kicks by a handler "
+					 "need it unblocked",
+					 number);
+	return 0;
+}
+
+/* Prepares the calling thread for running V, and V for being run by it. */
+static int32_t adopt_thread(struct vcpu *v)
+{
+	static _Atomic uint64_t threads;
+	int32_t r = v->vm->kick_by == IMPOST_KICK_HANDLER ? check_handler(v) : block_signal(v);
+
 	if (r)
 		return r;
 	if (!this_thread)
@@ -76,12 +108,23 @@ static void exit_intr(struct impost_exit *exit)
 	exit->kind = IMPOST_EXIT_INTR;
 }
 
-/* Takes the one signal that was sent to this thread. */
-static void take_signal(const struct vcpu *v)
+static void set_immediate_exit(const struct vcpu *v, uint8_t on)
+{
+	__atomic_store_n(&v->run->immediate_exit, on, __ATOMIC_SEQ_CST);
+}
+
+/* Spends the one signal that was sent to this thread. */
+static void spend_signal(const struct vcpu *v)
 {
 	static const struct timespec at_once;
 	sigset_t kick;
 
+	if (v->vm->kick_by == IMPOST_KICK_HANDLER) {
+		set_immediate_exit(v, 0);
+		sched_yield(); /* the signal is there; on the way out of a system call it is handled
+				*/
+		return;
+	}
 	sigemptyset(&kick);
 	sigaddset(&kick, (int)v->vm->kick_signal);
 	while (sigtimedwait(&kick, NULL, &at_once) < 0 && errno == EINTR)
@@ -100,7 +143,7 @@ static void leave_kicked(struct vcpu *v, int err)
 		running = KICK_RUNNING;
 		sched_yield();
 	}
-	take_signal(v);
+	spend_signal(v);
 	if (err == EINTR)
 		atomic_store(&v->kick, KICK_IDLE);
 }
@@ -244,11 +287,16 @@ int32_t kvm_complete(void *handle, struct impost_exit *ret_exit)
  */
 static int32_t send_signal(struct vcpu *v)
 {
+	bool handler = v->vm->kick_by == IMPOST_KICK_HANDLER;
 	int saved = errno;
 	int32_t r = 0;
 
+	if (handler)
+		set_immediate_exit(v, 1);
 	if (syscall(SYS_tgkill, v->vm->pid, atomic_load(&v->tid), (int)v->vm->kick_signal))
 		r = -errno;
+	if (handler && r)
+		set_immediate_exit(v, 0);
 	errno = saved;
 	atomic_store(&v->kick, r ? KICK_RUNNING : KICK_KICKED);
 	return r;

@@ -138,6 +138,9 @@ static int32_t check_args(const struct backend *b, const struct impost_vm_args *
 	if (!args->kick_signal || args->kick_signal > 64)
 		return impost_host_error(args->host, -EINVAL, "kick signal %u: there is none such",
 					 args->kick_signal);
+	if (args->kick_by > IMPOST_KICK_HANDLER)
+		return impost_host_error(args->host, -EINVAL, "kick_by %u is not known",
+					 args->kick_by);
 	*ret_irqchip = irqchip;
 	return 0;
 }
@@ -160,6 +163,7 @@ int32_t kvm_vm_create(void *backend, const struct impost_vm_args *args, void **r
 	vm->irqchip = irqchip;
 	vm->max_vcpus = args->max_vcpus;
 	vm->kick_signal = args->kick_signal;
+	vm->kick_by = args->kick_by;
 	pthread_mutex_init(&vm->lock, NULL);
 	r = create_fd(vm);
 	if (r >= 0)

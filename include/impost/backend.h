@@ -195,6 +195,20 @@ struct impost_open_args {
 };
 static_assert(sizeof(struct impost_open_args) == 40, "ABI");
 
+/*
+ * How a backend that kicks by a signal keeps that signal from doing anything else.
+ *
+ * MASK: the signal is blocked in each thread that runs a vCPU, from its first run on, and let
+ * through only while the hypervisor runs the guest. No handler is needed, and none is ever called.
+ * On KVM each run then changes the thread's signal mask twice.
+ *
+ * HANDLER: the host has a handler for the signal, which may be empty, and does not block the signal
+ * in the threads that run vCPUs. The handler is called once at the most for each kick, inside run.
+ * Nothing is added to a run.
+ */
+#define IMPOST_KICK_MASK    0u
+#define IMPOST_KICK_HANDLER 1u
+
 /* What a VM is to be. */
 struct impost_vm_args {
 	uint32_t size;
@@ -203,8 +217,10 @@ struct impost_vm_args {
 	uint32_t kick_signal; /* a signal that the backend may send to a thread inside run; see kick
 			       */
 	const struct impost_host *host; /* of this VM; valid until vm destroy returns */
+	uint32_t kick_by;		/* IMPOST_KICK_* */
+	uint32_t reserved;
 };
-static_assert(sizeof(struct impost_vm_args) == 24, "ABI");
+static_assert(sizeof(struct impost_vm_args) == 32, "ABI");
 
 /* A piece of guest memory. */
 struct impost_slot {

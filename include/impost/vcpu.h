@@ -29,9 +29,9 @@ IMPOST_API struct impost_vm *impost_vcpu_vm(const struct impost_vcpu *vcpu);
 /*
  * Runs the guest until something needs the host, and returns 0 and one exit. The host's answer to a
  * read, which it writes through the pointer in the exit, is taken by the next run or complete; the
- * pointers hold until then. The first run on a thread blocks the VM's kick signal for that thread,
- * so that a kick needs no handler. -EBUSY: another thread is inside; others: what the hypervisor
- * says. No exit was taken then.
+ * pointers hold until then. With IMPOST_KICK_MASK the first run on a thread blocks the VM's kick
+ * signal for that thread. -EBUSY: another thread is inside; -EINVAL: with IMPOST_KICK_HANDLER, the
+ * signal has no handler or is blocked; others: what the hypervisor says. No exit was taken then.
  */
 IMPOST_API int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit);
 
@@ -45,8 +45,7 @@ IMPOST_API int impost_vcpu_complete(struct impost_vcpu *vcpu, struct impost_exit
 /*
  * Makes run return INTR: the run under way, or else the next one, at once. Cannot be lost. Any
  * thread, and a signal handler too. Where the hypervisor needs it, the kick signal of struct
- * impost_vm_config is sent to the thread inside run; no handler of that signal is ever called for
- * it.
+ * impost_vm_config is sent to the thread inside run; its `kick_by` says what that signal does.
  */
 IMPOST_API int impost_vcpu_kick(struct impost_vcpu *vcpu);
 

@@ -24,8 +24,10 @@ struct impost_vm_config {
 	uint64_t memory;      /* bytes of RAM that arch will lay out: not 0; a multiple of 4096 */
 	uint32_t irqchip;     /* IMPOST_IRQCHIP_* */
 	uint32_t kick_signal; /* see impost_vcpu_kick() */
-	const char *backend;  /* names separated by commas: the first that works here; NULL:
-				 `[impost] backend` */
+	uint32_t kick_by;     /* IMPOST_KICK_* */
+	uint32_t reserved;
+	const char *backend; /* names separated by commas: the first that works here; NULL:
+				`[impost] backend` */
 };
 
 #ifdef __cplusplus
@@ -34,7 +36,7 @@ extern "C" {
 
 /*
  * Fills CONFIG from CTX's configuration (`[vm]`), with defaults for the rest: 1 vCPU, 256 MiB,
- * irqchip default, kick signal SIGRTMIN+2. -EINVAL: config is NULL.
+ * irqchip default, kick signal SIGRTMIN+2 with IMPOST_KICK_MASK. -EINVAL: config is NULL.
  */
 IMPOST_API int impost_vm_config_init(struct impost_context *ctx,
 				     struct impost_vm_config *ret_config);

@@ -56,6 +56,11 @@ void box_need(struct box *box, enum impost_cap cap)
 
 void box_open(struct box *box, uint32_t cpus, uint32_t irqchip)
 {
+	box_open_kicked_by(box, cpus, irqchip, IMPOST_KICK_MASK);
+}
+
+void box_open_kicked_by(struct box *box, uint32_t cpus, uint32_t irqchip, uint32_t kick_by)
+{
 	static const enum impost_cap chips[] = {
 		[IMPOST_IRQCHIP_NONE] = IMPOST_CAP_IRQCHIP_NONE,
 		[IMPOST_IRQCHIP_LAPIC] = IMPOST_CAP_IRQCHIP_LAPIC,
@@ -73,6 +78,7 @@ void box_open(struct box *box, uint32_t cpus, uint32_t irqchip)
 	config.backend = backend_name();
 	config.cpus = cpus;
 	config.irqchip = irqchip;
+	config.kick_by = kick_by;
 	config.memory = RAM_BYTES;
 	OK(box, impost_vm_create(box->ctx, &config, &box->vm));
 	box->caps = impost_vm_caps(box->vm);

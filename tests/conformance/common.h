@@ -63,6 +63,9 @@ void box_context(struct box *box);
 /* The same with a VM for CPUS vCPUs, RAM at 0, and vCPU 0. IRQCHIP: IMPOST_IRQCHIP_*; one that the
  * backend lacks skips. */
 void box_open(struct box *box, uint32_t cpus, uint32_t irqchip);
+
+/* The same with another way to kick than IMPOST_KICK_MASK. */
+void box_open_kicked_by(struct box *box, uint32_t cpus, uint32_t irqchip, uint32_t kick_by);
 void box_close(struct box *box);
 
 /* Skips the test, visibly, if the backend has no such capability. */
