@@ -7,8 +7,10 @@ SAN_BUILD = $(BUILD)-sanitize
 TSAN_BUILD = $(BUILD)-tsan
 comma := ,
 
-# $(call configure,DIR,OPTIONS,ENVIRONMENT): makes DIR a meson build folder, once.
-configure = [ -f $(1)/build.ninja ] || $(3) meson setup $(2) $(1)
+# $(call configure,DIR,OPTIONS,ENVIRONMENT): makes DIR a meson build folder, once. No plugin is loaded that a group
+# can write, nor from such a folder (core/loader.c): the user's umask must not make them so.
+configure = umask 022; [ -f $(1)/build.ninja ] || $(3) meson setup $(2) $(1)
+ninja = umask 022; ninja -C $(1)
 clang_setup = $(call configure,$(1),-Db_lundef=false -Dbench=false $(2),CC=clang)
 
 # Reports go to files, where scripts/check finds them: a leak is found when a Criterion test's process has
@@ -43,7 +45,7 @@ deps-build:
 
 build: deps-build
 	@$(call configure,$(BUILD))
-	@ninja -C $(BUILD)
+	@$(call ninja,$(BUILD))
 
 demo: build
 	@scripts/demo $(BUILD)
@@ -53,25 +55,25 @@ check: deps build
 
 check-sanitize: deps
 	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
-	@ninja -C $(SAN_BUILD)
+	@$(call ninja,$(SAN_BUILD))
 	@$(call sanitized_check,$(SAN_BUILD)) --no-suite lab
 	@$(MAKE) --no-print-directory check-tsan
 
 # Threads against each other: what the address sanitizer does not see.
 check-tsan: deps
 	@$(call clang_setup,$(TSAN_BUILD),-Db_sanitize=thread)
-	@ninja -C $(TSAN_BUILD)
+	@$(call ninja,$(TSAN_BUILD))
 	@$(call sanitized_check,$(TSAN_BUILD)) --suite threads
 
 lab: deps build
 	@scripts/check $(BUILD) --suite lab --verbose
 
 bench: deps build
-	@ninja -C $(BUILD) bench
+	@$(call ninja,$(BUILD)) bench
 
 fuzz: deps
 	@$(call clang_setup,$(SAN_BUILD),-Db_sanitize=address$(comma)undefined -Dfuzz=true)
-	@ninja -C $(SAN_BUILD)
+	@$(call ninja,$(SAN_BUILD))
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(call sanitized_check,$(SAN_BUILD)) --suite fuzz --timeout-multiplier 0
 
 lint: deps build
