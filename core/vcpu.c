@@ -21,7 +21,9 @@ struct impost_vcpu {
 	const struct impost_vcpu_ops *ops;
 	struct impost_vcpu *next;
 
-	/* What impost_vcpu_loop() is running with; NULL outside. Only its thread looks. */
+	/* impost_vcpu_loop() is under way: between its runs others can be inside too. */
+	atomic_bool looping;
+	/* What it is running with; NULL outside. Only its thread looks. */
 	const struct impost_handlers *handlers;
 	void *opaque;
 	int answered; /* what a handler said in the middle of a run, if it was not to go on */
@@ -201,6 +203,21 @@ int32_t vcpu_answer(void *opaque, uint32_t id, struct impost_exit *exit)
 	return vcpu->ops->kick(vcpu->handle);
 }
 
+/*
+ * A handler left in the middle of a run, which then ended with ERR or with EXIT. That one is not
+ * lost: it is handed on, unless it is what the kick made.
+ */
+static int left(struct impost_vcpu *vcpu, int err, struct impost_exit *exit)
+{
+	if (vcpu->answered < 0 || err)
+		return vcpu->answered < 0 ? vcpu->answered : err;
+	err = exit->kind == IMPOST_EXIT_INTR ? 0 : handle(vcpu, exit);
+	if (err)
+		return err;
+	*exit = vcpu->answered_exit;
+	return vcpu->answered;
+}
+
 /* Runs and handles until something says otherwise: 1 or a negative error. */
 static int loop(struct impost_vcpu *vcpu, struct impost_exit *exit)
 {
@@ -209,13 +226,24 @@ static int loop(struct impost_vcpu *vcpu, struct impost_exit *exit)
 	do {
 		vcpu->answered = 0;
 		err = impost_vcpu_run(vcpu, exit);
-		if (vcpu->answered) {
-			*exit = vcpu->answered_exit;
-			return vcpu->answered;
-		}
+		if (vcpu->answered)
+			return left(vcpu, err, exit);
 		if (!err)
 			err = handle(vcpu, exit);
 	} while (!err);
+	return err;
+}
+
+/* Makes sure of being the only loop; clearing `looping` ends it. */
+static int begin_loop(struct impost_vcpu *vcpu)
+{
+	int err = begin(vcpu);
+
+	if (err)
+		return err;
+	if (atomic_exchange(&vcpu->looping, true))
+		err = busy(vcpu);
+	leave(vcpu);
 	return err;
 }
 
@@ -224,16 +252,16 @@ int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *han
 {
 	struct impost_handlers copy;
 	struct impost_exit exit = {0};
-	int err = begin(vcpu);
+	int err = begin_loop(vcpu);
 
 	if (err)
 		return err;
-	leave(vcpu);
 	abi_copy(&copy, sizeof(copy), handlers, handlers->size);
 	vcpu->handlers = &copy;
 	vcpu->opaque = opaque;
 	err = loop(vcpu, &exit);
 	vcpu->handlers = NULL;
+	atomic_store(&vcpu->looping, false);
 	if (err < 0)
 		return err;
 	*ret_exit = exit;
@@ -307,6 +335,10 @@ int impost_vcpu_destroy(struct impost_vcpu *vcpu)
 
 	if (!vcpu || err)
 		return err;
+	if (atomic_load(&vcpu->looping)) {
+		leave(vcpu);
+		return busy(vcpu);
+	}
 	pthread_mutex_lock(&vcpu->vm->lock);
 	vcpu->ops->destroy(vcpu->handle);
 	for (at = &vcpu->vm->vcpus; *at != vcpu;)

@@ -20,7 +20,7 @@ extern "C" {
  */
 IMPOST_API int impost_vcpu_create(struct impost_vm *vm, uint32_t id, struct impost_vcpu **ret_vcpu);
 
-/* Ends it. NULL is fine. -EBUSY: a thread is inside run. */
+/* Ends it. NULL is fine. -EBUSY: a thread is inside a call, or a loop is under way. */
 IMPOST_API int impost_vcpu_destroy(struct impost_vcpu *vcpu);
 
 IMPOST_API uint32_t impost_vcpu_id(const struct impost_vcpu *vcpu);
@@ -75,7 +75,9 @@ struct impost_handlers {
  * exit that ended it, or a negative error: a handler's or run's. On backends with io-callbacks,
  * accesses that need an answer in the middle of a run come to the same handlers: there the vCPU is
  * inside a call, so that others on it get -EBUSY, and a handler that leaves is heeded when the run
- * is over, which a kick makes soon; *ret_exit then has the kind of that access and nothing else.
+ * is over, which a kick makes soon; *ret_exit then has the kind of that access and nothing else. If
+ * that run ends with an exit of its own, its handler is called before, and may leave as well: then
+ * *ret_exit is that exit. -EBUSY: a loop of this vCPU is under way; a handler is inside it.
  */
 IMPOST_API int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *handlers,
 				void *opaque, struct impost_exit *ret_exit);

@@ -125,7 +125,7 @@ static int32_t vcpu_kick(void *handle)
 	struct vcpu *vcpu = handle;
 
 	vcpu->vm->fake.kicks++;
-	return 0;
+	return call(vcpu->vm, "kick", vcpu->id, 0, 0, 0);
 }
 
 static int32_t vcpu_nmi(void *handle)

@@ -228,6 +228,48 @@ Test(vcpu, leaving_in_the_middle)
 	cr_expect(fake->answered == -ENXIO);
 }
 
+/* What the run itself ends with is not lost. */
+Test(vcpu, leaving_in_the_middle_of_a_run_that_ends_otherwise)
+{
+	struct seen seen = {.last = IMPOST_EXIT_IO, .result = 1};
+	struct impost_exit exit;
+
+	fake->ask = 1;
+	script((uint32_t[]){IMPOST_EXIT_IO, IMPOST_EXIT_MMIO}, 2);
+	expect_ok(ctx, impost_vcpu_loop(vcpu, &all, &seen, &exit));
+	cr_expect(exit.kind == IMPOST_EXIT_IO);
+	cr_expect(seen.count == 2 && seen.kinds[1] == IMPOST_EXIT_MMIO);
+
+	/* This exit leaves too, having no handler; told is that one. */
+	seen.count = 0;
+	script((uint32_t[]){IMPOST_EXIT_IO, IMPOST_EXIT_SHUTDOWN}, 2);
+	expect_ok(ctx,
+		  impost_vcpu_loop(vcpu, &(struct impost_handlers){.size = sizeof(all), .io = see},
+				   &seen, &exit));
+	cr_expect(exit.kind == IMPOST_EXIT_SHUTDOWN && seen.count == 1);
+}
+
+static int spoil_run(void *opaque, struct impost_vcpu *of, struct impost_exit *exit)
+{
+	(void)opaque;
+	(void)of;
+	(void)exit;
+	fake->fail_op = "kick";
+	fake->fail_with = -EIO;
+	return 1;
+}
+
+Test(vcpu, a_run_that_fails_after_a_handler_left_has_failed)
+{
+	struct impost_handlers handlers = {.size = sizeof(handlers), .io = spoil_run};
+	struct impost_exit exit = {.kind = 77};
+
+	fake->ask = 1;
+	script((uint32_t[]){IMPOST_EXIT_IO}, 1);
+	cr_expect(impost_vcpu_loop(vcpu, &handlers, NULL, &exit) == -EIO);
+	cr_expect(exit.kind == 77);
+}
+
 Test(vcpu, a_host_without_callbacks_is_not_asked)
 {
 	struct impost_exit exit;
@@ -260,6 +302,35 @@ Test(vcpu, handlers_and_the_vcpu)
 	script((uint32_t[]){IMPOST_EXIT_IO}, 1);
 	expect_ok(ctx, impost_vcpu_loop(vcpu, &handlers, &result, &exit));
 	cr_expect(result == -EBUSY);
+}
+
+struct inside {
+	int loop, destroy, regs;
+};
+
+static int intrude(void *opaque, struct impost_vcpu *of, struct impost_exit *exit)
+{
+	struct inside *inside = opaque;
+	struct impost_x86_regs regs;
+
+	inside->loop = impost_vcpu_loop(of, &all, NULL, exit);
+	inside->destroy = impost_vcpu_destroy(of);
+	inside->regs = impost_vcpu_get_regs(of, &regs);
+	return 1;
+}
+
+/* A handler may use the vCPU, but not take it away from the loop that it is in. */
+Test(vcpu, one_loop_is_under_way)
+{
+	struct impost_handlers handlers = {.size = sizeof(handlers), .io = intrude};
+	struct inside inside = {0};
+	struct impost_exit exit;
+
+	script((uint32_t[]){IMPOST_EXIT_IO}, 1);
+	expect_ok(ctx, impost_vcpu_loop(vcpu, &handlers, &inside, &exit));
+	cr_expect(exit.kind == IMPOST_EXIT_IO);
+	cr_expect(inside.loop == -EBUSY && inside.destroy == -EBUSY && inside.regs == 0);
+	expect_ok(ctx, impost_vcpu_loop(vcpu, &(struct impost_handlers){0}, NULL, &exit));
 }
 
 /* --- checks --- */
