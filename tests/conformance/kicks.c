@@ -139,7 +139,7 @@ static void *run_until_stopped(void *arg)
 	return NULL;
 }
 
-static _Atomic int handled;
+static _Atomic uint64_t handled;
 
 static void count_signal(int number)
 {
