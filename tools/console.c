@@ -109,8 +109,9 @@ void console_close(struct console *console)
 
 bool console_wants_input(const struct console *console)
 {
-	return !console->input_ended && console->input_count < CONSOLE_INPUT_SIZE &&
-	       (!console->terminal || is_raw);
+	if (console->input_ended)
+		return false;
+	return console->terminal ? is_raw : console->input_count < CONSOLE_INPUT_SIZE;
 }
 
 static void help(void)
@@ -121,6 +122,13 @@ static void help(void)
 	      stderr);
 }
 
+/* A byte for the guest, if there is room. */
+static void keep_key(struct console *console, uint8_t key)
+{
+	if (console->input_count < CONSOLE_INPUT_SIZE)
+		console->input[console->input_count++] = key;
+}
+
 /* A byte from the terminal. Unknown escapes are swallowed, so that a slip does no harm. */
 static enum console_request take_key(struct console *console, uint8_t key)
 {
@@ -129,13 +137,13 @@ static enum console_request take_key(struct console *console, uint8_t key)
 		return CONSOLE_NOTHING;
 	}
 	if (!console->escape) {
-		console->input[console->input_count++] = key;
+		keep_key(console, key);
 		return CONSOLE_NOTHING;
 	}
 	console->escape = false;
 	switch (key) {
 	case CTRL_A:
-		console->input[console->input_count++] = key;
+		keep_key(console, key);
 		break;
 	case 'x':
 	case 'X':
@@ -150,9 +158,10 @@ static enum console_request take_key(struct console *console, uint8_t key)
 
 enum console_request console_read(struct console *console)
 {
-	uint8_t bytes[CONSOLE_INPUT_SIZE];
+	uint8_t bytes[256];
 	size_t space = sizeof(console->input) - console->input_count;
-	ssize_t count = read(STDIN_FILENO, bytes, space);
+	ssize_t count = read(STDIN_FILENO, bytes,
+			     console->terminal || space > sizeof(bytes) ? sizeof(bytes) : space);
 
 	if (count < 0 && (errno == EINTR || errno == EAGAIN))
 		return CONSOLE_NOTHING;

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define CONSOLE_OUTPUT_SIZE 16384u
-#define CONSOLE_INPUT_SIZE  256u
+#define CONSOLE_INPUT_SIZE  16384u /* a paste, from a terminal; more is lost as on a real line */
 
 /* What the user asked for with Ctrl-A, or what became of the input. */
 enum console_request { CONSOLE_NOTHING, CONSOLE_LEAVE };
@@ -41,7 +41,10 @@ void console_close(struct console *console);
 void console_suspend(void);
 void console_resume(void);
 
-/* Whether standard input is to be polled now: there is room, and it is ours to read. */
+/*
+ * Whether standard input is to be polled now: it is ours to read, and there is room for it. A
+ * terminal is read without, or Ctrl-A could not be heard behind what a guest does not take.
+ */
 bool console_wants_input(const struct console *console);
 
 /* Reads standard input, which is readable, once. */

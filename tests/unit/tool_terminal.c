@@ -21,7 +21,9 @@
 	"out = 0x3f9 1 0x01\n" \
 	"out = 0x3fc 1 0x08\n" \
 	"text = 0x3f8 \"ready\\n\"\n"
-#define SLEEPER PROLOGUE "repeat = forever\nhalt =\nin = 0x3f8 1\nend =\n"
+#define SLEEPER		     PROLOGUE "repeat = forever\nhalt =\nin = 0x3f8 1\nend =\n"
+
+#define SLEEPER_THAT_IS_DEAF PROLOGUE "repeat = forever\nhalt =\nend =\n"
 
 /* The terminal and the tool on it. */
 static int master;
@@ -127,6 +129,24 @@ Test(terminal, ctrl_a_x_leaves)
 	start(SLEEPER);
 	expect("ready");
 	cr_assert(is_raw());
+	type("\001x", 2);
+	cr_assert_eq(ended(), 0);
+	assert_restored();
+}
+
+/* A guest that takes nothing does not keep the escape key from being heard. */
+Test(terminal, ctrl_a_x_leaves_behind_much_that_was_typed)
+{
+	char keys[1000];
+
+	memset(keys, 'k', sizeof(keys));
+	start(SLEEPER_THAT_IS_DEAF);
+	expect("ready");
+	for (size_t i = 0; i < 40; i++) {
+		type(keys, sizeof(keys));
+		type("\001?", 2);
+		expect("Ctrl-A Ctrl-A");
+	}
 	type("\001x", 2);
 	cr_assert_eq(ended(), 0);
 	assert_restored();
