@@ -294,6 +294,7 @@ static int execute(struct run *run)
 		loop(run);
 	machine_stop(&run->machine);
 	run->times.run = now_ns() - begin;
+	console_suspend(); /* from here on Ctrl-C is a signal again: nobody reads keys */
 	if (err == 0)
 		drain(run);
 	console_close(&run->machine.console);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `impost run` on a pseudo-terminal: raw while it runs, as it was before whatever ends it. */
+#include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -28,6 +29,7 @@
 /* The terminal and the tool on it. */
 static int master;
 static int slave;
+static int output = -1; /* what is to be its standard output, if not the terminal */
 static pid_t tool;
 static struct termios before;
 static char seen[65536];
@@ -66,7 +68,7 @@ static void start(const char *script)
 		setsid();
 		ioctl(slave, TIOCSCTTY, 0);
 		for (int fd = 0; fd <= 2; fd++)
-			dup2(slave, fd);
+			dup2(fd == STDOUT_FILENO && output >= 0 ? output : slave, fd);
 		close(master);
 		tool_exec(args);
 	}
@@ -210,6 +212,33 @@ Test(terminal, restored_when_a_signal_ends_it)
 		cr_assert_eq(ended(), 128 + signals[i]);
 		assert_restored();
 	}
+}
+
+/* Left by key while its output is stuck, it waits for the reader; Ctrl-C ends that. */
+Test(terminal, restored_while_output_is_stuck)
+{
+	char script[16384] = PROLOGUE;
+	size_t length = strlen(script);
+	int ends[2];
+
+	cr_assert_eq(pipe(ends), 0);
+	output = ends[1];
+	cr_assert_eq(fcntl(output, F_SETPIPE_SZ, 4096), 4096);
+	for (size_t i = 0; i < 60; i++)
+		length += (size_t)sprintf(script + length, "text = 0x3f8 \"%0150d\"\n", 0);
+	strcpy(script + length, "repeat = forever\nhalt =\nend =\n");
+	start(script);
+	for (unsigned int i = 0; i < 1000 && !is_raw(); i++)
+		usleep(10000);
+	usleep(100000);
+	type("\001x", 2);
+	for (unsigned int i = 0; i < 1000 && is_raw(); i++)
+		usleep(10000);
+	assert_restored();
+	cr_assert_eq(waitpid(tool, NULL, WNOHANG), 0, "it waits for the reader");
+	type("\003", 1);
+	cr_assert_eq(ended(), 128 + SIGINT);
+	assert_restored();
 }
 
 Test(terminal, restored_when_it_crashes)
