@@ -428,9 +428,12 @@ static const struct section sections[] = {
 int impost_vcpu_get(struct impost_vcpu *vcpu, uint32_t section, void *buf, uint32_t capacity,
 		    uint32_t *ret_size)
 {
+	uint32_t size = 0;
 	int err = section_check_get(vcpu->vm, sections, ARRAY_SIZE(sections), section);
 
-	return err ? err : ENTER_AND_CALL(vcpu, state_get, section, buf, capacity, ret_size);
+	if (!err)
+		err = ENTER_AND_CALL(vcpu, state_get, section, buf, capacity, &size);
+	return vm_give_count(vcpu->vm, err, "state_get", size, capacity, ret_size);
 }
 
 int impost_vcpu_set(struct impost_vcpu *vcpu, uint32_t section, const void *buf, uint32_t bytes)
@@ -484,15 +487,27 @@ int impost_vcpu_set_sregs(struct impost_vcpu *vcpu, const struct impost_x86_sreg
 	return set_typed(vcpu, IMPOST_SECTION_SREGS, sregs, sizeof(*sregs));
 }
 
+/* Ends a call that did DONE of COUNT MSRs: ERR, or -EIO if that cannot be. */
+static int give_done(struct impost_vcpu *vcpu, int err, uint32_t done, uint32_t count,
+		     uint32_t *ret_done)
+{
+	if (done > count || (!err && done < count))
+		err = impost_error_set(
+			vcpu->ctx, -EIO,
+			"backend %s says that %u of %u MSRs are done, which cannot be",
+			vcpu->vm->plugin->name, done, count);
+	if (ret_done)
+		*ret_done = done < count ? done : count;
+	return err;
+}
+
 int impost_vcpu_get_msrs(struct impost_vcpu *vcpu, struct impost_x86_msr *msrs, uint32_t count,
 			 uint32_t *ret_done)
 {
 	uint32_t done = 0;
 	int err = ENTER_AND_CALL(vcpu, msrs_get, msrs, count, &done);
 
-	if (ret_done)
-		*ret_done = done;
-	return err;
+	return give_done(vcpu, err, done, count, ret_done);
 }
 
 int impost_vcpu_set_msrs(struct impost_vcpu *vcpu, const struct impost_x86_msr *msrs,
@@ -501,9 +516,7 @@ int impost_vcpu_set_msrs(struct impost_vcpu *vcpu, const struct impost_x86_msr *
 	uint32_t done = 0;
 	int err = ENTER_AND_CALL(vcpu, msrs_set, msrs, count, &done);
 
-	if (ret_done)
-		*ret_done = done;
-	return err;
+	return give_done(vcpu, err, done, count, ret_done);
 }
 
 int impost_vcpu_set_cpuid(struct impost_vcpu *vcpu, const struct impost_x86_cpuid *entries,
@@ -517,5 +530,8 @@ int impost_vcpu_set_cpuid(struct impost_vcpu *vcpu, const struct impost_x86_cpui
 int impost_vcpu_get_cpuid(struct impost_vcpu *vcpu, struct impost_x86_cpuid *entries,
 			  uint32_t capacity, uint32_t *ret_count)
 {
-	return ENTER_AND_CALL(vcpu, cpuid_get, entries, capacity, ret_count);
+	uint32_t count = 0;
+	int err = ENTER_AND_CALL(vcpu, cpuid_get, entries, capacity, &count);
+
+	return vm_give_count(vcpu->vm, err, "cpuid_get", count, capacity, ret_count);
 }

@@ -35,6 +35,19 @@ int vm_call_end(const struct vm_call *call, int32_t result, const char *op)
 	return result;
 }
 
+int vm_give_count(struct impost_vm *vm, int err, const char *op, uint32_t count, uint32_t capacity,
+		  uint32_t *ret_count)
+{
+	if (!err && count > capacity)
+		return impost_error_set(
+			vm->ctx, -EIO,
+			"backend %s: %s says that it gave %u where there is room for %u",
+			vm->plugin->name, op, count, capacity);
+	if (!err || err == -ENOSPC)
+		*ret_count = count;
+	return err;
+}
+
 int vm_lacks(struct impost_vm *vm, enum impost_cap cap)
 {
 	return impost_error_set(vm->ctx, -ENOTSUP, "backend %s has no %s: %s", vm->plugin->name,
@@ -520,21 +533,25 @@ int impost_vm_event_fd(struct impost_vm *vm, int *ret_fd)
 int impost_vm_cpuid_supported(struct impost_vm *vm, struct impost_x86_cpuid *entries,
 			      uint32_t capacity, uint32_t *ret_count)
 {
+	uint32_t count = 0;
 	int err = vm_check(vm);
 
-	return err ? err
-		   : VM_CALL(vm, &vm->plugin->ops, vm->backend.handle, cpuid_supported, entries,
-			     capacity, ret_count);
+	if (!err)
+		err = VM_CALL(vm, &vm->plugin->ops, vm->backend.handle, cpuid_supported, entries,
+			      capacity, &count);
+	return vm_give_count(vm, err, "cpuid_supported", count, capacity, ret_count);
 }
 
 int impost_vm_msr_list(struct impost_vm *vm, uint32_t *indices, uint32_t capacity,
 		       uint32_t *ret_count)
 {
+	uint32_t count = 0;
 	int err = vm_check(vm);
 
-	return err ? err
-		   : VM_CALL(vm, &vm->plugin->ops, vm->backend.handle, msr_list, indices, capacity,
-			     ret_count);
+	if (!err)
+		err = VM_CALL(vm, &vm->plugin->ops, vm->backend.handle, msr_list, indices, capacity,
+			      &count);
+	return vm_give_count(vm, err, "msr_list", count, capacity, ret_count);
 }
 
 int impost_vm_set_cpuid(struct impost_vm *vm, const struct impost_x86_cpuid *entries,
@@ -596,11 +613,14 @@ int section_check_set(struct impost_vm *vm, const struct section *table, uint32_
 int impost_vm_get(struct impost_vm *vm, uint32_t section, void *buf, uint32_t capacity,
 		  uint32_t *ret_size)
 {
+	uint32_t size = 0;
 	int err = vm_check(vm);
 
 	if (!err)
 		err = section_check_get(vm, sections, ARRAY_SIZE(sections), section);
-	return err ? err : CALL(vm, state_get, section, buf, capacity, ret_size);
+	if (!err)
+		err = CALL(vm, state_get, section, buf, capacity, &size);
+	return vm_give_count(vm, err, "state_get", size, capacity, ret_size);
 }
 
 int impost_vm_set(struct impost_vm *vm, uint32_t section, const void *buf, uint32_t bytes)

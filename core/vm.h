@@ -44,6 +44,13 @@ void vm_call_begin(struct vm_call *call, struct impost_vm *vm);
 /* Judges what operation OP returned: 0 or a negative value, for which there is a text. */
 int vm_call_end(const struct vm_call *call, int32_t result, const char *op);
 
+/*
+ * Ends a call that gave COUNT things to one who has room for CAPACITY: ERR, or -EIO if they cannot
+ * have fitted. *ret_count is set on success, and with -ENOSPC to what is needed.
+ */
+int vm_give_count(struct impost_vm *vm, int err, const char *op, uint32_t count, uint32_t capacity,
+		  uint32_t *ret_count);
+
 /* Text and -ENOTSUP for a capability, or an operation, that the backend has not. */
 int vm_lacks(struct impost_vm *vm, enum impost_cap cap);
 int vm_lacks_op(struct impost_vm *vm, const char *op);

@@ -118,7 +118,8 @@ static int get_supported(const struct boot *boot, struct cpuid_table *ret_table)
 	do {
 		free(table->entries);
 		table->count = capacity;
-		table->entries = calloc(capacity + 2 * TOPOLOGY_LEVELS, sizeof(*table->entries));
+		table->entries =
+			calloc((size_t)capacity + 2 * TOPOLOGY_LEVELS, sizeof(*table->entries));
 		if (!table->entries)
 			return impost_error_set(boot->ctx, -ENOMEM,
 						"boot: no memory for %u CPUID entries", capacity);

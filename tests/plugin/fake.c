@@ -155,6 +155,7 @@ static int32_t vcpu_state_get(void *handle, uint32_t section, void *buf, uint32_
 	if (fake->state_bytes > capacity)
 		return -ENOSPC;
 	memcpy(buf, fake->state, fake->state_bytes);
+	*ret_size += fake->lie;
 	return 0;
 }
 
@@ -176,8 +177,22 @@ static int32_t vcpu_msrs_set(void *handle, const struct impost_x86_msr *msrs, ui
 {
 	struct vcpu *vcpu = handle;
 
-	*ret_done = count / 2;
-	return call(vcpu->vm, "msrs_set", msrs[0].index, count, 0, 0);
+	int32_t err = call(vcpu->vm, "msrs_set", count ? msrs[0].index : 0, count, 0, 0);
+
+	*ret_done = (err ? count / 2 : count) + vcpu->vm->fake.lie;
+	return err;
+}
+
+static int32_t vcpu_cpuid_get(void *handle, struct impost_x86_cpuid *entries, uint32_t capacity,
+			      uint32_t *ret_count)
+{
+	struct vcpu *vcpu = handle;
+
+	*ret_count = 2 + vcpu->vm->fake.lie;
+	if (capacity < 2)
+		return -ENOSPC;
+	memset(entries, 0, 2 * sizeof(*entries));
+	return 0;
 }
 
 static const struct impost_vcpu_ops vcpu_ops = {
@@ -191,6 +206,7 @@ static const struct impost_vcpu_ops vcpu_ops = {
 	.state_get = vcpu_state_get,
 	.state_set = vcpu_state_set,
 	.msrs_set = vcpu_msrs_set,
+	.cpuid_get = vcpu_cpuid_get,
 };
 
 /* --- VM --- */

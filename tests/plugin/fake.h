@@ -21,6 +21,7 @@ struct fake {
 	uint32_t exits;
 	uint32_t ask;	/* 1: run asks the host to answer an exit before it returns the next */
 	uint32_t block; /* 1: run waits for `go` after it has posted `inside` */
+	uint32_t lie;	/* operations that give or do a number of things claim so many more */
 	void *move_to;	/* the host address of slot 0 when another slot is removed */
 
 	/* What happened. */

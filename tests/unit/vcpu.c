@@ -345,8 +345,6 @@ Test(vcpu, what_a_backend_has_not)
 	expect_error(ctx, impost_vcpu_guest_debug(vcpu, &debug), -ENOTSUP, "has no guest-debug");
 	expect_error(ctx, impost_vcpu_translate(vcpu, 0, &gpa), -ENOTSUP, "has no translate");
 	expect_error(ctx, impost_vcpu_set_cpuid(vcpu, NULL, 0), -ENOTSUP, "has no cpuid-per-vm");
-	expect_error(ctx, impost_vcpu_get_cpuid(vcpu, NULL, 0, &size), -ENOTSUP,
-		     "no operation cpuid_get");
 	expect_error(ctx, impost_vcpu_get_msrs(vcpu, NULL, 0, NULL), -ENOTSUP,
 		     "no operation msrs_get");
 	expect_error(ctx, impost_vcpu_get(vcpu, IMPOST_SECTION_DEBUGREGS, buf, sizeof(buf), &size),
@@ -419,6 +417,38 @@ Test(vcpu, msrs_say_how_many_are_done)
 	cr_expect(done == 2);
 	expect_error(ctx, impost_vcpu_set_msrs(vcpu, msrs, 4, NULL), -IMPOST_ESTATE,
 		     "MSR 0x10: no");
+}
+
+/* What a backend says of numbers is judged before anybody counts on it. */
+Test(vcpu, numbers_that_cannot_be)
+{
+	struct impost_x86_msr msrs[4] = {{.index = 0x10}};
+	struct impost_x86_cpuid cpuid[2];
+	uint64_t buf[4];
+	uint32_t count = 77;
+
+	fake->state_bytes = sizeof(buf);
+	expect_ok(ctx, impost_vcpu_get(vcpu, IMPOST_SECTION_LAPIC, buf, sizeof(buf), &count));
+	cr_expect(count == sizeof(buf));
+	expect_ok(ctx, impost_vcpu_get_cpuid(vcpu, cpuid, 2, &count));
+	cr_expect(count == 2);
+	count = 77;
+	cr_expect(impost_vcpu_get_cpuid(vcpu, cpuid, 1, &count) == -ENOSPC && count == 2);
+	expect_ok(ctx, impost_vcpu_set_msrs(vcpu, msrs, 4, &count));
+	cr_expect(count == 4);
+
+	count = 77;
+	fake->lie = 1;
+	expect_error(ctx, impost_vcpu_get(vcpu, IMPOST_SECTION_LAPIC, buf, sizeof(buf), &count),
+		     -EIO, "state_get says that it gave 33 where there is room for 32");
+	expect_error(ctx, impost_vcpu_get_cpuid(vcpu, cpuid, 2, &count), -EIO,
+		     "cpuid_get says that it gave 3");
+	cr_expect(count == 77, "touched on failure");
+	expect_error(ctx, impost_vcpu_set_msrs(vcpu, msrs, 4, &count), -EIO, "5 of 4 MSRs");
+	cr_expect(count == 4);
+	fake->lie = (uint32_t)-1;
+	expect_error(ctx, impost_vcpu_set_msrs(vcpu, msrs, 4, &count), -EIO, "3 of 4 MSRs");
+	cr_expect(count == 3);
 }
 
 Test(vcpu, complete)
