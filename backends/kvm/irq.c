@@ -265,6 +265,7 @@ int32_t kvm_irq_window(void *handle, uint32_t on)
 	if (r)
 		return r;
 	v->window = on != 0;
-	v->run->request_interrupt_window = v->window;
+	/* A vector that waits needs the window, whether the host asks for one or not. */
+	v->run->request_interrupt_window = v->window || v->vector != KVM_NO_VECTOR;
 	return 0;
 }

@@ -278,6 +278,30 @@ Test(interrupts, injected_vector_waits_for_the_flag, .timeout = 60)
 	box_close(&box);
 }
 
+/* That the host ceases to ask for a window of its own takes none from a vector that waits. */
+Test(interrupts, injected_vector_outlives_the_hosts_window, .timeout = 60)
+{
+	const uint8_t handler[] = {0xe6, 0x81, 0x43, 0xcf};
+	struct impost_exit exit;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_NONE);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	box_need(&box, IMPOST_CAP_IRQ_INJECT);
+	box_need(&box, IMPOST_CAP_IRQ_WINDOW);
+	OK(&box, impost_memory_write(box.memory, HANDLER, handler, sizeof(handler)));
+	real_vector(&box, 0x61, HANDLER);
+	enter_real(&box, box.vcpu, ENABLE_AND_WAIT);
+	OK(&box, impost_vcpu_irq_inject(box.vcpu, 0x61));
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	OK(&box, impost_vcpu_irq_window(box.vcpu, 1));
+	OK(&box, impost_vcpu_irq_window(box.vcpu, 0));
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	cr_assert_eq(exit.u.io.port, 0x80u);
+	expect_handler(&box);
+	box_close(&box);
+}
+
 Test(interrupts, window_opens_with_the_flag, .timeout = 60)
 {
 	struct impost_x86_regs regs;
