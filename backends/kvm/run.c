@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs vCPUs and kicks them. One word for each vCPU sees to it that a signal is sent only to a
- *thread inside run, and is spent before that thread leaves:
+ * thread inside run, and is spent before that thread leaves:
  *
- *	runner, at start:  IDLE -> RUNNING, or, if KICKED, -> IDLE and return INTR
- *	kicker:            IDLE -> KICKED; RUNNING -> SENDING, tgkill, -> KICKED; else nothing
- *	runner, at end:    RUNNING -> IDLE, or wait for KICKED, spend the signal, and if the exit is
- *	                   INTR -> IDLE; any other exit is returned, and the next run sees KICKED
+ *	runner, at start: IDLE -> RUNNING, or, if KICKED, -> IDLE and return INTR
+ *	kicker: IDLE -> KICKED; RUNNING -> SENDING, tgkill, -> KICKED; else nothing
+ *	runner, at end: RUNNING -> IDLE, or wait for KICKED, spend the signal, and if the exit
+ *	is INTR -> IDLE; any other exit is returned, and the next run sees KICKED
  *
  * IMPOST_KICK_MASK: the thread has the signal blocked; only inside KVM_RUN is it let through
- * (KVM_SET_SIGNAL_MASK), where a pending signal makes the call return EINTR, and by the time that
- *it does the signal is blocked again. So no handler is called and the default action never happens.
- * The kernel changes the thread's mask twice in each KVM_RUN for it.
+ * (KVM_SET_SIGNAL_MASK), where a pending signal makes the call return EINTR, and by the time
+ * that it does the signal is blocked again. So no handler is called and the default action
+ * never happens. The kernel changes the thread's mask twice in each KVM_RUN for it.
  *
- * IMPOST_KICK_HANDLER: the signal is not blocked. One that comes before KVM_RUN is entered does not
- * interrupt it: the kicker sets immediate_exit first, with which KVM_RUN returns EINTR at once
- * (kernel, Documentation/virt/kvm/api.rst, section 5).
+ * IMPOST_KICK_HANDLER: the signal is not blocked. One that comes before KVM_RUN is entered does
+ * not interrupt it: the kicker sets immediate_exit first, with which KVM_RUN returns EINTR at
+ * once (kernel, Documentation/virt/kvm/api.rst, section 5).
  */
 #include <sched.h>
 #include <signal.h>
@@ -121,8 +121,8 @@ static void spend_signal(const struct vcpu *v)
 
 	if (v->vm->kick_by == IMPOST_KICK_HANDLER) {
 		set_immediate_exit(v, 0);
-		sched_yield(); /* the signal is there; on the way out of a system call it is handled
-				*/
+		/* The signal is there: it is handled on the way out of a system call. */
+		sched_yield();
 		return;
 	}
 	sigemptyset(&kick);
@@ -131,17 +131,29 @@ static void spend_signal(const struct vcpu *v)
 		;
 }
 
+/* So often a kicker is waited for without sleeping: far longer than it takes on a CPU of its own.
+ */
+#define KICK_YIELDS 20
+
 /* Leaves run after a kick has met it: no signal stays behind. */
 static void leave_kicked(struct vcpu *v, int err)
 {
+	static const struct timespec a_little = {.tv_nsec = 10000};
 	uint32_t running = KICK_RUNNING;
 
-	while (atomic_load(&v->kick) != KICK_KICKED) {
+	for (int turn = 0; atomic_load(&v->kick) != KICK_KICKED; turn++) {
 		/* A kicker whose signal could not be sent puts the state back. */
 		if (atomic_compare_exchange_strong(&v->kick, &running, KICK_IDLE))
 			return;
 		running = KICK_RUNNING;
-		sched_yield();
+		/*
+		 * The kicker has a few instructions to go. It must get a CPU for them even if this
+		 * thread is a real-time one, which yields to none below it.
+		 */
+		if (turn < KICK_YIELDS)
+			sched_yield();
+		else
+			nanosleep(&a_little, NULL);
 	}
 	spend_signal(v);
 	if (err == EINTR)

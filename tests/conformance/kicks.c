@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A kick is never lost, whenever it comes, and no signal reaches anybody. */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -304,27 +305,43 @@ Test(kicks, between_an_exit_and_its_answer, .timeout = 60)
 	box_close(&box);
 }
 
-static void *signal_late(void *arg)
+struct signaller {
+	pthread_t target;
+	_Atomic int stop;
+};
+
+/* One that comes before run is entered does not end it: so again and again. */
+static void *signal_often(void *arg)
 {
-	sleep_ms(30);
-	return pthread_kill(*(pthread_t *)arg, SIGUSR1) ? arg : NULL;
+	struct signaller *s = arg;
+
+	while (!atomic_load(&s->stop)) {
+		sleep_ms(30);
+		if (pthread_kill(s->target, SIGUSR1))
+			return arg;
+	}
+	return NULL;
 }
 
 Test(kicks, another_signal_ends_run_too, .timeout = 60)
 {
 	const struct sigaction action = {.sa_handler = count_signal};
-	pthread_t thread, self = pthread_self();
+	struct signaller signaller = {.target = pthread_self()};
 	struct impost_exit exit;
+	pthread_t thread;
 	struct box box;
+	void *failed;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EXECUTES);
 	enter_real(&box, box.vcpu, GUEST(0xeb, 0xfe));
 	sigaction(SIGUSR1, &action, NULL);
-	cr_assert_eq(pthread_create(&thread, NULL, signal_late, &self), 0);
+	cr_assert_eq(pthread_create(&thread, NULL, signal_often, &signaller), 0);
 	run_to(&box, box.vcpu, IMPOST_EXIT_INTR, &exit);
-	pthread_join(thread, NULL);
-	cr_assert_eq(atomic_load(&handled), 1, "the handler of the host's own signal");
+	atomic_store(&signaller.stop, 1);
+	pthread_join(thread, &failed);
+	cr_assert_null(failed, "no signal could be sent");
+	cr_assert_geq(atomic_load(&handled), 1, "the handler of the host's own signal");
 	box_close(&box);
 }
 
@@ -354,5 +371,61 @@ Test(kicks, each_thread_that_runs_the_vcpu, .timeout = 60)
 		cr_assert_null(failed);
 		kicked_run(&box);
 	}
+	box_close(&box);
+}
+
+/* Puts the calling thread on the first CPU that the process may use. */
+static void share_a_cpu(void)
+{
+	cpu_set_t may, one;
+
+	CPU_ZERO(&one);
+	cr_assert_eq(sched_getaffinity(0, sizeof(may), &may), 0);
+	for (size_t cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+		if (CPU_ISSET(cpu, &may))
+			CPU_SET(cpu, &one);
+	cr_assert_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+/*
+ * A real-time thread that a kick wakes takes the CPU from the kicker before that one is done, and
+ * must not wait for it in a way that keeps it from going on.
+ */
+Test(kicks, real_time_thread_on_the_kickers_cpu, .timeout = 120)
+{
+	const struct sched_param priority = {.sched_priority = 1};
+	struct load load = {.stop = 0};
+	struct timespec used;
+	struct box box;
+	pthread_t thread;
+	clockid_t clock;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	enter_real(&box, box.vcpu, GUEST(0xf4, 0xeb, 0xfd));
+	load.vcpu = box.vcpu;
+	load.signal = impost_vm_config(box.vm)->kick_signal;
+	share_a_cpu();
+	cr_assert_eq(pthread_create(&thread, NULL, run_until_stopped, &load), 0);
+	if (pthread_setschedparam(thread, SCHED_FIFO, &priority)) {
+		atomic_store(&load.stop, 1);
+		OK(&box, impost_vcpu_kick(box.vcpu));
+		pthread_join(thread, NULL);
+		box_close(&box);
+		cr_skip_test("this user may make no real-time threads");
+	}
+	for (int i = 0; i < 100; i++) {
+		sleep_ms(1);
+		OK(&box, impost_vcpu_kick(box.vcpu));
+	}
+	/* Only the scheduler's throttling ends such a wait, after 0.95 s of the thread's own time.
+	 */
+	cr_assert_eq(pthread_getcpuclockid(thread, &clock), 0);
+	cr_assert_eq(clock_gettime(clock, &used), 0);
+	cr_assert_lt(used.tv_sec * 1000 + used.tv_nsec / 1000000, 500, "kickers are kept waiting");
+	atomic_store(&load.stop, 1);
+	OK(&box, impost_vcpu_kick(box.vcpu));
+	pthread_join(thread, NULL);
+	cr_assert_eq(atomic_load(&load.failed), 0);
 	box_close(&box);
 }
