@@ -4,8 +4,8 @@
  * guest.
  *
  *   bench PLUGIN_DIR GUEST exits raw|impost COUNT        takes COUNT exits and ends, for callgrind
- *   bench PLUGIN_DIR GUEST exit-time PAIRS COUNT
- *   bench PLUGIN_DIR GUEST exit-time-mask PAIRS COUNT
+ *   bench PLUGIN_DIR GUEST exit-time PAIRS
+ *   bench PLUGIN_DIR GUEST exit-time-mask PAIRS
  *   bench PLUGIN_DIR GUEST vm-create PAIRS
  *
  * The last three print medians: libimpost's and plain ioctls' nanoseconds, and the ratio of each
@@ -26,9 +26,10 @@
 
 #include "raw.h"
 
-#define MEMORY	  (UINT64_C(64) << 20)
-#define POST_PORT 0x80 /* where spin's OUTs go */
-#define MAX_PAIRS 1000
+#define MEMORY	   (UINT64_C(64) << 20)
+#define POST_PORT  0x80 /* where spin's OUTs go */
+#define MAX_PAIRS  1000
+#define MAX_SLICES 200
 
 struct bench {
 	int guest;
@@ -129,6 +130,13 @@ static const struct subject subjects[] = {
 };
 #define SUBJECTS (sizeof(subjects) / sizeof(subjects[0]))
 
+/* How a pair is timed. */
+struct method {
+	double (*time)(const struct subject *subject, struct bench *bench, uint64_t count);
+	unsigned int slices; /* of each subject in a pair */
+	uint64_t count;	     /* exits in a slice */
+};
+
 static double now_ns(void)
 {
 	struct timespec now;
@@ -174,38 +182,57 @@ static double time_create(const struct subject *subject, struct bench *bench, ui
 	return ns;
 }
 
-/* Times both subjects PAIRS times, in turns, and in changing order; the first pair warms up. */
-static int time_pairs(struct bench *bench, unsigned int pairs, uint64_t count,
-		      double (*measure)(const struct subject *, struct bench *, uint64_t))
+/*
+ * Times both subjects SLICES times in turns, and in changing order, and gives the median of each in
+ * RET_NS: slices are so short that what else the machine does falls on few of them, or on all.
+ */
+static int time_pair(struct bench *bench, const struct method *method, double *ret_ns)
 {
-	double ns[SUBJECTS][MAX_PAIRS];
-	double ratios[MAX_PAIRS];
+	double ns[SUBJECTS][MAX_SLICES];
 
-	for (unsigned int i = 0; i < pairs + 1; i++) {
-		unsigned int slot = i == 0 ? 0 : i - 1;
-
+	for (unsigned int slice = 0; slice < method->slices; slice++)
 		for (unsigned int turn = 0; turn < SUBJECTS; turn++) {
-			unsigned int which = (turn + i) % SUBJECTS;
+			unsigned int which = (turn + slice) % SUBJECTS;
 
-			ns[which][slot] = measure(&subjects[which], bench, count);
-			if (ns[which][slot] < 0)
+			ns[which][slice] = method->time(&subjects[which], bench, method->count);
+			if (ns[which][slice] < 0)
 				return -1;
 		}
-		ratios[slot] = ns[0][slot] / ns[1][slot];
-	}
-	printf("%.1f %.1f %.4f\n", median(ns[0], pairs), median(ns[1], pairs),
-	       median(ratios, pairs));
+	for (unsigned int which = 0; which < SUBJECTS; which++)
+		ret_ns[which] = median(ns[which], method->slices);
 	return 0;
 }
 
-static int measure_exit_time(struct bench *bench, unsigned int pairs, uint64_t count)
+/* Prints the medians of PAIRS pairs, and of their ratios. The pair before the first warms up. */
+static int time_pairs(struct bench *bench, unsigned int pairs, const struct method *method)
 {
+	double ours[MAX_PAIRS];
+	double raws[MAX_PAIRS];
+	double ratios[MAX_PAIRS];
+	double ns[SUBJECTS];
+
+	if (time_pair(bench, method, ns))
+		return -1;
+	for (unsigned int i = 0; i < pairs; i++) {
+		if (time_pair(bench, method, ns))
+			return -1;
+		ours[i] = ns[0];
+		raws[i] = ns[1];
+		ratios[i] = ns[0] / ns[1];
+	}
+	printf("%.1f %.1f %.4f\n", median(ours, pairs), median(raws, pairs), median(ratios, pairs));
+	return 0;
+}
+
+static int measure_exit_time(struct bench *bench, unsigned int pairs)
+{
+	static const struct method method = {time_exits, 200, 40};
 	int ret = 0;
 
 	for (unsigned int i = 0; i < SUBJECTS; i++)
 		ret = ret ? ret : subjects[i].create(bench);
 	if (!ret)
-		ret = time_pairs(bench, pairs, count, time_exits);
+		ret = time_pairs(bench, pairs, &method);
 	for (unsigned int i = 0; i < SUBJECTS; i++)
 		subjects[i].destroy(bench);
 	return ret;
@@ -228,6 +255,7 @@ static int take_exits(struct bench *bench, const char *name, uint64_t count)
 
 static int measure(struct bench *bench, char **argv)
 {
+	static const struct method create = {time_create, 10, 1};
 	unsigned int pairs = (unsigned int)strtoul(argv[1], NULL, 10);
 
 	if (strcmp(argv[0], "exits") == 0 && argv[2])
@@ -236,10 +264,10 @@ static int measure(struct bench *bench, char **argv)
 		return fprintf(stderr, "bench: 1 to %d pairs\n", MAX_PAIRS), -1;
 	if (strcmp(argv[0], "exit-time-mask") == 0)
 		bench->kick_by = IMPOST_KICK_MASK;
-	if (strncmp(argv[0], "exit-time", strlen("exit-time")) == 0 && argv[2])
-		return measure_exit_time(bench, pairs, strtoull(argv[2], NULL, 10));
+	if (strncmp(argv[0], "exit-time", strlen("exit-time")) == 0)
+		return measure_exit_time(bench, pairs);
 	if (strcmp(argv[0], "vm-create") == 0)
-		return time_pairs(bench, pairs, 0, time_create);
+		return time_pairs(bench, pairs, &create);
 	fprintf(stderr, "bench: what is %s?\n", argv[0]);
 	return -1;
 }
