@@ -18,7 +18,9 @@
 
 /* A huge page: memory is placed so that gpa and hva agree modulo this, or the hypervisor cannot use
  * huge pages for it. */
-#define HUGE_PAGE (UINT64_C(2) << 20)
+#define HUGE_PAGE    (UINT64_C(2) << 20)
+
+#define LEAST_REGION ABI_UP_TO(struct impost_region, reserved)
 
 struct mapped {
 	uint64_t gpa, bytes;
@@ -350,12 +352,9 @@ int impost_memory_add(struct impost_memory *memory, const struct impost_region *
 
 	if (err)
 		return err;
-	if (region->size < sizeof(copy))
-		return impost_error_set(memory->ctx, -EINVAL,
-					"struct impost_region has size %u: set it to its sizeof",
-					region->size);
-	abi_copy(&copy, sizeof(copy), region, region->size);
-	err = check_region(memory, &copy);
+	err = abi_take(memory->ctx, "impost_region", &copy, sizeof(copy), region, LEAST_REGION);
+	if (!err)
+		err = check_region(memory, &copy);
 	if (err)
 		return err;
 	pthread_mutex_lock(&memory->lock);
@@ -423,13 +422,11 @@ int impost_memory_get(struct impost_memory *memory, uint32_t index,
 		      struct impost_region *ret_region)
 {
 	const struct map *map = map_of(memory);
-	struct impost_region region = {.size = sizeof(region)};
-	uint32_t size = ret_region->size;
+	struct impost_region region = {0};
+	int err = abi_check(memory->ctx, "impost_region", ret_region, LEAST_REGION);
 
-	if (size < sizeof(region))
-		return impost_error_set(memory->ctx, -EINVAL,
-					"struct impost_region has size %u: set it to its sizeof",
-					size);
+	if (err)
+		return err;
 	if (index >= map->count)
 		return impost_error_set(memory->ctx, -ENOENT, "there are %u regions", map->count);
 	region.kind = map->region[index].kind;
@@ -437,8 +434,7 @@ int impost_memory_get(struct impost_memory *memory, uint32_t index,
 	region.bytes = map->region[index].bytes;
 	region.hva = map->region[index].hva;
 	region.flags = map->region[index].flags;
-	*ret_region = region;
-	ret_region->size = size;
+	abi_give(ret_region, &region, sizeof(region));
 	return 0;
 }
 

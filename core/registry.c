@@ -290,12 +290,10 @@ void registry_close(struct backend *backend)
 int impost_backend_probe(struct impost_context *ctx, const char *name, struct impost_caps *ret_caps)
 {
 	struct backend backend = {0};
-	uint32_t size = ret_caps->size;
-	int err;
+	int err = abi_check(ctx, "impost_caps", ret_caps, ABI_UP_TO(struct impost_caps, phys_bits));
 
-	if (size < sizeof(*ret_caps))
-		return impost_error_set(
-			ctx, -EINVAL, "struct impost_caps has size %u: set it to its sizeof", size);
+	if (err)
+		return err;
 	if (context_forked(ctx))
 		return context_refuse_fork(ctx);
 	pthread_mutex_lock(&ctx->lock);
@@ -303,8 +301,7 @@ int impost_backend_probe(struct impost_context *ctx, const char *name, struct im
 	err = registry_open(ctx, name, &backend);
 	if (!err) {
 		registry_close(&backend);
-		*ret_caps = backend.caps;
-		ret_caps->size = size;
+		abi_give(ret_caps, &backend.caps, sizeof(backend.caps));
 	}
 	pthread_mutex_unlock(&ctx->lock);
 	return err;
@@ -413,28 +410,30 @@ static int make_listing(struct impost_context *ctx)
 static void tell(const struct plugin *plugin, struct impost_plugin_info *ret_info)
 {
 	const struct impost_plugin *desc = &plugin->desc;
+	const struct impost_plugin_info info = {
+		.kind = desc->kind,
+		.status = plugin->status,
+		.abi_major = desc->abi_major,
+		.abi_minor = desc->abi_minor,
+		.file = plugin->file,
+		.name = plugin->name,
+		.version = desc->version ? desc->version : "",
+		.summary = desc->summary ? desc->summary : "",
+		.capabilities = desc->capabilities ? desc->capabilities : "",
+		.reason = plugin->reason,
+	};
 
-	ret_info->kind = desc->kind;
-	ret_info->status = plugin->status;
-	ret_info->abi_major = desc->abi_major;
-	ret_info->abi_minor = desc->abi_minor;
-	ret_info->file = plugin->file;
-	ret_info->name = plugin->name;
-	ret_info->version = desc->version ? desc->version : "";
-	ret_info->summary = desc->summary ? desc->summary : "";
-	ret_info->capabilities = desc->capabilities ? desc->capabilities : "";
-	ret_info->reason = plugin->reason;
+	abi_give(ret_info, &info, sizeof(info));
 }
 
 int impost_plugin_info(struct impost_context *ctx, uint32_t index,
 		       struct impost_plugin_info *ret_info)
 {
-	int err = 0;
+	int err = abi_check(ctx, "impost_plugin_info", ret_info,
+			    ABI_UP_TO(struct impost_plugin_info, reason));
 
-	if (ret_info->size < sizeof(*ret_info))
-		return impost_error_set(
-			ctx, -EINVAL, "struct impost_plugin_info has size %u: set it to its sizeof",
-			ret_info->size);
+	if (err)
+		return err;
 	pthread_mutex_lock(&ctx->lock);
 	ctx->registry.looked = true;
 	if (!ctx->registry.listing)

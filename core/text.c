@@ -50,3 +50,43 @@ void abi_copy(void *dst, size_t room, const void *src, uint32_t size)
 	size &= ~UINT32_C(7);
 	memcpy(dst, src, size < room ? size : room);
 }
+
+static uint32_t size_of(const void *structure)
+{
+	uint32_t size;
+
+	memcpy(&size, structure, sizeof(size));
+	return size;
+}
+
+int abi_check(struct impost_context *ctx, const char *name, const void *structure, size_t least)
+{
+	uint32_t size = size_of(structure);
+
+	if (size >= least)
+		return 0;
+	return impost_error_set(ctx, -EINVAL, "struct %s has size %u: set it to its sizeof", name,
+				size);
+}
+
+int abi_take(struct impost_context *ctx, const char *name, void *dst, size_t room, const void *src,
+	     size_t least)
+{
+	uint32_t size = (uint32_t)room;
+	int err = abi_check(ctx, name, src, least);
+
+	if (err)
+		return err;
+	abi_copy(dst, room, src, size_of(src));
+	memcpy(dst, &size, sizeof(size));
+	return 0;
+}
+
+void abi_give(void *dst, const void *src, size_t room)
+{
+	uint32_t size = size_of(dst);
+
+	memset(dst, 0, size);
+	memcpy(dst, src, size < room ? size : room);
+	memcpy(dst, &size, sizeof(size));
+}

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <impost/error.h>
 #include <impost/version.h>
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
@@ -25,5 +26,21 @@ char *text_join(const char *base, const char *text);
  * Only whole 8-byte members are taken. SRC is read for the smaller of the two.
  */
 void abi_copy(void *dst, size_t room, const void *src, uint32_t size);
+
+/* Bytes of struct TYPE up to and with MEMBER: what the first minor that had the struct knew of it.
+ */
+#define ABI_UP_TO(type, member) (offsetof(type, member) + sizeof(((type *)NULL)->member))
+
+/*
+ * Structs that begin with a uint32_t `size` and that a host may have from another minor than this
+ * library. abi_check: -EINVAL, with a text, if the struct NAME at STRUCTURE is shorter than LEAST.
+ * abi_take checks so and copies it into DST of ROOM bytes, whose `size` becomes ROOM. abi_give
+ * copies DST's `size` bytes of the struct of ROOM bytes at SRC, zeroes what DST has beyond, and
+ * leaves its `size` alone.
+ */
+int abi_check(struct impost_context *ctx, const char *name, const void *structure, size_t least);
+int abi_take(struct impost_context *ctx, const char *name, void *dst, size_t room, const void *src,
+	     size_t least);
+void abi_give(void *dst, const void *src, size_t room);
 
 #endif

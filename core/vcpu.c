@@ -388,13 +388,13 @@ int impost_vcpu_irq_window(struct impost_vcpu *vcpu, uint32_t on)
 
 int impost_vcpu_guest_debug(struct impost_vcpu *vcpu, const struct impost_guest_debug *debug)
 {
+	struct impost_guest_debug copy;
 	int err = needs(vcpu, IMPOST_CAP_GUEST_DEBUG);
 
-	if (!err && debug->size < sizeof(*debug))
-		err = impost_error_set(
-			vcpu->ctx, -EINVAL,
-			"struct impost_guest_debug has size %u: set it to its sizeof", debug->size);
-	return err ? err : ENTER_AND_CALL(vcpu, guest_debug, debug);
+	if (!err)
+		err = abi_take(vcpu->ctx, "impost_guest_debug", &copy, sizeof(copy), debug,
+			       ABI_UP_TO(struct impost_guest_debug, dr7));
+	return err ? err : ENTER_AND_CALL(vcpu, guest_debug, &copy);
 }
 
 int impost_vcpu_translate(struct impost_vcpu *vcpu, uint64_t gva, uint64_t *ret_gpa)

@@ -77,19 +77,25 @@ static int needs(struct impost_vm *vm, enum impost_cap cap)
 
 /* --- making one --- */
 
-int impost_vm_config_init(struct impost_context *ctx, struct impost_vm_config *ret_config)
+#define LEAST_CONFIG ABI_UP_TO(struct impost_vm_config, backend)
+
+int impost_vm_config_fill(struct impost_context *ctx, struct impost_vm_config *config)
 {
-	if (!ret_config)
-		return impost_error_set(ctx, -EINVAL, "impost_vm_config_init: config is NULL");
+	struct impost_vm_config filled;
+	int err = config ? abi_check(ctx, "impost_vm_config", config, LEAST_CONFIG)
+			 : impost_error_set(ctx, -EINVAL, "impost_vm_config_fill: config is NULL");
+
+	if (err)
+		return err;
 	pthread_mutex_lock(&ctx->lock);
-	*ret_config = (struct impost_vm_config){
-		.size = sizeof(*ret_config),
+	filled = (struct impost_vm_config){
 		.cpus = (uint32_t)config_number(ctx, "vm", "cpus"),
 		.memory = config_number(ctx, "vm", "memory"),
 		.irqchip = IMPOST_IRQCHIP_DEFAULT,
 		.kick_signal = (uint32_t)SIGRTMIN + 2,
 	};
 	pthread_mutex_unlock(&ctx->lock);
+	abi_give(config, &filled, sizeof(filled));
 	return 0;
 }
 
@@ -281,18 +287,10 @@ static void free_vm(struct impost_vm *vm)
 
 static int fill_vm(struct impost_vm *vm, const struct impost_vm_config *config)
 {
-	int err = 0;
+	int err = config ? abi_take(vm->ctx, "impost_vm_config", &vm->config, sizeof(vm->config),
+				    config, LEAST_CONFIG)
+			 : impost_vm_config_init(vm->ctx, &vm->config);
 
-	if (!config)
-		err = impost_vm_config_init(vm->ctx, &vm->config);
-	else if (config->size < sizeof(vm->config))
-		err = impost_error_set(vm->ctx, -EINVAL,
-				       "struct impost_vm_config has size %u: use "
-				       "impost_vm_config_init()",
-				       config->size);
-	else
-		abi_copy(&vm->config, sizeof(vm->config), config, config->size);
-	vm->config.size = sizeof(vm->config);
 	if (!err)
 		err = check_config(vm->ctx, &vm->config);
 	if (!err)
@@ -429,33 +427,36 @@ int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impost_gsi_route
 
 int impost_vm_irqfd(struct impost_vm *vm, const struct impost_irqfd *irqfd)
 {
+	struct impost_irqfd copy;
 	int err = needs(vm, IMPOST_CAP_IRQFD);
 
-	if (!err && irqfd->resample_fd >= 0)
+	if (!err)
+		err = abi_take(vm->ctx, "impost_irqfd", &copy, sizeof(copy), irqfd,
+			       ABI_UP_TO(struct impost_irqfd, reserved));
+	if (!err && copy.resample_fd >= 0)
 		err = needs(vm, IMPOST_CAP_IRQFD_RESAMPLE);
-	if (!err && irqfd->size < sizeof(*irqfd))
-		err = impost_error_set(vm->ctx, -EINVAL,
-				       "struct impost_irqfd has size %u: set it to its sizeof",
-				       irqfd->size);
-	return err ? err : CALL(vm, irqfd, irqfd);
+	return err ? err : CALL(vm, irqfd, &copy);
 }
 
 int impost_vm_ioeventfd(struct impost_vm *vm, const struct impost_ioeventfd *ioeventfd)
 {
+	struct impost_ioeventfd copy;
 	int err = needs(vm, IMPOST_CAP_IOEVENTFD);
-	uint32_t bytes = ioeventfd->bytes;
+	uint32_t bytes;
 
-	if (!err && ioeventfd->size < sizeof(*ioeventfd))
-		err = impost_error_set(vm->ctx, -EINVAL,
-				       "struct impost_ioeventfd has size %u: set it to its sizeof",
-				       ioeventfd->size);
-	if (!err && (bytes > 8 || (bytes & (bytes - 1)) || (bytes == 0 && ioeventfd->has_match)))
+	if (!err)
+		err = abi_take(vm->ctx, "impost_ioeventfd", &copy, sizeof(copy), ioeventfd,
+			       ABI_UP_TO(struct impost_ioeventfd, remove));
+	if (err)
+		return err;
+	bytes = copy.bytes;
+	if ((bytes > 8 || (bytes & (bytes - 1)) || (bytes == 0 && copy.has_match)))
 		err = impost_error_set(
 			vm->ctx, -EINVAL,
 			"an ioeventfd of %u bytes%s: widths are 1, 2, 4, 8, or 0 for "
 			"any with no value to match",
-			bytes, ioeventfd->has_match ? " and a match" : "");
-	return err ? err : CALL(vm, ioeventfd, ioeventfd);
+			bytes, copy.has_match ? " and a match" : "");
+	return err ? err : CALL(vm, ioeventfd, &copy);
 }
 
 /* --- policy and the rest --- */

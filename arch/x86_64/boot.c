@@ -22,22 +22,28 @@ struct boot {
 	uint64_t cr3;
 };
 
-void impost_x86_boot_config_init(struct impost_context *ctx,
-				 struct impost_x86_boot_config *ret_config)
+/* What the first release knew of a configuration: a host's may be shorter or longer than ours. */
+#define LEAST_CONFIG (offsetof(struct impost_x86_boot_config, cmdline) + sizeof(const char *))
+
+void impost_x86_boot_config_fill(struct impost_context *ctx, struct impost_x86_boot_config *config)
 {
-	*ret_config = (struct impost_x86_boot_config){
-		.size = sizeof(*ret_config),
+	const struct impost_x86_boot_config filled = {
+		.size = config->size,
 		.kernel_fd = -1,
 		.initrd_fd = -1,
 		.cmdline = impost_context_get(ctx, "boot", "cmdline"),
 	};
+	size_t size = config->size;
+
+	memset(config, 0, size);
+	memcpy(config, &filled, size < sizeof(filled) ? size : sizeof(filled));
 }
 
 static int check_args(const struct boot *boot)
 {
 	const struct impost_x86_boot_config *config = boot->config;
 
-	if (config->size < sizeof(*config))
+	if (config->size < LEAST_CONFIG)
 		return impost_error_set(boot->ctx, -EINVAL,
 					"boot: the configuration's size is %u: fill it with "
 					"impost_x86_boot_config_init()",

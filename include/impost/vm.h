@@ -36,10 +36,18 @@ extern "C" {
 
 /*
  * Fills CONFIG from CTX's configuration (`[vm]`), with defaults for the rest: 1 vCPU, 256 MiB,
- * irqchip default, kick signal SIGRTMIN+2 with IMPOST_KICK_MASK. -EINVAL: config is NULL.
+ * irqchip default, kick signal SIGRTMIN+2 with IMPOST_KICK_MASK. _fill wants its `size` set and
+ * fills so much of it, which is less or more than the library knows where the host was built for
+ * another release of it; _init sets it first. -EINVAL: config is NULL, or too short.
  */
-IMPOST_API int impost_vm_config_init(struct impost_context *ctx,
-				     struct impost_vm_config *ret_config);
+IMPOST_API int impost_vm_config_fill(struct impost_context *ctx, struct impost_vm_config *config);
+static inline int impost_vm_config_init(struct impost_context *ctx,
+					struct impost_vm_config *ret_config)
+{
+	if (ret_config)
+		ret_config->size = sizeof(*ret_config);
+	return impost_vm_config_fill(ctx, ret_config);
+}
 
 /*
  * Makes a VM without memory or vCPUs. CONFIG NULL: as impost_vm_config_init() fills it. CTX must

@@ -52,6 +52,36 @@ static inline struct impost_vm *make_vm(struct impost_context *ctx, const char *
 	return vm;
 }
 
+/*
+ * A struct of TYPE as a host of another release may have it: one that is longer, and what lies
+ * behind it in the host's memory.
+ */
+#define LONGER(type)              \
+	struct {                  \
+		type known;       \
+		uint64_t later;   \
+		uint64_t foreign; \
+	}
+#define MARK UINT64_C(0x6d61726b6d61726b)
+
+/* Filled by CALL, a longer struct has its later part zeroed, and nothing beyond its size written.
+ */
+#define expect_fills(ctx, longer, call)                                       \
+	do {                                                                  \
+		(longer).later = (longer).foreign = MARK;                     \
+		(longer).known.size = sizeof((longer).known);                 \
+		expect_ok(ctx, call);                                         \
+		cr_expect((longer).later == MARK &&                           \
+			  (longer).known.size == sizeof((longer).known));     \
+		(longer).known.size += 8;                                     \
+		expect_ok(ctx, call);                                         \
+		cr_expect((longer).later == 0 && (longer).foreign == MARK);   \
+		cr_expect((longer).known.size == sizeof((longer).known) + 8); \
+		(longer).known.size = 8;                                      \
+		expect_error(ctx, call, -EINVAL, "has size 8");               \
+		(longer).known.size = sizeof((longer).known) + 8;             \
+	} while (0)
+
 /* Entries of folder PATH. */
 static inline size_t count_entries(const char *path)
 {

@@ -60,6 +60,17 @@ Test(memory, regions_are_checked)
 	expect_error(ctx, impost_memory_remove(memory, 0), -ENOENT, "no region starts at 0x0");
 }
 
+Test(memory, a_region_of_another_release)
+{
+	LONGER(struct impost_region)
+	region = {.known = {.size = sizeof(region.known) + 8, .gpa = 0x1000, .bytes = PAGE}};
+
+	region.later = MARK;
+	expect_ok(ctx, impost_memory_add(memory, &region.known));
+	expect_fills(ctx, region, impost_memory_get(memory, 0, &region.known));
+	cr_expect(region.known.gpa == 0x1000 && region.known.bytes == PAGE && region.known.hva);
+}
+
 Test(memory, the_last_page_of_the_address_space)
 {
 	uint64_t gpa = UINT64_MAX - PAGE + 1;

@@ -52,6 +52,32 @@ Test(vm, values_are_checked)
 	cr_expect(!vm);
 }
 
+Test(vm, a_config_of_another_release)
+{
+	LONGER(struct impost_vm_config) config;
+	struct impost_vm *vm;
+
+	expect_fills(ctx, config, impost_vm_config_fill(ctx, &config.known));
+	cr_expect(config.known.cpus == 1 && config.known.memory == 256 << 20);
+	config.known.cpus = 3;
+	config.later = MARK;
+	expect_ok(ctx, impost_vm_create(ctx, &config.known, &vm));
+	cr_expect(impost_vm_config(vm)->cpus == 3);
+	cr_expect(impost_vm_config(vm)->size == sizeof(struct impost_vm_config));
+	cr_expect(impost_vm_destroy(vm) == 0);
+}
+
+Test(vm, plugins_and_capabilities_for_another_release)
+{
+	LONGER(struct impost_plugin_info) info;
+	LONGER(struct impost_caps) caps;
+
+	expect_fills(ctx, caps, impost_backend_probe(ctx, "fake", &caps.known));
+	cr_expect(caps.known.max_vcpus == 4);
+	expect_fills(ctx, info, impost_plugin_info(ctx, 0, &info.known));
+	cr_expect(info.known.name && info.known.reason);
+}
+
 Test(vm, tells_what_it_is)
 {
 	struct impost_vm_config config;

@@ -333,3 +333,25 @@ Test(boot, refusals)
 	machine_free(&other);
 	machine_free(&m);
 }
+
+/* A host of another release has a shorter or longer configuration: no more than it has is filled.
+ */
+Test(boot, a_configuration_of_another_release)
+{
+	struct impost_x86_boot_config config[2];
+	struct impost_context *ctx = context_make("mock");
+	unsigned char *bytes = (unsigned char *)config;
+	const size_t shorter = offsetof(struct impost_x86_boot_config, cmdline);
+
+	set(ctx, "boot", "cmdline", "quiet");
+	memset(config, 0xee, sizeof(config));
+	config[0].size = (uint32_t)shorter;
+	impost_x86_boot_config_fill(ctx, config);
+	cr_assert(config[0].size == shorter && config[0].kernel_fd == -1);
+	cr_assert(config[0].initrd_fd == -1 && bytes[shorter] == 0xee);
+	config[0].size = sizeof(config[0]) + 8;
+	impost_x86_boot_config_fill(ctx, config);
+	cr_assert_str_eq(config[0].cmdline, "quiet");
+	cr_assert(bytes[sizeof(config[0])] == 0 && bytes[sizeof(config[0]) + 8] == 0xee);
+	impost_context_close(ctx);
+}

@@ -215,9 +215,18 @@ struct impost_x86_boot_result {
 	struct impost_x86_initrd initrd; /* bytes 0: none */
 };
 
-/* Fills CONFIG with no kernel (-1), no initrd (-1), and `[boot] cmdline` of CTX. */
-IMPOST_API void impost_x86_boot_config_init(struct impost_context *ctx,
-					    struct impost_x86_boot_config *ret_config);
+/*
+ * Fills CONFIG with no kernel (-1), no initrd (-1), and `[boot] cmdline` of CTX. _fill wants its
+ * `size` set and fills so much of it; _init sets it first.
+ */
+IMPOST_API void impost_x86_boot_config_fill(struct impost_context *ctx,
+					    struct impost_x86_boot_config *config);
+static inline void impost_x86_boot_config_init(struct impost_context *ctx,
+					       struct impost_x86_boot_config *ret_config)
+{
+	ret_config->size = sizeof(*ret_config);
+	impost_x86_boot_config_fill(ctx, ret_config);
+}
 
 /*
  * Sets COUNT vCPUs and the memory of VM up, so that running VCPUS[0], which must be vCPU 0, boots
