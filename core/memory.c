@@ -423,8 +423,10 @@ int impost_memory_get(struct impost_memory *memory, uint32_t index,
 {
 	const struct map *map = map_of(memory);
 	struct impost_region region = {0};
-	int err = abi_check(memory->ctx, "impost_region", ret_region, LEAST_REGION);
+	int err = refuse_fork(memory);
 
+	if (!err)
+		err = abi_check(memory->ctx, "impost_region", ret_region, LEAST_REGION);
 	if (err)
 		return err;
 	if (index >= map->count)

@@ -434,6 +434,8 @@ int impost_plugin_info(struct impost_context *ctx, uint32_t index,
 
 	if (err)
 		return err;
+	if (context_forked(ctx))
+		return context_refuse_fork(ctx);
 	pthread_mutex_lock(&ctx->lock);
 	ctx->registry.looked = true;
 	if (!ctx->registry.listing)

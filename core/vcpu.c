@@ -93,7 +93,7 @@ static int begin(struct impost_vcpu *vcpu)
 
 static int needs(struct impost_vcpu *vcpu, enum impost_cap cap)
 {
-	return impost_caps_has(&vcpu->vm->caps, cap) ? 0 : vm_lacks(vcpu->vm, cap);
+	return vm_needs(vcpu->vm, cap);
 }
 
 int impost_vcpu_complete(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)

@@ -65,8 +65,7 @@ int vm_check(struct impost_vm *vm)
 	return context_forked(vm->ctx) ? context_refuse_fork(vm->ctx) : 0;
 }
 
-/* Whether the call may be made: the process, and a capability. */
-static int needs(struct impost_vm *vm, enum impost_cap cap)
+int vm_needs(struct impost_vm *vm, enum impost_cap cap)
 {
 	int err = vm_check(vm);
 
@@ -395,7 +394,7 @@ int impost_vm_passed_over(const struct impost_vm *vm, uint32_t index, const char
 
 int impost_vm_irq_line(struct impost_vm *vm, uint32_t gsi, uint32_t level)
 {
-	int err = needs(vm, IMPOST_CAP_IRQ_LINE);
+	int err = vm_needs(vm, IMPOST_CAP_IRQ_LINE);
 
 	if (!err && level > 1)
 		err = impost_error_set(vm->ctx, -EINVAL, "level %u: a line is at 0 or 1", level);
@@ -404,7 +403,7 @@ int impost_vm_irq_line(struct impost_vm *vm, uint32_t gsi, uint32_t level)
 
 int impost_vm_msi(struct impost_vm *vm, uint64_t address, uint32_t data)
 {
-	int err = needs(vm, IMPOST_CAP_MSI);
+	int err = vm_needs(vm, IMPOST_CAP_MSI);
 
 	return err ? err : CALL(vm, msi, address, data);
 }
@@ -412,7 +411,7 @@ int impost_vm_msi(struct impost_vm *vm, uint64_t address, uint32_t data)
 int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impost_gsi_route *routes,
 			     uint32_t count)
 {
-	int err = needs(vm, IMPOST_CAP_GSI_ROUTES);
+	int err = vm_needs(vm, IMPOST_CAP_GSI_ROUTES);
 
 	for (uint32_t i = 0; !err && i < count; i++)
 		if (routes[i].gsi >= vm->caps.max_gsis ||
@@ -428,20 +427,20 @@ int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impost_gsi_route
 int impost_vm_irqfd(struct impost_vm *vm, const struct impost_irqfd *irqfd)
 {
 	struct impost_irqfd copy;
-	int err = needs(vm, IMPOST_CAP_IRQFD);
+	int err = vm_needs(vm, IMPOST_CAP_IRQFD);
 
 	if (!err)
 		err = abi_take(vm->ctx, "impost_irqfd", &copy, sizeof(copy), irqfd,
 			       ABI_UP_TO(struct impost_irqfd, reserved));
 	if (!err && copy.resample_fd >= 0)
-		err = needs(vm, IMPOST_CAP_IRQFD_RESAMPLE);
+		err = vm_needs(vm, IMPOST_CAP_IRQFD_RESAMPLE);
 	return err ? err : CALL(vm, irqfd, &copy);
 }
 
 int impost_vm_ioeventfd(struct impost_vm *vm, const struct impost_ioeventfd *ioeventfd)
 {
 	struct impost_ioeventfd copy;
-	int err = needs(vm, IMPOST_CAP_IOEVENTFD);
+	int err = vm_needs(vm, IMPOST_CAP_IOEVENTFD);
 	uint32_t bytes;
 
 	if (!err)
@@ -464,7 +463,7 @@ int impost_vm_ioeventfd(struct impost_vm *vm, const struct impost_ioeventfd *ioe
 int impost_vm_set_msr_exits(struct impost_vm *vm, const struct impost_msr_range *ranges,
 			    uint32_t count, uint32_t unknown)
 {
-	int err = needs(vm, IMPOST_CAP_MSR_EXITS);
+	int err = vm_needs(vm, IMPOST_CAP_MSR_EXITS);
 
 	return err ? err : CALL(vm, msr_exits, ranges, count, unknown);
 }
@@ -505,28 +504,28 @@ int impost_vm_io_release(struct impost_vm *vm, uint32_t space, uint64_t first, u
 
 int impost_vm_pause(struct impost_vm *vm)
 {
-	int err = needs(vm, IMPOST_CAP_VM_PAUSE);
+	int err = vm_needs(vm, IMPOST_CAP_VM_PAUSE);
 
 	return err ? err : CALL(vm, pause);
 }
 
 int impost_vm_resume(struct impost_vm *vm)
 {
-	int err = needs(vm, IMPOST_CAP_VM_PAUSE);
+	int err = vm_needs(vm, IMPOST_CAP_VM_PAUSE);
 
 	return err ? err : CALL(vm, resume);
 }
 
 int impost_vm_event(struct impost_vm *vm, struct impost_exit *ret_exit)
 {
-	int err = needs(vm, IMPOST_CAP_VM_EVENTS);
+	int err = vm_needs(vm, IMPOST_CAP_VM_EVENTS);
 
 	return err ? err : CALL(vm, event, ret_exit);
 }
 
 int impost_vm_event_fd(struct impost_vm *vm, int *ret_fd)
 {
-	int err = needs(vm, IMPOST_CAP_VM_EVENTS);
+	int err = vm_needs(vm, IMPOST_CAP_VM_EVENTS);
 
 	return err ? err : CALL(vm, event_fd, ret_fd);
 }
@@ -558,7 +557,7 @@ int impost_vm_msr_list(struct impost_vm *vm, uint32_t *indices, uint32_t capacit
 int impost_vm_set_cpuid(struct impost_vm *vm, const struct impost_x86_cpuid *entries,
 			uint32_t count)
 {
-	int err = needs(vm, IMPOST_CAP_CPUID_PER_VM);
+	int err = vm_needs(vm, IMPOST_CAP_CPUID_PER_VM);
 
 	return err ? err : CALL(vm, cpuid_set, entries, count);
 }
@@ -583,6 +582,10 @@ static const struct section sections[] = {
 int section_check_get(struct impost_vm *vm, const struct section *table, uint32_t count,
 		      uint32_t section)
 {
+	int err = vm_check(vm);
+
+	if (err)
+		return err;
 	if (section >= count || table[section].bytes == 0)
 		return impost_error_set(vm->ctx, -EINVAL, "state section %u: there is none such",
 					section);
@@ -615,10 +618,8 @@ int impost_vm_get(struct impost_vm *vm, uint32_t section, void *buf, uint32_t ca
 		  uint32_t *ret_size)
 {
 	uint32_t size = 0;
-	int err = vm_check(vm);
+	int err = section_check_get(vm, sections, ARRAY_SIZE(sections), section);
 
-	if (!err)
-		err = section_check_get(vm, sections, ARRAY_SIZE(sections), section);
 	if (!err)
 		err = CALL(vm, state_get, section, buf, capacity, &size);
 	return vm_give_count(vm, err, "state_get", size, capacity, ret_size);
@@ -626,10 +627,8 @@ int impost_vm_get(struct impost_vm *vm, uint32_t section, void *buf, uint32_t ca
 
 int impost_vm_set(struct impost_vm *vm, uint32_t section, const void *buf, uint32_t bytes)
 {
-	int err = vm_check(vm);
+	int err = section_check_set(vm, sections, ARRAY_SIZE(sections), section, buf, bytes);
 
-	if (!err)
-		err = section_check_set(vm, sections, ARRAY_SIZE(sections), section, buf, bytes);
 	return err ? err : CALL(vm, state_set, section, buf, bytes);
 }
 
@@ -640,7 +639,7 @@ static int dirty_slot(struct impost_vm *vm, enum impost_cap cap, uint64_t gpa, u
 		      uint64_t *ret_pages)
 {
 	uint64_t bytes;
-	int err = needs(vm, cap);
+	int err = vm_needs(vm, cap);
 
 	if (!err)
 		err = memory_slot(vm->memory, gpa, ret_slot, &bytes);

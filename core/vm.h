@@ -55,12 +55,13 @@ int vm_give_count(struct impost_vm *vm, int err, const char *op, uint32_t count,
 int vm_lacks(struct impost_vm *vm, enum impost_cap cap);
 int vm_lacks_op(struct impost_vm *vm, const char *op);
 
-/* Whether calls on VM may be made here: -IMPOST_EFORKED. */
+/* Whether calls on VM may be made here: -IMPOST_EFORKED. And whether one that needs CAP may be. */
 int vm_check(struct impost_vm *vm);
+int vm_needs(struct impost_vm *vm, enum impost_cap cap);
 
 /*
- * Makes a call of an operation of the VM or, with ops and handle of one, of a vCPU: checks it, says
- * why it cannot be made, and judges the result. NEEDS: the vm_needs() condition.
+ * Makes a call of an operation of the VM or, with ops and handle of one, of a vCPU: checks that it
+ * is there, and judges the result.
  */
 #define VM_CALL(vm_, ops_, handle_, op, ...)                                                 \
 	({                                                                                   \
@@ -83,7 +84,7 @@ struct section {
 	int cap; /* -1: none needed */
 };
 
-/* Checks what set is given: -EINVAL or -ENOTSUP with a text. */
+/* Checks a call on a section, and what set is given: -IMPOST_EFORKED, -EINVAL or -ENOTSUP. */
 int section_check_set(struct impost_vm *vm, const struct section *table, uint32_t count,
 		      uint32_t section, const void *buf, uint32_t bytes);
 int section_check_get(struct impost_vm *vm, const struct section *table, uint32_t count,

@@ -83,7 +83,8 @@ IMPOST_API const char *impost_context_get(struct impost_context *ctx, const char
  * plugin_dir` in order, NAME.so in each; the first of a name counts. Folder and file must belong to
  * root or to the user, and nobody else may be able to write them; a file is no symbolic link. They
  * are loaded with libltdl, under one lock of this library: a host that uses libltdl itself must not
- * do so at the same time. A plugin once loaded stays in memory.
+ * do so at the same time. A plugin once loaded stays in memory. In a fork of the process that
+ * opened the context, calls that look for plugins return -IMPOST_EFORKED.
  */
 
 /* A plugin file that was found, usable or not. Strings are CTX's and live as long. */

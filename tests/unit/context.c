@@ -223,8 +223,11 @@ static bool use_in_fork(void *arg)
 {
 	struct forked *f = arg;
 	struct impost_region region = {.size = sizeof(region), .gpa = 1 << 20, .bytes = 4096};
+	struct impost_plugin_info info = {.size = sizeof(info)};
+	struct impost_caps caps = {.size = sizeof(caps)};
 	struct impost_exit exit;
 	struct impost_vm *vm;
+	uint32_t size;
 	uint8_t byte;
 
 	return impost_vm_create(f->ctx, NULL, &vm) == -IMPOST_EFORKED &&
@@ -236,6 +239,14 @@ static bool use_in_fork(void *arg)
 	       impost_vm_destroy(f->vm) == -IMPOST_EFORKED &&
 	       impost_memory_add(impost_vm_memory(f->vm), &region) == -IMPOST_EFORKED &&
 	       impost_memory_read(impost_vm_memory(f->vm), 0, &byte, 1) == -IMPOST_EFORKED &&
+	       impost_memory_get(impost_vm_memory(f->vm), 0, &region) == -IMPOST_EFORKED &&
+	       /* That takes precedence over what else is wrong with a call. */
+	       impost_vcpu_irq_window(f->vcpu, 1) == -IMPOST_EFORKED &&
+	       impost_vcpu_complete(f->vcpu, &exit) == -IMPOST_EFORKED &&
+	       impost_vcpu_get(f->vcpu, 77, &byte, 1, &size) == -IMPOST_EFORKED &&
+	       impost_vm_get(f->vm, 77, &byte, 1, &size) == -IMPOST_EFORKED &&
+	       impost_plugin_info(f->ctx, 0, &info) == -IMPOST_EFORKED &&
+	       impost_backend_probe(f->ctx, "fake", &caps) == -IMPOST_EFORKED &&
 	       impost_context_close(f->ctx) == 0;
 }
 
