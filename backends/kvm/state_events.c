@@ -263,11 +263,18 @@ static int32_t need_nested(const struct vcpu *v)
 		       : impost_host_error(v->host, -ENOTSUP, "this KVM has no nested state");
 }
 
-/* The guest has not entered VMX operation or SVM: the kernel gives a header with nothing in it. */
+/*
+ * The guest has not entered VMX operation, or runs no guest of its own under SVM: the kernel gives
+ * a header with nothing in it. Under SVM the global interrupt flag is set then, unless the guest
+ * cleared it (APM vol. 2, 15.17), and that is state.
+ */
 static bool nested_empty(const struct kvm_nested_state *k)
 {
-	return k->size <= HEADER && !(k->flags & ~KVM_STATE_NESTED_GIF_SET) &&
-	       (k->format != KVM_STATE_NESTED_FORMAT_VMX || k->hdr.vmx.vmxon_pa == UINT64_MAX);
+	if (k->size > HEADER)
+		return false;
+	if (k->format == KVM_STATE_NESTED_FORMAT_SVM)
+		return k->flags == KVM_STATE_NESTED_GIF_SET;
+	return !k->flags && k->hdr.vmx.vmxon_pa == UINT64_MAX;
 }
 
 static int32_t nested_give(const struct vcpu *v, const struct kvm_nested_state *k, void *buf,

@@ -610,6 +610,55 @@ Test(state, the_guest_sees_its_cpuid)
 	box_close(&box);
 }
 
+static bool has_svm(struct box *box)
+{
+	static struct impost_x86_cpuid entries[512];
+	uint32_t count;
+
+	OK(box, impost_vm_cpuid_supported(box->vm, entries, 512, &count));
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].leaf == 0x80000001)
+			return entries[i].ecx >> 2 & 1;
+	return false;
+}
+
+/* A guest that is no hypervisor has none; one that has cleared SVM's global interrupt flag has (APM
+ * vol. 2, 15.17). */
+Test(state, nested_state, .timeout = 60)
+{
+	static union section s, t;
+	struct impost_exit exit;
+	uint32_t size;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	box_need(&box, IMPOST_CAP_NESTED);
+	/* clgi; out 0x80, al; stgi; out 0x80, al */
+	enter_long(&box, box.vcpu,
+		   GUEST(0x0f, 0x01, 0xdd, 0xe6, 0x80, 0x0f, 0x01, 0xdc, 0xe6, 0x80));
+	REFUSED(&box, ENOENT,
+		impost_vcpu_get(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &s, sizeof(s), &size));
+	if (!has_svm(&box)) {
+		box_close(&box);
+		cr_skip_test("the guest's processor has no SVM");
+	}
+	get(&box, IMPOST_SECTION_SREGS, &s);
+	s.sregs.efer |= 1u << 12;
+	set(&box, IMPOST_SECTION_SREGS, &s);
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	finish(&box, box.vcpu);
+	get(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	finish(&box, box.vcpu);
+	REFUSED(&box, ENOENT,
+		impost_vcpu_get(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &t, sizeof(t), &size));
+	set(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
+	get(&box, IMPOST_SECTION_VCPU_OPAQUE, &t);
+	cr_assert_arr_eq(&t, &s, s.size);
+	box_close(&box);
+}
+
 /* --- of the VM --- */
 
 static void vm_get(struct box *box, uint32_t section, union section *s)
