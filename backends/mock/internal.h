@@ -165,6 +165,7 @@ struct mock_vcpu {
 	uint32_t ncpuid;
 	struct impost_guest_debug debug;
 	uint32_t irq_window;
+	int32_t vector; /* that the host has injected and the guest cannot take yet */
 
 	bool has_run;
 	bool checked; /* state passed the entry checks and has not changed */
@@ -182,6 +183,7 @@ struct mock_vcpu {
 };
 
 #define MOCK_SIPI_CAME 0x100u
+#define MOCK_NO_VECTOR (-1)
 
 static inline struct impost_x86_xsave *mock_vcpu_xsave(struct mock_vcpu *v)
 {

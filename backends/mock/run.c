@@ -131,14 +131,48 @@ static enum next check_entry(struct mock_vcpu *v, struct impost_exit *exit)
 	return GO_ON;
 }
 
-/* Entering delivers what is injected, and ends the interrupt shadow. */
+/* Whether the vCPU takes an external interrupt now (SDM vol. 3, 6.8.1 and 6.8.3). */
+static bool takes_interrupts(const struct mock_vcpu *v)
+{
+	return (v->regs.rflags & RFLAGS_IF) && !v->events.interrupt.shadow &&
+	       !v->events.interrupt.injected;
+}
+
+/* Takes the NMI that is pending, unless one is being handled. */
+static bool deliver_nmi(struct mock_vcpu *v)
+{
+	if (!v->events.nmi.pending || v->events.nmi.masked)
+		return false;
+	v->events.nmi.pending = 0;
+	return true;
+}
+
+/* Takes the vector that the host has injected, if the guest can. */
+static bool deliver_vector(struct mock_vcpu *v)
+{
+	if (v->vector == MOCK_NO_VECTOR || !takes_interrupts(v))
+		return false;
+	v->vector = MOCK_NO_VECTOR;
+	return true;
+}
+
+/*
+ * Entering delivers what is injected or can be taken, which ends a halt, and ends the interrupt
+ * shadow.
+ */
 static void deliver_events(struct mock_vcpu *v)
 {
-	v->events.exception.injected = 0;
-	v->events.interrupt.injected = 0;
-	v->events.interrupt.shadow = 0;
-	v->events.nmi.injected = 0;
-	v->events.nmi.pending = 0;
+	struct impost_x86_events *e = &v->events;
+	bool any = e->exception.injected || e->interrupt.injected || e->nmi.injected;
+
+	any |= deliver_vector(v);
+	any |= deliver_nmi(v);
+	e->exception.injected = 0;
+	e->interrupt.injected = 0;
+	e->interrupt.shadow = 0;
+	e->nmi.injected = 0;
+	if (any)
+		v->runstate.state = IMPOST_X86_RUNNING;
 }
 
 /* --- the host's answer --- */
@@ -551,8 +585,7 @@ static enum next play_step(struct mock_vcpu *v, struct impost_exit *exit)
 /* Whether the host asked for an interrupt window, and it is open. */
 static bool window_open(const struct mock_vcpu *v)
 {
-	return v->irq_window && (v->regs.rflags & RFLAGS_IF) && !v->events.interrupt.shadow &&
-	       !v->events.interrupt.injected;
+	return v->irq_window && takes_interrupts(v);
 }
 
 /* A vCPU that is not running: it starts, or waits. */

@@ -103,6 +103,7 @@ int32_t mock_vcpu_create(void *handle, uint32_t id, void **ret_vcpu)
 	v->vm = vm;
 	v->id = id;
 	v->wake_fd = -1;
+	v->vector = MOCK_NO_VECTOR;
 	err = prepare(v);
 	if (!err) {
 		pthread_mutex_lock(&vm->lock);
@@ -145,10 +146,13 @@ static int32_t nmi(void *handle)
 	if (err)
 		return mock_error(v->vm, err, "the interrupt log is full");
 	v->events.nmi.pending = 1;
-	mock_vcpu_interrupt(v);
+	/* A halt that is still to come ends, too; one that has begun, when the NMI is delivered. */
+	if (v->runstate.state == IMPOST_X86_RUNNING && !v->events.nmi.masked)
+		mock_vcpu_interrupt(v);
 	return 0;
 }
 
+/* The vector waits until the guest can take it, as KVM's does. */
 static int32_t irq_inject(void *handle, uint32_t vector)
 {
 	struct mock_vcpu *v = handle;
@@ -156,21 +160,19 @@ static int32_t irq_inject(void *handle, uint32_t vector)
 		.kind = IMPOST_MOCK_IRQ_INJECT, .vcpu = v->id, .data = vector};
 	int32_t err;
 
-	if (v->vm->irqchip != IMPOST_IRQCHIP_NONE || vector > 0xff)
-		return mock_error(v->vm, -EINVAL,
-				  "vector %u: 0 to 255 are injected in a VM without an irqchip",
+	if (v->vm->irqchip != IMPOST_IRQCHIP_NONE)
+		return mock_error(v->vm, -ENOTSUP,
+				  "vector %u: the host injects in a VM without an irqchip only",
 				  vector);
-	if (v->events.interrupt.injected)
-		return mock_error(v->vm, -EBUSY, "vector %u: vector %u waits already", vector,
-				  v->events.interrupt.vector);
+	if (vector > 0xff)
+		return mock_error(v->vm, -EINVAL, "vector %u: they are 0 to 255", vector);
+	if (v->vector != MOCK_NO_VECTOR)
+		return mock_error(v->vm, -EBUSY, "vector %u: vector %d waits already", vector,
+				  v->vector);
 	err = mock_irq_log(v->vm, &irq);
 	if (err)
 		return mock_error(v->vm, err, "the interrupt log is full");
-	v->events.interrupt.injected = 1;
-	v->events.interrupt.vector = (uint8_t)vector;
-	v->events.interrupt.soft = 0;
-	v->checked = false;
-	mock_vcpu_interrupt(v);
+	v->vector = (int32_t)vector;
 	return 0;
 }
 

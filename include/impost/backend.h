@@ -467,7 +467,8 @@ struct impost_vcpu_ops {
 	/* Injects an NMI; a non-maskable interrupt line with memory of one. */
 	int32_t (*nmi)(void *vcpu);
 
-	/* Injects external interrupt VECTOR (IMPOST_CAP_IRQ_INJECT). -EBUSY: one waits already. */
+	/* Injects external interrupt VECTOR (IMPOST_CAP_IRQ_INJECT), which waits until the guest
+	 * can take it. -EBUSY: one waits already. -ENOTSUP: not with this irqchip. */
 	int32_t (*irq_inject)(void *vcpu, uint32_t vector);
 
 	/* Asks (1) or ceases to ask (0) for IRQ_WINDOW as soon as the vCPU can take an interrupt.

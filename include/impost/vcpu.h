@@ -88,8 +88,10 @@ IMPOST_API int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_ha
 /* Injects an NMI. */
 IMPOST_API int impost_vcpu_nmi(struct impost_vcpu *vcpu);
 
-/* Injects external interrupt VECTOR, 0 to 255, in a VM with no irqchip. -EBUSY: one is waiting
- * already. */
+/*
+ * Injects external interrupt VECTOR, 0 to 255, in a VM with no irqchip: the guest takes it as soon
+ * as it can. -EBUSY: one is waiting already. -ENOTSUP: the irqchip leaves no room for it.
+ */
 IMPOST_API int impost_vcpu_irq_inject(struct impost_vcpu *vcpu, uint32_t vector);
 
 /* Asks, or ceases to ask, for IRQ_WINDOW when the vCPU can take an interrupt. */

@@ -301,7 +301,6 @@ Test(mock_run, a_kicked_halt_stays_halted)
 
 Test(mock_run, injection_and_its_window)
 {
-	struct impost_x86_regs regs;
 	struct impost_mock_irq irq;
 	struct mock m;
 
@@ -318,11 +317,78 @@ Test(mock_run, injection_and_its_window)
 	cr_assert_eq(m.control->irq(m.handle, 0, &irq), 0);
 	cr_assert(irq.kind == IMPOST_MOCK_IRQ_INJECT && irq.data == 0x55 && irq.vcpu == 0);
 	cr_assert_eq(m.control->irq(m.handle, 1, &irq), -ENOENT);
-	cr_assert_eq(impost_vcpu_get_regs(m.cpu[0], &regs), 0);
-	regs.rflags = 2;
-	cr_assert_eq(impost_vcpu_set_regs(m.cpu[0], &regs), 0);
+	mock_close(&m);
+}
+
+Test(mock_run, an_injected_vector_waits_for_the_flag)
+{
+	struct mock m;
+
+	mock_open_with(&m, "[vcpu 0]\nhlt =\nset = rflags 0x202\nhlt =\nhalt =\nhlt =\n",
+		       IMPOST_IRQCHIP_NONE, 1, NULL, NULL);
 	cr_assert_eq(impost_vcpu_irq_inject(m.cpu[0], 0x57), 0);
-	run_expecting(&m, IMPOST_EXIT_FAIL_ENTRY, "IF must be 1");
+	run_to(&m, IMPOST_EXIT_HLT); /* IF is 0 */
+	cr_assert_eq(impost_vcpu_irq_inject(m.cpu[0], 0x58), -EBUSY);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vcpu_irq_inject(m.cpu[0], 0x58), 0, "the first one is delivered");
+	impost_vcpu_kick(m.cpu[0]);
+	run_to(&m, IMPOST_EXIT_INTR);
+	cr_assert_eq(impost_vcpu_irq_inject(m.cpu[0], 0x59), -EBUSY, "a kick delivers nothing");
+	mock_close(&m);
+}
+
+Test(mock_run, the_host_injects_only_without_an_irqchip)
+{
+	struct mock m;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vcpu_irq_inject(m.cpu[0], 0x57), -ENOTSUP);
+	mock_close(&m);
+}
+
+/* A halted vCPU with an event to deliver, as a snapshot may have it. */
+Test(mock_run, an_event_that_was_set_ends_a_halt)
+{
+	struct impost_x86_runstate halted = {.size = sizeof(halted), .state = IMPOST_X86_HALTED};
+	struct impost_x86_events e;
+	uint32_t size;
+	pthread_t thread;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nhlt =\nhlt =\n");
+	cr_assert_eq(impost_vcpu_get(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e), &size), 0);
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_RUNSTATE, &halted, sizeof(halted)),
+		     0);
+	e.nmi.pending = e.nmi.masked = 1;
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e)), 0);
+	pthread_create(&thread, NULL, kick_later, m.cpu[0]);
+	run_to(&m, IMPOST_EXIT_INTR);
+	pthread_join(thread, NULL);
+	cr_assert_eq(impost_vcpu_get(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e), &size), 0);
+	cr_assert_eq(e.nmi.pending, 1, "blocked while one is handled");
+	e.nmi.masked = 0;
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e)), 0);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vcpu_get(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e), &size), 0);
+	cr_assert_eq(e.nmi.pending, 0);
+	mock_close(&m);
+}
+
+/* While an NMI is handled another one is remembered. */
+Test(mock_run, an_nmi_waits_for_the_one_before)
+{
+	struct impost_x86_events e;
+	uint32_t size;
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nhlt =\nhlt =\n");
+	cr_assert_eq(impost_vcpu_get(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e), &size), 0);
+	e.nmi.masked = 1;
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e)), 0);
+	cr_assert_eq(impost_vcpu_nmi(m.cpu[0]), 0);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vcpu_get(m.cpu[0], IMPOST_SECTION_EVENTS, &e, sizeof(e), &size), 0);
+	cr_assert_eq(e.nmi.pending, 1);
 	mock_close(&m);
 }
 
@@ -372,17 +438,17 @@ Test(mock_run, a_kicked_delay_goes_on_where_it_was)
 	pthread_t thread;
 	struct mock m;
 
-	mock_open(&m, "[vcpu 0]\ndelay = 60ms\nhlt =\n");
+	mock_open(&m, "[vcpu 0]\ndelay = 500ms\nhlt =\n");
 	pthread_create(&thread, NULL, kick_later, m.cpu[0]);
 	clock_gettime(CLOCK_MONOTONIC, &before);
 	run_to(&m, IMPOST_EXIT_INTR);
 	cr_assert_eq(clock_ns(&m), 0);
 	run_to(&m, IMPOST_EXIT_HLT);
 	clock_gettime(CLOCK_MONOTONIC, &after);
-	cr_assert_eq(clock_ns(&m), 60000000);
+	cr_assert_eq(clock_ns(&m), 500000000);
 	cr_assert_geq((after.tv_sec - before.tv_sec) * 1000 +
 			      (after.tv_nsec - before.tv_nsec) / 1000000,
-		      59);
+		      499);
 	pthread_join(thread, NULL);
 	mock_close(&m);
 }
