@@ -98,10 +98,19 @@ int impost_vm_config_fill(struct impost_context *ctx, struct impost_vm_config *c
 	return 0;
 }
 
+/* Those between the standard and the real-time signals are the C library's own: it lets nobody
+ * block or send them (signal(7)). */
+static bool can_be_blocked(uint32_t signal)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	return signal <= (uint32_t)SIGRTMAX && sigaddset(&set, (int)signal) == 0 &&
+	       signal != SIGKILL && signal != SIGSTOP;
+}
+
 static int check_config(struct impost_context *ctx, const struct impost_vm_config *config)
 {
-	uint32_t signal = config->kick_signal;
-
 	if (config->cpus == 0)
 		return impost_error_set(ctx, -EINVAL, "a VM of 0 vCPUs: it needs at least 1");
 	if (config->memory == 0 || config->memory % IMPOST_PAGE_SIZE)
@@ -111,9 +120,10 @@ static int check_config(struct impost_context *ctx, const struct impost_vm_confi
 					config->memory, IMPOST_PAGE_SIZE);
 	if (config->irqchip > IMPOST_IRQCHIP_FULL)
 		return impost_error_set(ctx, -EINVAL, "irqchip %u: unknown", config->irqchip);
-	if (signal == 0 || signal > (uint32_t)SIGRTMAX || signal == SIGKILL || signal == SIGSTOP)
-		return impost_error_set(
-			ctx, -EINVAL, "kick signal %u: it must be one that can be blocked", signal);
+	if (!can_be_blocked(config->kick_signal))
+		return impost_error_set(ctx, -EINVAL,
+					"kick signal %u: it must be one that can be blocked",
+					config->kick_signal);
 	if (config->kick_by > IMPOST_KICK_HANDLER)
 		return impost_error_set(ctx, -EINVAL, "kick_by %u: unknown", config->kick_by);
 	return 0;

@@ -46,6 +46,12 @@ Test(vm, values_are_checked)
 	config = good;
 	config.kick_signal = SIGKILL;
 	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "kick signal 9");
+	config.kick_signal = (uint32_t)SIGRTMIN - 1; /* the C library's own */
+	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "can be blocked");
+	config.kick_signal = (uint32_t)SIGRTMAX + 1;
+	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "can be blocked");
+	config.kick_signal = 0;
+	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "kick signal 0");
 	config = good;
 	config.size = 4;
 	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "size 4");
