@@ -19,6 +19,8 @@ static void consider(struct search *search, uint64_t start, uint64_t end)
 {
 	uint64_t gpa;
 
+	if (start > UINT64_MAX - IMPOST_PAGE_SIZE)
+		return;
 	start = (start + IMPOST_PAGE_SIZE - 1) & PAGE_MASK;
 	if (start < IMPOST_X86_HIGH_RAM)
 		start = IMPOST_X86_HIGH_RAM;

@@ -58,6 +58,22 @@ Test(initrd, above_4_gib_when_the_kernel_takes_it)
 	ram_free(&ram);
 }
 
+/* Behind a kernel that ends where the address space does there is nothing, not even at its bottom.
+ */
+Test(initrd, behind_the_end_of_the_address_space)
+{
+	struct impost_x86_kernel kernel = {
+		.start = 2 * MIB, .end = UINT64_MAX, .initrd_max = UINT64_MAX};
+	struct impost_x86_initrd initrd = {1, 1};
+	struct ram ram = ram_make(16 * MIB);
+	int fd = initrd_make(2 * MIB);
+
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), EFBIG,
+		       "there are 1048576 in one piece");
+	close(fd);
+	ram_free(&ram);
+}
+
 /* The highest page where BYTES fit, found by trying each; 0: none. */
 static uint64_t model(uint64_t ram_bytes, uint64_t bytes, const struct impost_x86_kernel *kernel)
 {
