@@ -400,10 +400,14 @@ static char *folder_of(const char *path)
 
 int impost_context_load_file(struct impost_context *ctx, const char *path)
 {
-	char *text = malloc(MOST_BYTES + 1), *folder = folder_of(path);
+	char *text, *folder;
 	int fd, err = 0;
 	ssize_t len;
 
+	if (!path)
+		return impost_error_set(ctx, -EINVAL, "path is NULL");
+	text = malloc(MOST_BYTES + 1);
+	folder = folder_of(path);
 	if (!text || !folder) {
 		err = impost_error_set(ctx, -ENOMEM, "no memory to read %s", path);
 		goto out;

@@ -51,8 +51,8 @@ IMPOST_API int impost_context_close(struct impost_context *ctx);
  * Before the first VM or plugin look-up; at most once a context: -EBUSY. Nothing of a refused INI
  * stays. -IMPOST_ECONFIG: unknown section or key, doubled key, bad value, line too long, NUL byte;
  * the text has file, line and what would be right. -ENOENT, -EACCES, ...: the file cannot be read.
- * -EFBIG: above 1 MiB. Relative paths in a file are taken from the file's folder; in a buffer, from
- * the current one.
+ * -EFBIG: above 1 MiB; -EINVAL: an argument is NULL. Relative paths in a file are taken from the
+ * file's folder; in a buffer, from the current one.
  */
 IMPOST_API int impost_context_load_file(struct impost_context *ctx, const char *path);
 IMPOST_API int impost_context_load_buffer(struct impost_context *ctx, const char *name,

@@ -76,6 +76,9 @@ Test(config, an_ini_of_everything)
 
 Test(config, an_empty_ini)
 {
+	expect_error(ctx, impost_context_load_file(ctx, NULL), -EINVAL, "path is NULL");
+	expect_error(ctx, impost_context_load_buffer(ctx, NULL, "", 0), -EINVAL, "is NULL");
+	expect_error(ctx, impost_context_load_buffer(ctx, "empty", NULL, 1), -EINVAL, "is NULL");
 	expect_ok(ctx, impost_context_load_buffer(ctx, "empty", NULL, 0));
 }
 
