@@ -26,13 +26,15 @@
 /* GSIs that are kept account of; kernels route 4096 (KVM_MAX_IRQ_ROUTES). */
 #define KVM_GSIS 4096
 
+union cpuid_table;
+
 struct backend {
 	const struct impost_host *host;
 	int fd;
 	uint32_t run_bytes;
-	uint32_t clock_flags;	 /* KVM_CLOCK_* that the kernel takes */
-	uint32_t nested_bytes;	 /* largest nested state; 0: none */
-	uint64_t xcr0_supported; /* components that a guest can be given */
+	uint32_t clock_flags;	  /* KVM_CLOCK_* that the kernel takes */
+	uint32_t nested_bytes;	  /* largest nested state; 0: none */
+	union cpuid_table *cpuid; /* what guests can be given; NULL: the kernel did not tell */
 	struct impost_caps caps;
 };
 
@@ -154,7 +156,7 @@ int32_t kvm_cpuid_set(void *vcpu, const struct impost_x86_cpuid *entries, uint32
 int32_t kvm_cpuid_get(void *vcpu, struct impost_x86_cpuid *entries, uint32_t capacity,
 		      uint32_t *ret_count);
 
-/* Fills in b->xcr0_supported and b->caps.phys_bits. */
+/* Fills in b->cpuid and b->caps.phys_bits. */
 void kvm_cpuid_probe(struct backend *b);
 
 /* --- state_time.c --- */

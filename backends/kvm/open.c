@@ -253,6 +253,7 @@ static void backend_close(void *handle)
 		return;
 	if (b->fd >= 0)
 		close(b->fd);
+	free(b->cpuid);
 	free(b);
 }
 
