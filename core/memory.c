@@ -39,8 +39,8 @@ struct map {
 struct impost_memory {
 	struct impost_context *ctx;
 	struct impost_vm *vm;
-	pthread_mutex_t
-		lock; /* who replaces the map; recursive: mem_moved comes inside mem_remove */
+	/* Who replaces the map. Recursive: mem_moved comes inside mem_remove. */
+	pthread_mutex_t lock;
 	struct map *_Atomic map;
 };
 

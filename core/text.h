@@ -27,7 +27,8 @@ char *text_join(const char *base, const char *text);
  */
 void abi_copy(void *dst, size_t room, const void *src, uint32_t size);
 
-/* Bytes of struct TYPE up to and with MEMBER: what the first minor that had the struct knew of it.
+/*
+ * Bytes of struct TYPE up to and with MEMBER: what the first minor that had the struct knew of it.
  */
 #define ABI_UP_TO(type, member) (offsetof(type, member) + sizeof(((type *)NULL)->member))
 

@@ -55,7 +55,8 @@ static void handle_crashes(void)
 		sigaction(crash_signals[i], &action, NULL);
 }
 
-/* A background process must leave the terminal alone; it gets SIGCONT when it comes to the front.
+/*
+ * A background process must leave the terminal alone; it gets SIGCONT when it comes to the front.
  */
 static bool in_foreground(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The machine that `impost run` gives a guest: vCPUs on threads, a serial port, and ways to reset.
+/*
+ * The machine that `impost run` gives a guest: vCPUs on threads, a serial port, and ways to reset.
  */
 #ifndef TOOLS_MACHINE_H
 #define TOOLS_MACHINE_H

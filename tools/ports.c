@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Which device answers at which I/O port. Where there is none, reads give ones and writes are lost.
+/*
+ * Which device answers at which I/O port. Where there is none, reads give ones and writes are lost.
  */
 #include "ports.h"
 

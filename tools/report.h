@@ -7,7 +7,8 @@
 
 #include "machine.h"
 
-/* Tells why the guest failed, with the registers and the code of the vCPU. The machine is stopped.
+/*
+ * Tells why the guest failed, with the registers and the code of the vCPU. The machine is stopped.
  */
 void report_failure(struct machine *machine);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The 16550A: registers, FIFO and interrupt causes. Section numbers are the PC16550D data sheet's.
+/*
+ * The 16550A: registers, FIFO and interrupt causes. Section numbers are the PC16550D data sheet's.
  */
 #include "serial.h"
 
@@ -145,7 +146,8 @@ static void write_fcr(struct serial *serial, uint8_t value)
 {
 	struct serial_state *s = &serial->state;
 
-	/* Switching the FIFOs on or off empties them (8.4, bit 0); the other bits need bit 0 set.
+	/*
+	 * Switching the FIFOs on or off empties them (8.4, bit 0); the other bits need bit 0 set.
 	 */
 	if ((value ^ s->fcr) & FCR_ENABLE || (value & FCR_ENABLE && value & FCR_RESET_RX))
 		clear_rx(serial);
@@ -175,7 +177,8 @@ static void write_mcr(struct serial *serial, uint8_t value)
 		serial->wiring.room(serial->wiring.opaque);
 }
 
-/* Returns whether the byte leaves the port. It is gone at once, so the transmitter is empty again.
+/*
+ * Returns whether the byte leaves the port. It is gone at once, so the transmitter is empty again.
  */
 static bool write_thr(struct serial_state *s, uint8_t value)
 {

@@ -41,8 +41,7 @@ struct command {
 /* A parsed command line, with the context that came of it. */
 struct invocation {
 	const struct command *command;
-	const char
-		*values[OPTION_COUNT]; /* what was given: the argument, or "" where there is none */
+	const char *values[OPTION_COUNT]; /* what was given: the argument, or "" if it has none */
 	struct impost_context *ctx;
 };
 

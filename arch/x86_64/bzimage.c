@@ -42,7 +42,8 @@ struct bzimage {
 	struct setup_header hdr;
 };
 
-/* Finds the header and takes it over; what is read here was compared with the file's size before.
+/*
+ * Finds the header and takes it over; what is read here was compared with the file's size before.
  */
 static int take_header(struct bzimage *bz)
 {

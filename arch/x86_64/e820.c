@@ -4,7 +4,8 @@
 
 #include <impost/x86_64/boot.h>
 
-/* The map as it grows; `count` goes on beyond `capacity`, so that the text can say what is needed.
+/*
+ * The map as it grows; `count` goes on beyond `capacity`, so that the text can say what is needed.
  */
 struct map {
 	struct impost_x86_e820 *entries;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The zero page: what a boot loader tells Linux (kernel, zero-page.rst; boot.rst for each field).
+/*
+ * The zero page: what a boot loader tells Linux (kernel, zero-page.rst; boot.rst for each field).
  */
 #include <asm/bootparam.h>
 #include <assert.h>

@@ -9,15 +9,16 @@
  *
  * Rules that hold for every operation unless it says otherwise:
  *  - it returns 0 or a negative errno (or error.h) value, and on failure names what was wrong
- * through host->error (impost_host_error() below); outputs are untouched and the object is as it
- * was;
- *  - pointers given in are valid during the call only, pointers named `hva` and `handle` until told
- * otherwise;
+ *    through host->error (impost_host_error() below); outputs are untouched and the object is as
+ *    it was;
+ *  - pointers given in are valid during the call only, pointers named `hva` and `handle` until
+ *    told otherwise;
  *  - it may be called by any thread, and operations on different objects at once. The core
- * serialises operations of one VM against its creation and destruction, and nothing else;
+ *    serialises operations of one VM against its creation and destruction, and nothing else;
  *  - a NULL operation is one that the backend does not have; mandatory ones are marked. The core
- * answers -ENOTSUP for those that are missing. Numbers are little-endian as the CPU has them; gpa
- * and sizes are bytes.
+ *    answers -ENOTSUP for those that are missing.
+ *
+ * Numbers are little-endian as the CPU has them; gpa and sizes are bytes.
  */
 #ifndef IMPOST_BACKEND_H
 #define IMPOST_BACKEND_H
@@ -157,12 +158,12 @@ static inline void impost_host_log(const struct impost_host *host, uint32_t leve
  * before the plugin is opened.
  */
 #define IMPOST_OPTION_STRING 1u
-#define IMPOST_OPTION_PATH \
-	2u /* relative ones are taken from the INI file's folder; the plugin gets it joined */
+/* Relative ones are taken from the INI file's folder; the plugin gets it joined. */
+#define IMPOST_OPTION_PATH 2u
 #define IMPOST_OPTION_ENUM 3u /* one of `choices`, words separated by '|' */
 #define IMPOST_OPTION_UINT 4u /* decimal or 0x; handed over as written */
-#define IMPOST_OPTION_SIZE \
-	5u /* bytes, with an optional suffix K, M, G, T (powers of 1024); handed over in bytes */
+/* Bytes, with an optional suffix K, M, G, T (powers of 1024); handed over in bytes. */
+#define IMPOST_OPTION_SIZE 5u
 #define IMPOST_OPTION_BOOL 6u /* yes, no, true, false, on, off, 1, 0; handed over as "1" or "0" */
 
 struct impost_option_desc {
@@ -188,7 +189,8 @@ struct impost_open_args {
 	uint32_t noptions;
 	const struct impost_option *options; /* described ones only, each at most once */
 	const struct impost_host *host;
-	/* For a layer: the operations and the handle of the backend (or layer) under it; else NULL.
+	/*
+	 * For a layer: the operations and the handle of the backend (or layer) under it; else NULL.
 	 */
 	const struct impost_backend_ops *below_ops;
 	void *below;
@@ -214,8 +216,7 @@ struct impost_vm_args {
 	uint32_t size;
 	uint32_t max_vcpus;   /* vCPUs that will be created at the most: 1 to caps.max_vcpus */
 	uint32_t irqchip;     /* IMPOST_IRQCHIP_* */
-	uint32_t kick_signal; /* a signal that the backend may send to a thread inside run; see kick
-			       */
+	uint32_t kick_signal; /* the backend may send it to a thread inside run; see kick */
 	const struct impost_host *host; /* of this VM; valid until vm destroy returns */
 	uint32_t kick_by;		/* IMPOST_KICK_* */
 	uint32_t reserved;
@@ -336,7 +337,8 @@ struct impost_vm_ops {
 	 * until removed. */
 	int32_t (*mem_provide)(void *vm, const struct impost_slot *slot, void **ret_hva);
 
-	/* Takes a slot away; its dirty log ends. When it returns no vCPU sees the memory any more.
+	/*
+	 * Takes a slot away; its dirty log ends. When it returns no vCPU sees the memory any more.
 	 */
 	int32_t (*mem_remove)(void *vm, uint32_t slot);
 
@@ -374,11 +376,13 @@ struct impost_vm_ops {
 	int32_t (*pause)(void *vm);
 	int32_t (*resume)(void *vm);
 
-	/* Takes the next event of the VM: SHUTDOWN or RESET (IMPOST_CAP_VM_EVENTS). -EAGAIN: none.
+	/*
+	 * Takes the next event of the VM: SHUTDOWN or RESET (IMPOST_CAP_VM_EVENTS). -EAGAIN: none.
 	 */
 	int32_t (*event)(void *vm, struct impost_exit *ret_exit);
 
-	/* A descriptor that is readable when event has something; the backend's, not to be closed.
+	/*
+	 * A descriptor that is readable when event has something; the backend's, not to be closed.
 	 */
 	int32_t (*event_fd)(void *vm, int32_t *ret_fd);
 
@@ -422,7 +426,8 @@ struct impost_vm_ops {
 			     uint32_t *ret_size);
 	int32_t (*state_set)(void *vm, uint32_t section, const void *buf, uint32_t bytes);
 
-	/* An interface of this backend only, by name; NULL if it has none of that name. For tests.
+	/*
+	 * An interface of this backend only, by name; NULL if it has none of that name. For tests.
 	 */
 	const void *(*extension)(void *vm, const char *name, void **ret_handle);
 	/* ABI 1.0 ends here. */
@@ -471,7 +476,8 @@ struct impost_vcpu_ops {
 	 * can take it. -EBUSY: one waits already. -ENOTSUP: not with this irqchip. */
 	int32_t (*irq_inject)(void *vcpu, uint32_t vector);
 
-	/* Asks (1) or ceases to ask (0) for IRQ_WINDOW as soon as the vCPU can take an interrupt.
+	/*
+	 * Asks (1) or ceases to ask (0) for IRQ_WINDOW as soon as the vCPU can take an interrupt.
 	 */
 	int32_t (*irq_window)(void *vcpu, uint32_t on);
 

@@ -16,14 +16,14 @@ struct impost_context;
 /* Codes beyond errno's range. Like errno values they are returned negated. */
 #define IMPOST_EABI    4001 /* a plugin speaks another ABI, or its descriptor is malformed */
 #define IMPOST_EPLUGIN 4002 /* no usable plugin of that name */
-#define IMPOST_ECONFIG \
-	4003 /* a configuration is wrong; the text has file, line and what would be right */
+/* A configuration is wrong; the text has file, line and what would be right. */
+#define IMPOST_ECONFIG 4003
 #define IMPOST_EIMAGE  4004 /* a kernel or initrd image is malformed or of no known format */
 #define IMPOST_EFORKED 4005 /* the calling process is a fork of the one that made the object */
-#define IMPOST_ESTATE \
-	4006 /* the guest state is one that hardware would refuse; the text names the rule */
-#define IMPOST_EDIVERGED \
-	4007 /* a scripted guest met another answer from the host than the script expects */
+/* The guest state is one that hardware would refuse; the text names the rule. */
+#define IMPOST_ESTATE 4006
+/* A scripted guest met another answer from the host than the script expects. */
+#define IMPOST_EDIVERGED 4007
 
 #ifdef __cplusplus
 extern "C" {

@@ -34,8 +34,7 @@ struct impost_exit_io {
 	uint8_t size;	/* bytes of one access: 1, 2 or 4 */
 	uint8_t dir;	/* IMPOST_EXIT_READ: the host fills data; IMPOST_EXIT_WRITE: it takes it */
 	uint32_t count; /* accesses, at least 1; above 1 only for INS and OUTS */
-	void *data; /* size * count bytes, valid until the next run, complete or destroy of the vCPU
-		     */
+	void *data;	/* size * count bytes, until the vCPU's next run, complete or destroy */
 };
 
 /* IMPOST_EXIT_MMIO: an access to a guest-physical address with no memory, or with write-trapping

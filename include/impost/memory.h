@@ -22,18 +22,19 @@ struct impost_memory;
 #define IMPOST_PAGE_SIZE 4096u
 
 /* Where a region's memory comes from. */
+
 /* Private anonymous memory, made and unmapped by the map. In a VM whose backend has no mem-host but
  * mem-backend it is the hypervisor's, and impost_memory_get() tells IMPOST_REGION_BACKEND. */
 #define IMPOST_REGION_ANONYMOUS 0u
 #define IMPOST_REGION_POINTER	1u /* the host's own, at `hva`; must outlive the region */
-#define IMPOST_REGION_BACKEND \
-	2u /* allocated by the hypervisor; only in a VM whose backend has mem-backend */
+/* Allocated by the hypervisor; only in a VM whose backend has mem-backend. */
+#define IMPOST_REGION_BACKEND 2u
 
 /* The guest cannot write; the host can, through this map. What a guest's write does is the
  * backend's: an MMIO exit (mem-readonly), or else nothing (mem-rom-drop). */
 #define IMPOST_REGION_READONLY 1u
-#define IMPOST_REGION_NORESERVE \
-	2u /* anonymous: do not ask the host's kernel for the whole amount up front */
+/* Anonymous: do not ask the host's kernel for the whole amount up front. */
+#define IMPOST_REGION_NORESERVE 2u
 
 /* A region: as it is to be (add), and as it is (get). */
 struct impost_region {

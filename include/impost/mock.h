@@ -13,20 +13,20 @@
 #define IMPOST_MOCK_CONTROL "mock.control/1"
 
 /* What a step of a script does. */
-#define IMPOST_MOCK_EXIT \
-	1u /* run returns `exit`, and what the host answers is compared if has_expect */
-#define IMPOST_MOCK_WRITE \
-	2u /* the guest writes `bytes` from `data` to guest memory at `gpa`: dirties pages */
-#define IMPOST_MOCK_DELAY                                                                         \
-	3u /* lasts `ns` nanoseconds, then the mock's clock has moved by as much; a kick ends run \
-	      before it is over, and the next run waits for the rest */
-#define IMPOST_MOCK_HALT                                                                       \
-	4u /* waits until an interrupt, a message or an NMI is sent to the vCPU; one that came \
-	      before, and ended no other wait, counts */
-#define IMPOST_MOCK_SET \
-	5u /* general register number `reg` (order of struct impost_x86_regs) becomes `value` */
-#define IMPOST_MOCK_SIPI \
-	6u /* vCPU `reg` gets a startup IPI with vector `value` (SDM vol. 3, 8.4.3) */
+/* Run returns `exit`, and what the host answers is compared if has_expect. */
+#define IMPOST_MOCK_EXIT 1u
+/* The guest writes `bytes` from `data` to guest memory at `gpa`: dirties pages. */
+#define IMPOST_MOCK_WRITE 2u
+/* Lasts `ns` nanoseconds, then the mock's clock has moved by as much; a kick ends run before it is
+ * over, and the next run waits for the rest. */
+#define IMPOST_MOCK_DELAY 3u
+/* Waits until an interrupt, a message or an NMI is sent to the vCPU; one that came before, and
+ * ended no other wait, counts. */
+#define IMPOST_MOCK_HALT 4u
+/* General register number `reg` (order of struct impost_x86_regs) becomes `value`. */
+#define IMPOST_MOCK_SET 5u
+/* VCPU `reg` gets a startup IPI with vector `value` (SDM vol. 3, 8.4.3). */
+#define IMPOST_MOCK_SIPI 6u
 
 struct impost_mock_step {
 	uint32_t size;
@@ -42,8 +42,7 @@ struct impost_mock_step {
 				run fails with -IMPOST_EDIVERGED */
 	uint32_t reserved;
 	uint64_t expect;
-	const void *data; /* `bytes` bytes, copied: what WRITE, IO, MMIO and WRMSR write; else NULL
-			   */
+	const void *data; /* `bytes` bytes, copied: what WRITE, IO, MMIO, WRMSR write; or NULL */
 };
 
 /* One entry of the interrupt log, in order of arrival. */

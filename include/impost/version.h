@@ -20,7 +20,8 @@
 /* Marks a function as part of the public API; everything else in the library is hidden. */
 #define IMPOST_API __attribute__((visibility("default")))
 
-/* Asks the compiler to check a printf-like function: FMT and FIRST are argument positions from 1.
+/*
+ * Asks the compiler to check a printf-like function: FMT and FIRST are argument positions from 1.
  */
 #define IMPOST_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 

@@ -66,8 +66,8 @@ IMPOST_API int impost_x86_e820(struct impost_memory *memory, struct impost_x86_e
 /* --- kernel --- */
 
 #define IMPOST_X86_KERNEL_LINUX64 1u /* bzImage, entered at its 64-bit entry point */
-#define IMPOST_X86_KERNEL_ELF64 \
-	2u /* ELF64, entered at e_entry in 64-bit mode with the Linux register rules */
+/* ELF64, entered at e_entry in 64-bit mode with the Linux register rules */
+#define IMPOST_X86_KERNEL_ELF64 2u
 
 /* Bytes of the setup header that are kept: file offsets 0x1f1 to 0x1f1 + 0x8f (boot.rst, "The
  * Real-Mode Kernel Header"). */
@@ -78,8 +78,7 @@ struct impost_x86_kernel {
 	uint32_t kind;	  /* IMPOST_X86_KERNEL_* */
 	uint32_t version; /* boot protocol, 0x020f for 2.15; 0 for ELF */
 	uint64_t entry;	  /* gpa, as loaded */
-	uint64_t start; /* gpa range that the kernel occupies, with its bss and initial memory need
-			 */
+	uint64_t start;	  /* gpa range that it occupies, with its bss and initial memory need */
 	uint64_t end;
 	uint64_t payload_offset; /* bzImage: protected-mode code in the file */
 	uint64_t payload_bytes;
@@ -179,7 +178,8 @@ IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs, uint64_t ent
  * CR8. */
 IMPOST_API void impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint64_t cr3);
 
-/* The MSRs that a kernel expects to be set (SDM vol. 4); at most 32. -ENOSPC: more than CAPACITY.
+/*
+ * The MSRs that a kernel expects to be set (SDM vol. 4); at most 32. -ENOSPC: more than CAPACITY.
  */
 IMPOST_API int impost_x86_setup_msrs(struct impost_x86_msr *msrs, uint32_t capacity,
 				     uint32_t *ret_count);

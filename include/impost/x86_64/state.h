@@ -113,7 +113,8 @@ struct impost_x86_xsave {
 static_assert(sizeof(struct impost_x86_xsave) == 576, "ABI");
 static_assert(offsetof(struct impost_x86_xsave, area) == 576, "ABI");
 
-/* A buffer of this size holds every XSAVE section that is known today (AMX: 11008 bytes of area).
+/*
+ * A buffer of this size holds every XSAVE section that is known today (AMX: 11008 bytes of area).
  */
 #define IMPOST_X86_XSAVE_MAX 16384u
 
@@ -138,9 +139,10 @@ struct impost_x86_lapic {
 };
 static_assert(sizeof(struct impost_x86_lapic) == 1032, "ABI");
 
-/* Events on their way into the vCPU (SDM vol. 3, 6.2 to 6.9, 25.8.3, 31.3). Fields named
- * *_injected, *_pending,
- * *_masked, *_soft are 0 or 1. */
+/*
+ * Events on their way into the vCPU (SDM vol. 3, 6.2 to 6.9, 25.8.3, 31.3). Fields named injected,
+ * pending, masked and soft, with or without something before, are 0 or 1.
+ */
 struct impost_x86_events {
 	uint32_t size;
 	uint32_t flags; /* IMPOST_X86_EVENTS_*: what is known */
