@@ -414,7 +414,7 @@ Test(kicks, real_time_thread_on_the_kickers_cpu, .timeout = 120)
 		box_close(&box);
 		cr_skip_test("this user may make no real-time threads");
 	}
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 20; i++) {
 		sleep_ms(1);
 		OK(&box, impost_vcpu_kick(box.vcpu));
 	}
