@@ -36,6 +36,12 @@ static const struct {
 	{IMPOST_CAP_NESTED, KVM_CAP_NESTED_STATE, 0},
 	{IMPOST_CAP_SMM, KVM_CAP_X86_SMM, 0},
 	{IMPOST_CAP_CLOCK, KVM_CAP_ADJUST_CLOCK, 0},
+	/*
+	 * KVM_VCPU_TSC_OFFSET is the one vCPU attribute that x86 has (Linux 5.16). That is the
+	 * kernel's word. Its vendor module's can be another, but to hear that takes a vCPU:
+	 * state_time.c.
+	 */
+	{IMPOST_CAP_TSC_OFFSET, KVM_CAP_VCPU_ATTRIBUTES, 0},
 	{IMPOST_CAP_TSC_SCALING, KVM_CAP_TSC_CONTROL, 0},
 };
 
@@ -100,9 +106,6 @@ void kvm_caps_fill(struct backend *b)
 	limits_fill(b);
 	if (kvm_extension(b->fd, KVM_CAP_X2APIC_API) && caps->max_vcpu_id > 254)
 		impost_caps_add(caps, IMPOST_CAP_X2APIC_IDS);
-	/* KVM_VCPU_TSC_OFFSET is the one vCPU attribute that x86 has (Linux 5.16). */
-	if (kvm_extension(b->fd, KVM_CAP_VCPU_ATTRIBUTES) && kvm_tsc_offset_works(b))
-		impost_caps_add(caps, IMPOST_CAP_TSC_OFFSET);
 	/* KVM_CAP_ADJUST_CLOCK is 1, or a set of flags, of which 1 is none. */
 	b->clock_flags = kvm_extension(b->fd, KVM_CAP_ADJUST_CLOCK) & ~1u;
 	b->nested_bytes = kvm_extension(b->fd, KVM_CAP_NESTED_STATE);

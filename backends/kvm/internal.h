@@ -159,11 +159,6 @@ int32_t kvm_cpuid_get(void *vcpu, struct impost_x86_cpuid *entries, uint32_t cap
 /* Fills in b->cpuid and b->caps.phys_bits. */
 void kvm_cpuid_probe(struct backend *b);
 
-/* --- state_time.c --- */
-
-/* Tries it on a vCPU of a VM that is gone afterwards. */
-bool kvm_tsc_offset_works(const struct backend *b);
-
 /* --- state_msrs.c --- */
 int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32_t *ret_count);
 int32_t kvm_msrs_get(void *vcpu, struct impost_x86_msr *msrs, uint32_t count, uint32_t *ret_done);

@@ -3,13 +3,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #include "internal.h"
 
-#define MSR_TSC	    0x10u
-#define MSR_SECONDS 10 /* that writing and reading it back may be apart */
+#define MSR_TSC	      0x10u
+#define CHECK_SECONDS 10 /* of ticks: what a value may be off before it counts as not taken */
 
 /* --- TSC --- */
 
@@ -35,35 +34,6 @@ static int32_t offset_set(const struct vcpu *v, uint64_t offset)
 
 	return kvm_ioctl(v->host, v->fd, KVM_SET_DEVICE_ATTR,
 			 "KVM_SET_DEVICE_ATTR KVM_VCPU_TSC_OFFSET", &attr);
-}
-
-/* Half a day of ticks, which no correction of an unstable host's TSC comes near. */
-#define PROBE_OFFSET UINT64_C(100000000000000)
-
-/*
- * There are KVMs whose guests read the host's TSC as it is: they have the attribute, take an
- * offset, and go on with 0. On a host whose own TSC is unstable the kernel corrects the offset each
- * time that the vCPU is loaded: that is no failure.
- */
-bool kvm_tsc_offset_works(const struct backend *b)
-{
-	uint64_t offset = PROBE_OFFSET;
-	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL,
-		.attr = KVM_VCPU_TSC_OFFSET,
-		.addr = (uintptr_t)&offset,
-	};
-	int vm = ioctl(b->fd, KVM_CREATE_VM, 0UL);
-	int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0UL);
-	bool works = vcpu >= 0 && !ioctl(vcpu, KVM_SET_DEVICE_ATTR, &attr) &&
-		     !ioctl(vcpu, KVM_GET_DEVICE_ATTR, &attr) && offset > PROBE_OFFSET / 2 &&
-		     offset < PROBE_OFFSET * 2;
-
-	if (vcpu >= 0)
-		close(vcpu);
-	if (vm >= 0)
-		close(vm);
-	return works;
 }
 
 static bool has_offset(const struct vcpu *v)
@@ -159,34 +129,51 @@ static uint64_t scaled(const struct vcpu *v, uint64_t host_delta, uint32_t khz)
 	return (uint64_t)((unsigned __int128)host_delta * khz / v->vm->host_tsc_khz);
 }
 
-/* By the MSR. KVMs whose guests read the host's TSC as it is say nothing when that is written. */
-static int32_t msr_set(const struct vcpu *v, uint64_t value)
+/* What the guest's TSC, by this formula, is when the host's is HOST_TSC. */
+static uint64_t value_at(const struct vcpu *v, const struct impost_x86_tsc *t, uint64_t set_at,
+			 uint64_t host_tsc)
 {
-	struct impost_x86_msr msr = {.index = MSR_TSC, .value = value};
-	uint64_t second = (uint64_t)v->vm->host_tsc_khz * 1000, apart;
-	uint32_t done;
-	int32_t r = kvm_msrs_set((void *)(uintptr_t)v, &msr, 1, &done);
+	uint32_t khz = khz_get(v);
 
-	if (!r)
-		r = kvm_msrs_get((void *)(uintptr_t)v, &msr, 1, &done);
+	return t->value - scaled(v, set_at, khz) + scaled(v, host_tsc, khz);
+}
+
+/*
+ * There are KVMs whose guests read the host's TSC as it is: an offset, or a value of the MSR, is
+ * taken and has no effect. On a host whose own TSC is unstable the kernel corrects the offset each
+ * time that the vCPU is loaded: that is no failure.
+ */
+static int32_t value_check(const struct vcpu *v, const struct impost_x86_tsc *t, uint64_t set_at)
+{
+	uint64_t allowed = (uint64_t)v->vm->host_tsc_khz * 1000 * CHECK_SECONDS;
+	uint64_t guest, host, expected, apart;
+	int32_t r = read_pair(v, &guest, &host);
+
 	if (r)
 		return r;
-	apart = msr.value > value ? msr.value - value : value - msr.value;
-	if (apart > MSR_SECONDS * second)
-		return impost_host_error(v->host, -ENOTSUP,
-					 "KVM_SET_MSRS: MSR 0x10 (TSC) is taken without effect: "
-					 "guests read the host's TSC here");
-	return 0;
+	expected = value_at(v, t, set_at, host);
+	apart = guest > expected ? guest - expected : expected - guest;
+	if (apart <= allowed || !allowed)
+		return 0;
+	return impost_host_error(v->host, -ENOTSUP,
+				 "TSC: taken by the kernel without effect: guests read the host's "
+				 "TSC here");
 }
 
 static int32_t value_set(const struct vcpu *v, const struct impost_x86_tsc *t)
 {
-	uint64_t host_tsc = t->flags & IMPOST_X86_TSC_HOST ? t->host_tsc : __rdtsc();
-	uint32_t khz = khz_get(v);
+	uint64_t set_at = t->flags & IMPOST_X86_TSC_HOST ? t->host_tsc : __rdtsc();
+	struct impost_x86_msr msr = {.index = MSR_TSC};
+	uint32_t done;
+	int32_t r;
 
-	if (has_offset(v))
-		return offset_set(v, t->value - scaled(v, host_tsc, khz));
-	return msr_set(v, t->value + scaled(v, __rdtsc() - host_tsc, khz));
+	if (has_offset(v)) {
+		r = offset_set(v, value_at(v, t, set_at, 0));
+	} else {
+		msr.value = value_at(v, t, set_at, __rdtsc());
+		r = kvm_msrs_set((void *)(uintptr_t)v, &msr, 1, &done);
+	}
+	return r ? r : value_check(v, t, set_at);
 }
 
 int32_t kvm_tsc_set(struct vcpu *v, const void *buf)

@@ -57,6 +57,16 @@ Test(timekeeping, tsc_of_all_vcpus_by_one_formula)
 			cr_skip_test("the backend tells no host TSC");
 		}
 		a.value = random64() >> 8;
+		/* The capability is the hypervisor's word; where the processor's driver says
+		 * otherwise, that shows here. */
+		if (impost_vcpu_set(box.vcpu, IMPOST_SECTION_TSC, &a, sizeof(a)) == -ENOTSUP) {
+			char why[300];
+
+			snprintf(why, sizeof(why), "%s", impost_error(box.ctx));
+			OK(&box, impost_vcpu_destroy(second));
+			box_close(&box);
+			cr_skip_test("%s", why);
+		}
 		OK(&box, impost_vcpu_set(box.vcpu, IMPOST_SECTION_TSC, &a, sizeof(a)));
 		OK(&box, impost_vcpu_set(second, IMPOST_SECTION_TSC, &a, sizeof(a)));
 		b = tsc_of(&box, second);
