@@ -206,7 +206,7 @@ static int32_t interrupt(const struct vcpu *v, uint32_t vector)
 
 /*
  * Without an in-kernel APIC the kernel begins delivery whatever RFLAGS.IF says, so the vector is
- * held here until kvm_run says that the vCPU can take it (SDM vol. 3, 26.3.1.4: entry would fail
+ * held here until kvm_run says that the vCPU can take it (SDM vol. 3, 27.3.1.4: entry would fail
  * with IF clear).
  */
 int32_t kvm_vector_offer(struct vcpu *v)

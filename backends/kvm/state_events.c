@@ -40,7 +40,7 @@ int32_t kvm_lapic_set(struct vcpu *v, const void *buf)
 		return r;
 	return impost_host_error(v->host, -IMPOST_ESTATE,
 				 "KVM_SET_LAPIC: in x2APIC mode the ID register must hold this "
-				 "vCPU's id, %u (SDM vol. 3, 10.12.5.1)",
+				 "vCPU's id, %u (SDM vol. 3, 11.12.5.1)",
 				 v->id);
 }
 
@@ -130,13 +130,13 @@ static int32_t events_check(const struct vcpu *v, const struct impost_x86_events
 	if ((e->exception.injected || e->exception.pending) &&
 	    (e->exception.vector > 31 || e->exception.vector == 2))
 		return event_bad(v, "an exception's vector is 0 to 31, and not 2 (SDM vol. 3, "
-				    "26.2.1.3)");
+				    "27.2.1.3)");
 	if (e->exception.injected && e->exception.pending)
 		return event_bad(v, "an exception is injected or pending, not both");
 	if (e->interrupt.shadow & ~(IMPOST_X86_SHADOW_STI | IMPOST_X86_SHADOW_MOV_SS))
-		return event_bad(v, "interrupt.shadow has unknown bits (SDM vol. 3, table 24-3)");
+		return event_bad(v, "interrupt.shadow has unknown bits (SDM vol. 3, table 25-3)");
 	if (e->sipi_vector > 255)
-		return event_bad(v, "sipi_vector is 0 to 255 (SDM vol. 3, 8.4.4.1)");
+		return event_bad(v, "sipi_vector is 0 to 255 (SDM vol. 3, 9.4.4.1)");
 	if ((e->flags & IMPOST_X86_EVENTS_SMM) && (e->smi.smm || e->smi.pending) &&
 	    !impost_caps_has(caps, IMPOST_CAP_SMM))
 		return impost_host_error(v->host, -ENOTSUP, "events: this KVM has no SMM");

@@ -22,7 +22,7 @@ union batch {
 	uint8_t room[sizeof(struct kvm_msrs) + BATCH * sizeof(struct kvm_msr_entry)];
 };
 
-/* The memory type ranges have state, but the kernel's list leaves them out (SDM vol. 3, 11.11.2).
+/* The memory type ranges have state, but the kernel's list leaves them out (SDM vol. 3, 12.11.2).
  */
 static const struct {
 	uint32_t first, count;

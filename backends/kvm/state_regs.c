@@ -47,7 +47,7 @@ int32_t kvm_regs_set(struct vcpu *v, const void *buf)
 	if ((regs->rflags & RFLAGS_RESERVED) || !(regs->rflags & RFLAGS_FIXED))
 		return impost_host_error(v->host, -IMPOST_ESTATE,
 					 "RFLAGS 0x%llx: bits 63:22, 15, 5 and 3 must be 0, and "
-					 "bit 1 must be 1 (SDM vol. 3, 26.3.1.4)",
+					 "bit 1 must be 1 (SDM vol. 3, 27.3.1.4)",
 					 (unsigned long long)regs->rflags);
 	return KVM_IOCTL(v->host, v->fd, KVM_SET_REGS, (const uint8_t *)buf + HEAD);
 }
@@ -256,13 +256,13 @@ static const struct {
 	const char *text;
 } sregs_rules[] = {
 	{cr0_high, "CR0: bits 63:32 must be 0 (SDM vol. 3, 2.5)"},
-	{cr0_pg, "CR0: PG needs PE (SDM vol. 3, 26.3.1.1)"},
+	{cr0_pg, "CR0: PG needs PE (SDM vol. 3, 27.3.1.1)"},
 	{cr0_nw, "CR0: NW needs CD (SDM vol. 3, 2.5)"},
-	{cr4_pae, "CR4: paging with EFER.LME needs PAE (SDM vol. 3, 26.3.1.1)"},
-	{efer_lma, "EFER: LMA must be LME and CR0.PG (SDM vol. 3, 26.3.1.1)"},
-	{cs_both, "CS: L and D/B exclude each other in IA-32e mode (SDM vol. 3, 26.3.1.2)"},
-	{cr8_high, "CR8: bits 63:4 must be 0 (SDM vol. 3, 10.8.6)"},
-	{apic_mode, "IA32_APIC_BASE: EXTD needs EN (SDM vol. 3, 10.12.1)"},
+	{cr4_pae, "CR4: paging with EFER.LME needs PAE (SDM vol. 3, 27.3.1.1)"},
+	{efer_lma, "EFER: LMA must be LME and CR0.PG (SDM vol. 3, 27.3.1.1)"},
+	{cs_both, "CS: L and D/B exclude each other in IA-32e mode (SDM vol. 3, 27.3.1.2)"},
+	{cr8_high, "CR8: bits 63:4 must be 0 (SDM vol. 3, 11.8.6)"},
+	{apic_mode, "IA32_APIC_BASE: EXTD needs EN (SDM vol. 3, 11.12.1)"},
 	{pdptrs_idle, "PDPTRs are there with PAE paging only (SDM vol. 3, 4.4.1)"},
 };
 
@@ -325,7 +325,7 @@ int32_t kvm_debugregs_set(struct vcpu *v, const void *buf)
 
 	if (d->dr6 >> 32 || d->dr7 >> 32)
 		return impost_host_error(v->host, -IMPOST_ESTATE,
-					 "%s: bits 63:32 must be 0 (SDM vol. 3, 17.2)",
+					 "%s: bits 63:32 must be 0 (SDM vol. 3, 18.2)",
 					 d->dr6 >> 32 ? "DR6" : "DR7");
 	memcpy(k.db, d->dr, sizeof(k.db));
 	return KVM_IOCTL(v->host, v->fd, KVM_SET_DEBUGREGS, &k);

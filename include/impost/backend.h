@@ -298,7 +298,7 @@ static_assert(sizeof(struct impost_msr_range) == 16, "ABI");
 struct impost_guest_debug {
 	uint32_t size;
 	uint32_t flags; /* IMPOST_DEBUG_*; 0: nothing */
-	uint64_t dr[4]; /* linear addresses (SDM vol. 3, 17.2.1) */
+	uint64_t dr[4]; /* linear addresses (SDM vol. 3, 18.2.1) */
 	uint64_t dr7;
 };
 static_assert(sizeof(struct impost_guest_debug) == 48, "ABI");

@@ -77,7 +77,7 @@ struct impost_exit_shutdown {
 	uint32_t code;	 /* the hypervisor's own number, 0 if none */
 };
 
-/* IMPOST_EXIT_DEBUG (SDM vol. 3, 17.2). */
+/* IMPOST_EXIT_DEBUG (SDM vol. 3, 18.2). */
 struct impost_exit_debug {
 	uint64_t rip;
 	uint64_t dr6;

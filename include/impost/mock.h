@@ -25,7 +25,7 @@
 #define IMPOST_MOCK_HALT 4u
 /* General register number `reg` (order of struct impost_x86_regs) becomes `value`. */
 #define IMPOST_MOCK_SET 5u
-/* VCPU `reg` gets a startup IPI with vector `value` (SDM vol. 3, 8.4.3). */
+/* VCPU `reg` gets a startup IPI with vector `value` (SDM vol. 3, 9.4.3). */
 #define IMPOST_MOCK_SIPI 6u
 
 struct impost_mock_step {

@@ -95,7 +95,7 @@ void finish(struct box *box, struct impost_vcpu *vcpu);
 /* Switches the local APIC on, with LINT0 as the PIC's input. */
 void lapic_on(struct box *box, struct impost_vcpu *vcpu);
 
-/* Points real-mode vector VECTOR at ADDRESS (SDM vol. 3, 20.1.4). */
+/* Points real-mode vector VECTOR at ADDRESS (SDM vol. 3, 21.1.4). */
 void real_vector(struct box *box, uint8_t vector, uint16_t address);
 
 /* Numbers that are the same in each run of the test. */

@@ -348,7 +348,7 @@ static uint32_t lapic_reg(const struct impost_x86_lapic *lapic, uint32_t reg)
 
 Test(state, local_apic)
 {
-	/* Register and the bits of it that may be anything (SDM vol. 3, 10.4 to 10.6). */
+	/* Register and the bits of it that may be anything (SDM vol. 3, 11.4 to 11.6). */
 	static const struct {
 		uint32_t reg, random, fixed;
 	} regs[] = {

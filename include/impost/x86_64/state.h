@@ -118,7 +118,7 @@ static_assert(offsetof(struct impost_x86_xsave, area) == 576, "ABI");
  */
 #define IMPOST_X86_XSAVE_MAX 16384u
 
-/* Debug registers (SDM vol. 3, 17.2). DR4 and DR5 are aliases. */
+/* Debug registers (SDM vol. 3, 18.2). DR4 and DR5 are aliases. */
 struct impost_x86_debugregs {
 	uint32_t size;
 	uint32_t reserved;
@@ -140,7 +140,7 @@ struct impost_x86_lapic {
 static_assert(sizeof(struct impost_x86_lapic) == 1032, "ABI");
 
 /*
- * Events on their way into the vCPU (SDM vol. 3, 6.2 to 6.9, 25.8.3, 31.3). Fields named injected,
+ * Events on their way into the vCPU (SDM vol. 3, 6.2 to 6.9, 25.8.3, 32.2). Fields named injected,
  * pending, masked and soft, with or without something before, are 0 or 1.
  */
 struct impost_x86_events {
@@ -193,7 +193,7 @@ static_assert(sizeof(struct impost_x86_events) == 56, "ABI");
 /* What the vCPU is doing when it is allowed to run. */
 #define IMPOST_X86_RUNNING	 0u
 #define IMPOST_X86_WAIT_FOR_INIT 1u /* not started: an AP before INIT */
-#define IMPOST_X86_WAIT_FOR_SIPI 2u /* INIT received (SDM vol. 3, 8.4.3) */
+#define IMPOST_X86_WAIT_FOR_SIPI 2u /* INIT received (SDM vol. 3, 9.4.3) */
 #define IMPOST_X86_HALTED	 3u /* HLT executed, waiting for an interrupt */
 #define IMPOST_X86_SIPI_RECEIVED 4u /* sipi_vector in the events section */
 #define IMPOST_X86_STOPPED	 5u /* will not run again without the host's doing */
