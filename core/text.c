@@ -3,6 +3,7 @@
 #include "text.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,23 +19,42 @@ char *text_format(const char *fmt, ...)
 	return len < 0 ? NULL : text;
 }
 
-/* Bytes of the UTF-8 sequence that BYTE begins; 1 for what begins none. */
-static size_t sequence_length(unsigned char byte)
+/* Bytes of the UTF-8 sequence that BYTE announces; 0: none begins so (Unicode, table 3-7). */
+static size_t announced(unsigned char byte)
 {
-	return byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+	if (byte < 0x80)
+		return 1;
+	if (byte < 0xc2 || byte > 0xf4)
+		return 0;
+	return byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+}
+
+/* Whether the complete sequence at AT is one that there must not be: too long, a surrogate, or
+ * beyond the last character; or a control character: C0, DEL, and C1, which terminals obey too. */
+static bool is_bad(const unsigned char *at)
+{
+	return at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && at[1] < 0xa0) ||
+	       (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
+	       (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f);
 }
 
 void text_clean(char *text)
 {
-	size_t len = strlen(text), tail = len;
+	unsigned char *at = (unsigned char *)text;
+	size_t want, have;
 
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-			text[i] = '?';
-	while (tail > 0 && len - tail < 3 && ((unsigned char)text[tail - 1] & 0xc0) == 0x80)
-		tail--;
-	if (tail > 0 && tail - 1 + sequence_length((unsigned char)text[tail - 1]) > len)
-		text[tail - 1] = '\0';
+	for (; *at; at += have) {
+		want = announced(*at);
+		have = 1;
+		while (have < want && (at[have] & 0xc0) == 0x80)
+			have++;
+		if (have < want && !at[have])
+			*at = '\0';
+		else if (have != want || is_bad(at))
+			memset(at, '?', have);
+		if (!*at)
+			return;
+	}
 }
 
 char *text_join(const char *base, const char *text)

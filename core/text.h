@@ -14,8 +14,8 @@
 /* A printf-like text in memory of its own; NULL: no memory. */
 char *text_format(const char *fmt, ...) IMPOST_PRINTF(1, 2);
 
-/* Makes TEXT one line of printable UTF-8: control bytes become '?', a sequence cut short at the end
- * goes. */
+/* Makes TEXT one line of printable UTF-8: each byte of what is no character, or a control
+ * character, becomes '?'; a sequence cut short at the end goes. */
 void text_clean(char *text);
 
 /* The path TEXT, taken from folder BASE if it is relative; NULL: no memory. */

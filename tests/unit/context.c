@@ -70,6 +70,39 @@ Test(error, text_is_kept_and_cut_and_clean)
 	cr_expect(impost_context_close(ctx) == 0);
 }
 
+/* What may be in a text, and what becomes of it. */
+Test(error, text_is_utf8)
+{
+	static const struct {
+		const char *given, *kept;
+	} texts[] = {
+		{"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf",
+		 "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf"},
+		{"a\x7f\tb\x80"
+		 "c\xff"
+		 "d\xc0\x80"
+		 "e",
+		 "a??b?c?d??e"},
+		{"\xc2\x9b"
+		 "31m \xc2\xa0",
+		 "??31m \xc2\xa0"}, /* C1: CSI; no-break space */
+		{"\xe0\x9f\xbf \xed\xa0\x80 \xf0\x8f\xbf\xbf \xf4\x90\x80\x80 \xf5\x80",
+		 "??? ??? ???? ???? ??"},
+		{"\xe2\x82. \xf0\x9f\x98x \xc3.", "??. ???x ?."}, /* cut in the middle */
+		{"x\xf0\x9f\x98", "x"},				  /* at the end */
+		{"x\xc3", "x"},
+		{"\x80\x80", "??"},
+	};
+	struct impost_context *ctx = open_context();
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		impost_error_set(ctx, -EIO, "%s", texts[i].given);
+		cr_expect(strcmp(impost_error(ctx), texts[i].kept) == 0, "%zu: '%s'", i,
+			  impost_error(ctx));
+	}
+	cr_expect(impost_context_close(ctx) == 0);
+}
+
 struct thread_case {
 	struct impost_context *ctx[2];
 	int number;
