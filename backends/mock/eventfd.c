@@ -167,7 +167,9 @@ int32_t mock_irqfd(void *handle, const struct impost_irqfd *args)
 	if (args->resample_fd >= 0)
 		return mock_error(vm, -ENOTSUP, "irqfd of line %u: the mock has no EOI to resample",
 				  args->gsi);
-	if (args->gsi >= MOCK_MAX_GSIS || vm->irqchip == IMPOST_IRQCHIP_NONE)
+	if (vm->irqchip == IMPOST_IRQCHIP_NONE)
+		return mock_error(vm, -ENOTSUP, "irqfd: the VM has no interrupt controller");
+	if (args->gsi >= MOCK_MAX_GSIS)
 		return mock_error(vm, -EINVAL, "irqfd: there is no line %u", args->gsi);
 	pthread_mutex_lock(&vm->irqfd_lock);
 	err = args->remove ? irqfd_remove(vm, args) : irqfd_add(vm, args);

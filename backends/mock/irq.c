@@ -86,7 +86,7 @@ int32_t mock_gsi_routes(void *handle, const struct impost_gsi_route *routes, uin
 	uint32_t i;
 
 	if (vm->irqchip == IMPOST_IRQCHIP_NONE)
-		return mock_error(vm, -EINVAL, "the VM has no interrupt controller to route to");
+		return mock_error(vm, -ENOTSUP, "the VM has no interrupt controller to route to");
 	for (i = 0; i < nroutes; i++) {
 		int32_t err = check_route(vm, &routes[i]);
 
@@ -172,8 +172,8 @@ int32_t mock_irq_line(void *handle, uint32_t gsi, uint32_t level)
 	struct impost_mock_irq irq = {.kind = IMPOST_MOCK_IRQ_LINE, .gsi = gsi, .level = level};
 	int32_t err;
 
-	if (vm->irqchip != IMPOST_IRQCHIP_FULL)
-		return mock_error(vm, -EINVAL, "line %u: the VM has no controller with lines", gsi);
+	if (vm->irqchip == IMPOST_IRQCHIP_NONE)
+		return mock_error(vm, -ENOTSUP, "line %u: the VM has no interrupt controller", gsi);
 	if (level > 1)
 		return mock_error(vm, -EINVAL, "line %u: level %u is neither 0 nor 1", gsi, level);
 	err = mock_irq_raise(vm, &irq);
@@ -190,7 +190,7 @@ int32_t mock_msi(void *handle, uint64_t address, uint32_t data)
 	int32_t err;
 
 	if (vm->irqchip == IMPOST_IRQCHIP_NONE)
-		return mock_error(vm, -EINVAL, "the VM has no local APIC to take a message");
+		return mock_error(vm, -ENOTSUP, "the VM has no local APIC to take a message");
 	if ((address & UINT64_C(0xfff00000)) != 0xfee00000)
 		return mock_error(vm, -EINVAL,
 				  "message address %#llx: bits 31:20 must be 0xfee (SDM vol. 3, "

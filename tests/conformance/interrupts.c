@@ -156,6 +156,30 @@ Test(interrupts, bad_routes_leave_the_table_as_it_was)
 	box_close(&box);
 }
 
+Test(interrupts, nothing_is_sent_where_there_is_no_controller)
+{
+	struct impost_irqfd irqfd = {.size = sizeof(irqfd), .gsi = 5, .resample_fd = -1};
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_NONE);
+	REFUSED(&box, ENOTSUP, impost_vm_irq_line(box.vm, 5, 1));
+	REFUSED(&box, ENOTSUP, impost_vm_msi(box.vm, APIC_ADDRESS, 0x41));
+	REFUSED(&box, ENOTSUP, impost_vm_set_gsi_routes(box.vm, NULL, 0));
+	irqfd.fd = eventfd(0, EFD_CLOEXEC);
+	REFUSED(&box, ENOTSUP, impost_vm_irqfd(box.vm, &irqfd));
+	close(irqfd.fd);
+	box_close(&box);
+}
+
+Test(interrupts, injection_is_for_vms_without_controllers)
+{
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
+	REFUSED(&box, ENOTSUP, impost_vcpu_irq_inject(box.vcpu, 0x41));
+	box_close(&box);
+}
+
 Test(interrupts, a_port_signals_an_eventfd, .timeout = 60)
 {
 	struct impost_ioeventfd io = {.size = sizeof(io),
