@@ -223,13 +223,17 @@ static int32_t set_tsc(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 
 	if (err)
 		return err;
+	if (tsc.flags & ~IMPOST_X86_TSC_HOST)
+		return mock_error(v->vm, -EINVAL, "vCPU %u: TSC: unknown flags %#x", v->id,
+				  tsc.flags);
 	if (tsc.khz)
 		v->tsc_khz = tsc.khz;
 	value = tsc.value;
 	if (tsc.flags & IMPOST_X86_TSC_HOST) {
-		/* The mock's host TSC is its clock; the guest's has run at its own rate since. */
+		/* The mock's host TSC is its clock; the guest's has run at its own rate since, or
+		 * has so far to go until then. */
 		unsigned __int128 host = (unsigned __int128)now * MOCK_TSC_KHZ / 1000000;
-		unsigned __int128 gone = (uint64_t)host - tsc.host_tsc;
+		__int128 gone = (int64_t)((uint64_t)host - tsc.host_tsc);
 
 		value += (uint64_t)(gone * v->tsc_khz / MOCK_TSC_KHZ);
 	}
@@ -297,6 +301,7 @@ static int32_t set_xsave(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 	const struct impost_x86_xcomponent *avx;
 	struct mock_guest g = guest_of(v);
 	struct impost_x86_xsave x = {0};
+	bool wants_avx;
 	int32_t err;
 
 	memcpy(&x, buf, bytes < sizeof(x) ? bytes : sizeof(x));
@@ -308,12 +313,15 @@ static int32_t set_xsave(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 	err = judge(v, &g, RULES_XSAVE);
 	if (err)
 		return err;
+	/* A guest that has switched AVX off in XCR0 can still have its registers' contents. */
 	avx = find_avx(&x);
-	if ((x.xcr0 & 4) && (!avx || avx->bytes != 256))
-		return mock_error(v->vm, ESTATE,
-				  "vCPU %u: XCR0 = %#llx: AVX needs a component of 256 bytes (SDM "
-				  "vol. 1, 13.4.3)",
-				  v->id, (unsigned long long)x.xcr0);
+	wants_avx = (x.xcr0 & 4) || (x.xcr0 && (g.area[512] & 4));
+	if (wants_avx && (!avx || avx->bytes != 256))
+		return mock_error(
+			v->vm, ESTATE,
+			"vCPU %u: XCR0 = %#llx, XSTATE_BV = %#x: AVX needs a component of "
+			"256 bytes (SDM vol. 1, 13.4.3)",
+			v->id, (unsigned long long)x.xcr0, g.area[512]);
 	keep_xsave(v, &x, avx, g.area);
 	return 0;
 }

@@ -453,6 +453,27 @@ Test(mock_run, a_kicked_delay_goes_on_where_it_was)
 	mock_close(&m);
 }
 
+/* The host's TSC of the section may be still to come: then the guest's is behind its value. */
+Test(mock_run, tsc_can_be_set_for_later)
+{
+	struct impost_x86_tsc t = {.size = sizeof(t),
+				   .flags = IMPOST_X86_TSC_HOST,
+				   .value = 1000000,
+				   .host_tsc = 2000,
+				   .khz = 1000000};
+	struct mock m;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_TSC, &t, sizeof(t)), 0);
+	cr_assert_eq(tsc(&m).value, 999000); /* at half the host's rate */
+	cr_assert_eq(m.control->advance(m.handle, 1000), 0);
+	cr_assert_eq(tsc(&m).host_tsc, 2000);
+	cr_assert_eq(tsc(&m).value, 1000000);
+	t.flags |= 0x80;
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_TSC, &t, sizeof(t)), -EINVAL);
+	mock_close(&m);
+}
+
 Test(mock_run, tsc_and_clock_can_be_set_against_the_hosts)
 {
 	struct impost_x86_tsc t = {.size = sizeof(t), .value = 500, .khz = 1000000};

@@ -100,7 +100,7 @@ struct all {
 	ROW(xcr0_512_avx, xsave, X(a)->xcr0 = 0xe3, "opmask")                                      \
 	ROW(xcr0_amx, xsave, X(a)->xcr0 = 0x20007, "TILECFG and TILEDATA")                         \
 	ROW(xcr0_more, xsave, X(a)->xcr0 = 0x207, "are not supported by this CPU")                 \
-	ROW(xstate_bv, xsave, (X(a)->xcr0 = 3, AREA(a)[512] = 4), "XSTATE_BV = 0x4")               \
+	ROW(xstate_bv, xsave, (X(a)->xcr0 = 3, AREA(a)[512] = 8), "XSTATE_BV = 0x8")               \
 	ROW(xcomp_bv, xsave, AREA(a)[527] = 0x80, "XCOMP_BV = 0x8000000000000000")                 \
 	ROW(xheader, xsave, AREA(a)[528] = 1, "XSAVE header")                                      \
 	ROW(mxcsr, xsave, AREA(a)[26] = 1, "MXCSR = 0x11f80")                                      \
@@ -452,6 +452,26 @@ Test(mock_state, every_section_comes_back_as_it_was_set)
 		     impost_error(m.ctx));
 	get_all(&m, &b);
 	cr_assert(same(&a, &b));
+	mock_close(&m);
+}
+
+/* As KVM gives the state of a guest that had AVX on, used it, and switched it off in XCR0. */
+Test(mock_state, avx_is_kept_while_it_is_off)
+{
+	static struct all a, b;
+	struct mock m;
+
+	mock_open(&m, NULL);
+	get_all(&m, &a);
+	X(&a)->xcr0 = 3;
+	AREA(&a)[512] = 7;
+	memset(AREA(&a) + 576, 0x77, 256);
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], section_xsave, X(&a), X(&a)->size), 0, "%s",
+		     impost_error(m.ctx));
+	get_all(&m, &b);
+	cr_assert(same(&a, &b));
+	X(&a)->ncomponents = 0;
+	cr_assert_eq(impost_vcpu_set(m.cpu[0], section_xsave, X(&a), X(&a)->size), -IMPOST_ESTATE);
 	mock_close(&m);
 }
 
