@@ -638,13 +638,22 @@ static enum next play_on(struct mock_vcpu *v, struct impost_exit *exit)
 	return play_step(v, exit);
 }
 
-static void enter_vm(struct mock_vcpu *v)
+/* False: the VM is paused. From pause to resume no vCPU is inside, so that pause need not wait
+ * again. */
+static bool enter_vm(struct mock_vcpu *v)
 {
+	bool paused;
+
 	pthread_mutex_lock(&v->vm->lock);
-	v->vm->running++;
-	v->vm->has_run = true;
+	paused = atomic_load(&v->vm->paused);
+	if (!paused) {
+		v->vm->running++;
+		v->vm->has_run = true;
+	}
 	pthread_mutex_unlock(&v->vm->lock);
-	v->has_run = true;
+	if (!paused)
+		v->has_run = true;
+	return !paused;
 }
 
 static void leave_vm(struct mock_vcpu *v)
@@ -663,7 +672,11 @@ int32_t mock_run(void *handle, struct impost_exit *ret_exit)
 
 	if (err)
 		return err;
-	enter_vm(v);
+	if (!enter_vm(v)) {
+		atomic_store(&v->kicked, false);
+		begin_exit(ret_exit, IMPOST_EXIT_INTR);
+		return 0;
+	}
 	while (play_on(v, &exit) == GO_ON)
 		;
 	leave_vm(v);

@@ -159,7 +159,9 @@ static int32_t vm_pause(void *handle)
 {
 	struct mock_vm *vm = handle;
 
+	pthread_mutex_lock(&vm->lock);
 	atomic_store(&vm->paused, true);
+	pthread_mutex_unlock(&vm->lock);
 	mock_vm_wake_all(vm);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->running)
