@@ -441,6 +441,22 @@ int config_entry(struct impost_context *ctx, const char *dirs, const char *where
 	return 0;
 }
 
+int config_check_backends(struct impost_context *ctx, const char *dirs, const struct entry *entries)
+{
+	struct entry *again;
+	int err = 0;
+
+	for (; !err && entries; entries = entries->next) {
+		if (strncmp(entries->section, CONFIG_BACKEND, strlen(CONFIG_BACKEND)) != 0)
+			continue;
+		err = config_entry(ctx, dirs, entries->where, "/", entries->section, entries->key,
+				   entries->value, &again);
+		if (!err)
+			config_entries_free(again);
+	}
+	return err;
+}
+
 /* --- asking --- */
 
 /* The entry that counts for KEY. */
@@ -534,23 +550,44 @@ void config_apply_log(struct impost_context *ctx)
 			ctx->log_level = level;
 }
 
+/* Makes ENTRY from what is given to impost_context_set(). */
+static int make_set(struct impost_context *ctx, const char *base, const char *section,
+		    const char *key, const char *value, struct entry **ret_entry)
+{
+	bool is_dir = strcmp(section, "impost") == 0 && strcmp(key, "plugin_dir") == 0;
+	struct entry *entry;
+	int err;
+
+	if (is_dir && ctx->registry.looked)
+		return impost_error_set(ctx, -EBUSY,
+					"plugin_dir: plugins have been looked for already: set it "
+					"before");
+	err = config_entry(ctx, config_get(ctx, "impost", "plugin_dir"), "command line", base,
+			   section, key, value, &entry);
+	if (err)
+		return err;
+	if (is_dir) {
+		err = config_check_backends(ctx, entry->value, ctx->config.set);
+		if (!err)
+			err = config_check_backends(ctx, entry->value, ctx->config.ini);
+	}
+	if (err)
+		entry_free(entry);
+	else
+		*ret_entry = entry;
+	return err;
+}
+
 static int set_locked(struct impost_context *ctx, const char *section, const char *key,
 		      const char *value)
 {
 	char *base = getcwd(NULL, 0);
-	struct entry *entry;
+	struct entry *entry = NULL;
 	int err;
 
 	if (!base)
 		return impost_error_set(ctx, -errno, "the current folder: %m");
-	if (ctx->registry.looked && strcmp(key, "plugin_dir") == 0 &&
-	    strcmp(section, "impost") == 0)
-		err = impost_error_set(ctx, -EBUSY,
-				       "plugin_dir: plugins have been looked for already: set it "
-				       "before");
-	else
-		err = config_entry(ctx, config_get(ctx, "impost", "plugin_dir"), "command line",
-				   base, section, key, value, &entry);
+	err = make_set(ctx, base, section, key, value, &entry);
 	free(base);
 	if (err)
 		return err;

@@ -67,6 +67,10 @@ int config_entry(struct impost_context *ctx, const char *dirs, const char *where
 		 const char *section, const char *key, const char *text, struct entry **ret_entry);
 void config_entries_free(struct entry *entries);
 
+/* Whether those of ENTRIES that are backends' are right for the plugins in DIRS too. */
+int config_check_backends(struct impost_context *ctx, const char *dirs,
+			  const struct entry *entries);
+
 /* The entry of KEY of SECTION in ENTRIES; NULL: none. */
 struct entry *config_find(struct entry *entries, const char *section, const char *key);
 

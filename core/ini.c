@@ -270,23 +270,6 @@ static int find_dirs(struct parse *parse, const char *base, char **ret_dirs)
 	return *ret_dirs ? 0 : impost_error_set(ctx, -ENOMEM, "no memory for an INI");
 }
 
-/* What was set for backends must be right for the plugins in DIRS too. */
-static int check_set(struct impost_context *ctx, const char *dirs)
-{
-	struct entry *entry, *again = NULL;
-	int err = 0;
-
-	for (entry = ctx->config.set; !err && entry; entry = entry->next) {
-		if (strncmp(entry->section, CONFIG_BACKEND, strlen(CONFIG_BACKEND)) != 0)
-			continue;
-		err = config_entry(ctx, dirs, entry->where, "/", entry->section, entry->key,
-				   entry->value, &again);
-		if (!err)
-			config_entries_free(again);
-	}
-	return err;
-}
-
 static int make_entries(struct parse *parse, const char *base, struct entry **ret_entries)
 {
 	struct entry *entries = NULL, **tail = &entries;
@@ -300,7 +283,7 @@ static int make_entries(struct parse *parse, const char *base, struct entry **re
 			tail = &(*tail)->next;
 	}
 	if (!err)
-		err = check_set(parse->ctx, dirs);
+		err = config_check_backends(parse->ctx, dirs, parse->ctx->config.set);
 	free(dirs);
 	if (err)
 		config_entries_free(entries);

@@ -62,7 +62,8 @@ IMPOST_API int impost_context_load_buffer(struct impost_context *ctx, const char
  * Sets KEY in SECTION ("impost", "vm", "boot", "backend.kvm") as a command line does: it beats the
  * INI, whether loaded before or after. Relative paths are taken from the current folder. A
  * backend's keys need its plugin to be found: set plugin_dir, or load the INI that has it, first.
- * -IMPOST_ECONFIG as above; -EINVAL: an argument is NULL; -EBUSY: plugin_dir after the first VM or
+ * -IMPOST_ECONFIG as above, for plugin_dir also when the plugins there do not take what backends
+ * have been given; -EINVAL: an argument is NULL; -EBUSY: plugin_dir after the first VM or
  * plugin look-up.
  */
 IMPOST_API int impost_context_set(struct impost_context *ctx, const char *section, const char *key,

@@ -290,6 +290,26 @@ Test(config, plugin_dir_of_the_ini)
 	cr_expect(impost_context_close(other) == 0);
 }
 
+/* Options that are there were checked against the plugins of the folder before: again, then. */
+Test(config, plugin_dir_is_set_last)
+{
+	struct impost_context *other;
+
+	expect_ok(ctx, load("[backend.fake]\ncolour = red\n"));
+	expect_error(ctx, impost_context_set(ctx, "impost", "plugin_dir", "/usr"), -IMPOST_ECONFIG,
+		     "x.ini:1: [backend.fake]: there is no plugin fake.so in /usr");
+	expect_value("impost", "plugin_dir", FAKE_DIR);
+	expect_ok(ctx, impost_context_set(ctx, "impost", "plugin_dir", FAKE_DIR ":/usr"));
+	expect_value("impost", "plugin_dir", FAKE_DIR ":/usr");
+	expect_value("backend.fake", "colour", "red");
+
+	other = open_context();
+	expect_ok(other, impost_context_set(other, "backend.fake", "flag", "yes"));
+	expect_error(other, impost_context_set(other, "impost", "plugin_dir", "/usr"),
+		     -IMPOST_ECONFIG, "command line: [backend.fake]: there is no plugin");
+	cr_expect(impost_context_close(other) == 0);
+}
+
 /* What was set for a backend must suit the plugin that the INI's folder has. */
 Test(config, an_ini_comes_before_look_ups)
 {
