@@ -77,6 +77,8 @@ static int32_t check_pit(const struct mock_vm *vm, const struct impost_x86_pit *
 {
 	unsigned i;
 
+	if (pit->flags & ~(IMPOST_X86_PIT_HPET_LEGACY | IMPOST_X86_PIT_SPEAKER_ON))
+		return mock_error(vm, -IMPOST_ESTATE, "PIT: unknown flags %#x", pit->flags);
 	for (i = 0; i < 3; i++) {
 		const struct impost_x86_pit_channel *c = &pit->channel[i];
 
@@ -89,6 +91,42 @@ static int32_t check_pit(const struct mock_vm *vm, const struct impost_x86_pit *
 			return mock_error(vm, -IMPOST_ESTATE,
 					  "PIT channel %u: mode = %u: 0 to 5 (8254 data sheet)", i,
 					  c->mode);
+		if (c->rw_mode > 3 || c->bcd > 1 || c->gate > 1 || c->count_load_age_ns < 0)
+			return mock_error(
+				vm, -IMPOST_ESTATE,
+				"PIT channel %u: access %u (0 to 3), BCD %u or gate %u (0 "
+				"or 1), or age %lld ns cannot be (8254 data sheet)",
+				i, c->rw_mode, c->bcd, c->gate, (long long)c->count_load_age_ns);
+	}
+	return 0;
+}
+
+/* Members with fewer values than a byte has (8259A data sheet). */
+static const struct {
+	size_t offset;
+	const char *name;
+	uint8_t highest;
+} pic_bounds[] = {
+#define BOUND(member, highest)                                                 \
+	{                                                                      \
+		offsetof(struct impost_x86_pic_chip, member), #member, highest \
+	}
+	BOUND(priority_add, 7),	      BOUND(read_reg_select, 1),      BOUND(poll, 1),
+	BOUND(special_mask, 1),	      BOUND(init_state, 3),	      BOUND(auto_eoi, 1),
+	BOUND(rotate_on_auto_eoi, 1), BOUND(special_fully_nested, 1), BOUND(init4, 1),
+#undef BOUND
+};
+
+static int32_t check_pic(const struct mock_vm *vm, const struct impost_x86_pic *pic)
+{
+	for (size_t i = 0; i < 2 * ARRAY_LEN(pic_bounds); i++) {
+		const uint8_t *chip = (const uint8_t *)&pic->chip[i % 2];
+		uint8_t value = chip[pic_bounds[i / 2].offset];
+
+		if (value > pic_bounds[i / 2].highest)
+			return mock_error(vm, -IMPOST_ESTATE,
+					  "PIC %zu: %s = %u: 0 to %u (8259A data sheet)", i % 2,
+					  pic_bounds[i / 2].name, value, pic_bounds[i / 2].highest);
 	}
 	return 0;
 }
@@ -111,13 +149,24 @@ static int32_t check_ioapic(const struct mock_vm *vm, const struct impost_x86_io
 	return 0;
 }
 
+static int32_t check_clock(const struct mock_vm *vm, const struct impost_x86_clock *clock)
+{
+	const uint32_t known = IMPOST_X86_CLOCK_REALTIME | IMPOST_X86_CLOCK_HOST_TSC |
+			       IMPOST_X86_CLOCK_STABLE;
+
+	if (clock->flags & ~known)
+		return mock_error(vm, -EINVAL, "clock: unknown flags %#x", clock->flags);
+	return 0;
+}
+
 /* The guest's clock; with HOST_TSC it was so at that moment, and has gone on since. */
 static void set_clock(struct mock_vm *vm, const struct impost_x86_clock *clock)
 {
 	uint64_t ns = clock->ns;
 
+	/* It may lie ahead of the mock's own. */
 	if (clock->flags & IMPOST_X86_CLOCK_HOST_TSC)
-		ns += (uint64_t)((unsigned __int128)(host_tsc(vm) - clock->host_tsc) * 1000000 /
+		ns += (uint64_t)((__int128)(int64_t)(host_tsc(vm) - clock->host_tsc) * 1000000 /
 				 MOCK_TSC_KHZ);
 	vm->clock_offset = ns - vm->clock_ns;
 }
@@ -141,15 +190,23 @@ int32_t mock_vm_state_set(void *handle, uint32_t section, const void *buf, uint3
 
 	if (err)
 		return err;
-	if (section == IMPOST_SECTION_VM_OPAQUE)
-		return mock_opaque_in(vm, &vm->opaque, buf, bytes);
+	if (section == IMPOST_SECTION_VM_OPAQUE) {
+		pthread_mutex_lock(&vm->lock);
+		err = mock_opaque_in(vm, &vm->opaque, buf, bytes);
+		pthread_mutex_unlock(&vm->lock);
+		return err;
+	}
 	if (!section || section >= ARRAY_LEN(sizes))
 		return mock_error(vm, -ENOTSUP, "the mock has no VM section %u", section);
 	err = mock_section_in(vm, &in, sizes[section], buf, bytes);
+	if (!err && section == IMPOST_SECTION_PIC)
+		err = check_pic(vm, &in.pic);
 	if (!err && section == IMPOST_SECTION_PIT)
 		err = check_pit(vm, &in.pit);
 	if (!err && section == IMPOST_SECTION_IOAPIC)
 		err = check_ioapic(vm, &in.ioapic);
+	if (!err && section == IMPOST_SECTION_CLOCK)
+		err = check_clock(vm, &in.clock);
 	if (err)
 		return err;
 	pthread_mutex_lock(&vm->lock);

@@ -701,6 +701,9 @@ Test(state, interrupt_controllers_of_the_vm)
 	}
 	s.ioapic.id = 16;
 	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_IOAPIC, &s, s.size));
+	vm_get(&box, IMPOST_SECTION_PIC, &s);
+	s.pic.chip[1].priority_add = 8;
+	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_PIC, &s, s.size));
 	box_close(&box);
 }
 
@@ -728,6 +731,12 @@ Test(state, timer_of_the_vm)
 		cr_assert_lt(t.pit.channel[0].count_load_age_ns, age + INT64_C(2000000000));
 	}
 	s.pit.channel[1].count = 65537;
+	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_PIT, &s, s.size));
+	s.pit.channel[1].count = 1;
+	s.pit.channel[1].gate = 2;
+	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_PIT, &s, s.size));
+	s.pit.channel[1].gate = 1;
+	s.pit.flags = 0x80;
 	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_PIT, &s, s.size));
 	box_close(&box);
 }

@@ -120,6 +120,23 @@ Test(timekeeping, tsc_rate_that_cannot_be)
 	box_close(&box);
 }
 
+Test(timekeeping, unknown_flags_are_refused)
+{
+	struct impost_x86_clock clock;
+	struct impost_x86_tsc tsc;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	tsc = tsc_of(&box, box.vcpu);
+	tsc.flags |= 0x80;
+	REFUSED(&box, EINVAL, impost_vcpu_set(box.vcpu, IMPOST_SECTION_TSC, &tsc, sizeof(tsc)));
+	box_need(&box, IMPOST_CAP_CLOCK);
+	clock = clock_of(&box);
+	clock.flags |= 0x80;
+	REFUSED(&box, EINVAL, impost_vm_set(box.vm, IMPOST_SECTION_CLOCK, &clock, sizeof(clock)));
+	box_close(&box);
+}
+
 Test(timekeeping, clock_goes_on_from_where_it_was_set)
 {
 	struct box box;

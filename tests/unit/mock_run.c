@@ -453,17 +453,23 @@ Test(mock_run, a_kicked_delay_goes_on_where_it_was)
 	mock_close(&m);
 }
 
-/* The host's TSC of the section may be still to come: then the guest's is behind its value. */
-Test(mock_run, tsc_can_be_set_for_later)
+/* The host's TSC of a section may be still to come: then the guest's time is behind its value. */
+Test(mock_run, tsc_and_clock_can_be_set_for_later)
 {
 	struct impost_x86_tsc t = {.size = sizeof(t),
 				   .flags = IMPOST_X86_TSC_HOST,
 				   .value = 1000000,
 				   .host_tsc = 2000,
 				   .khz = 1000000};
+	struct impost_x86_clock c = {.size = sizeof(c),
+				     .flags = IMPOST_X86_CLOCK_HOST_TSC,
+				     .ns = 5000,
+				     .host_tsc = 2000};
 	struct mock m;
 
 	mock_open(&m, NULL);
+	cr_assert_eq(impost_vm_set(m.vm, IMPOST_SECTION_CLOCK, &c, sizeof(c)), 0);
+	cr_assert_eq(clock_ns(&m), 4000);
 	cr_assert_eq(impost_vcpu_set(m.cpu[0], IMPOST_SECTION_TSC, &t, sizeof(t)), 0);
 	cr_assert_eq(tsc(&m).value, 999000); /* at half the host's rate */
 	cr_assert_eq(m.control->advance(m.handle, 1000), 0);
