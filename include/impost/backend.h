@@ -202,6 +202,7 @@ static_assert(sizeof(struct impost_open_args) == 40, "ABI");
  *
  * MASK: the signal is blocked in each thread that runs a vCPU, from its first run on, and let
  * through only while the hypervisor runs the guest. No handler is needed, and none is ever called.
+ * What else is let through then is what the thread's mask lets through at that first run.
  * On KVM each run then changes the thread's signal mask twice.
  *
  * HANDLER: the host has a handler for the signal, which may be empty, and does not block the signal

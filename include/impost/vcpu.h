@@ -30,8 +30,10 @@ IMPOST_API struct impost_vm *impost_vcpu_vm(const struct impost_vcpu *vcpu);
  * Runs the guest until something needs the host, and returns 0 and one exit. The host's answer to a
  * read, which it writes through the pointer in the exit, is taken by the next run or complete; the
  * pointers hold until then. With IMPOST_KICK_MASK the first run on a thread blocks the VM's kick
- * signal for that thread. -EBUSY: another thread is inside; -EINVAL: with IMPOST_KICK_HANDLER, the
- * signal has no handler or is blocked; others: what the hypervisor says. No exit was taken then.
+ * signal for that thread, and signals that are blocked then, and only those, do not end runs there:
+ * set the thread's mask before. -EBUSY: another thread is inside; -EINVAL: with
+ * IMPOST_KICK_HANDLER, the signal has no handler or is blocked; others: what the hypervisor says.
+ * No exit was taken then.
  */
 IMPOST_API int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit);
 
