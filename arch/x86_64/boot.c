@@ -125,7 +125,7 @@ static int get_supported(const struct boot *boot, struct cpuid_table *ret_table)
 		free(table->entries);
 		table->count = capacity;
 		table->entries =
-			calloc((size_t)capacity + 2 * TOPOLOGY_LEVELS, sizeof(*table->entries));
+			calloc(capacity + (size_t)2 * TOPOLOGY_LEVELS, sizeof(*table->entries));
 		if (!table->entries)
 			return impost_error_set(boot->ctx, -ENOMEM,
 						"boot: no memory for %u CPUID entries", capacity);
