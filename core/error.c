@@ -145,11 +145,13 @@ uint64_t error_serial(const struct impost_context *ctx)
 
 int impost_error_vset(struct impost_context *ctx, int err, const char *fmt, va_list ap)
 {
+	int saved = errno; /* for %m */
 	struct text *text = ctx ? find_or_add(ctx) : NULL;
 	char formatted[sizeof(text->text)]; /* an argument may be the present text */
 
 	if (!text)
 		return err;
+	errno = saved;
 	vsnprintf(formatted, sizeof(formatted), fmt, ap);
 	text_clean(formatted);
 	memcpy(text->text, formatted, sizeof(formatted));
