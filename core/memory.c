@@ -5,9 +5,11 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -195,25 +197,45 @@ static int choose_kind(struct impost_memory *memory, struct mapped *region)
 	return 0;
 }
 
+/* How much of MEMORY the host's kernel was asked for up front. */
+static uint64_t reserved_bytes(const struct map *map)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < map->count; i++)
+		if (map->region[i].kind == IMPOST_REGION_ANONYMOUS &&
+		    !(map->region[i].flags & IMPOST_REGION_NORESERVE))
+			bytes += map->region[i].bytes;
+	return bytes;
+}
+
 static int no_memory(struct impost_memory *memory, uint64_t bytes)
 {
 	struct sysinfo info = {0};
+	struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+	char limited[64] = "";
 
 	sysinfo(&info);
+	getrlimit(RLIMIT_AS, &limit);
+	if (limit.rlim_cur != RLIM_INFINITY)
+		snprintf(limited, sizeof(limited), ", and lets this process have %" PRIu64 " MiB",
+			 (uint64_t)limit.rlim_cur >> 20);
 	return impost_error_set(memory->ctx, -ENOMEM,
 				"%" PRIu64 " MiB of guest memory: more than the host gives; it has "
-				"%" PRIu64 " MiB of RAM and %" PRIu64 " MiB of swap",
-				bytes >> 20, (uint64_t)info.totalram * info.mem_unit >> 20,
-				(uint64_t)info.totalswap * info.mem_unit >> 20);
+				"%" PRIu64 " MiB of RAM and %" PRIu64 " MiB of swap%s",
+				(bytes + reserved_bytes(memory->map)) >> 20,
+				(uint64_t)info.totalram * info.mem_unit >> 20,
+				(uint64_t)info.totalswap * info.mem_unit >> 20, limited);
 }
 
-/* More than all RAM and swap: a host that overcommits would grant it and kill us later. */
-static bool beyond_host(uint64_t bytes)
+/* More than all RAM and swap, with the regions that are there: a host that overcommits would grant
+ * it and kill us later. */
+static bool beyond_host(const struct impost_memory *memory, uint64_t bytes)
 {
 	struct sysinfo info;
 
-	return sysinfo(&info) == 0 &&
-	       bytes / info.mem_unit > (uint64_t)info.totalram + info.totalswap;
+	return sysinfo(&info) == 0 && (bytes + reserved_bytes(memory->map)) / info.mem_unit >
+					      (uint64_t)info.totalram + info.totalswap;
 }
 
 /* Maps anonymous memory so that huge pages can be used for it: some more is mapped, and what is too
@@ -225,7 +247,7 @@ static int map_anonymous(struct impost_memory *memory, struct mapped *region)
 	uint64_t before;
 	uint8_t *at;
 
-	if (reserve && beyond_host(region->bytes))
+	if (reserve && beyond_host(memory, region->bytes))
 		return no_memory(memory, region->bytes);
 	at = mmap(NULL, region->bytes + more, PROT_READ | PROT_WRITE,
 		  MAP_PRIVATE | MAP_ANONYMOUS | (reserve ? 0 : MAP_NORESERVE), -1, 0);

@@ -53,6 +53,9 @@ static int check_args(const struct boot *boot)
 	if (!boot->count)
 		return impost_error_set(boot->ctx, -EINVAL, "boot: no vCPU is given");
 	for (uint32_t i = 0; i < boot->count; i++) {
+		if (!boot->vcpus[i])
+			return impost_error_set(boot->ctx, -EINVAL, "boot: vCPU number %u is NULL",
+						i);
 		if (impost_vcpu_vm(boot->vcpus[i]) != boot->vm)
 			return impost_error_set(boot->ctx, -EINVAL,
 						"boot: vCPU number %u belongs to another VM", i);

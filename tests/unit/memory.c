@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -108,6 +110,38 @@ Test(memory, more_than_the_host_has)
 		     "67108864 MiB of guest memory: more than the host gives");
 	expect_error(ctx, add(memory, 0, UINT64_C(1) << 62), -ENOMEM, "more than the host gives");
 	expect_same_belongings(before);
+}
+
+/* Regions count together: each alone would fit. */
+Test(memory, more_than_the_host_in_pieces)
+{
+	struct sysinfo info;
+	uint64_t most, text_mib;
+	char text[64];
+
+	cr_assert_eq(sysinfo(&info), 0);
+	most = (info.totalram + info.totalswap) * info.mem_unit / IMPOST_PAGE_SIZE *
+	       IMPOST_PAGE_SIZE;
+	expect_ok(ctx, add(memory, 0, 64 << 20));
+	text_mib = (most + (64 << 20)) >> 20;
+	snprintf(text, sizeof(text), "%llu MiB of guest memory", (unsigned long long)text_mib);
+	expect_error(ctx, add(memory, UINT64_C(1) << 40, most), -ENOMEM, text);
+	expect_ok(ctx, impost_memory_remove(memory, 0));
+}
+
+/* A limit of the process is no lack of the host's. */
+Test(memory, address_space_of_the_process)
+{
+	const struct rlimit limit = {.rlim_cur = UINT64_C(8) << 30, .rlim_max = UINT64_C(8) << 30};
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+	cr_skip_test("the address sanitizer's shadow is above any limit");
+#endif
+#endif
+	cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
+	expect_error(ctx, add(memory, 0, UINT64_C(9) << 30), -ENOMEM,
+		     "lets this process have 8192 MiB");
 }
 
 /* Not asked for up front, a terabyte is only addresses. */

@@ -295,6 +295,7 @@ Test(boot, refusals)
 	struct impost_x86_boot_config good = config_make(m.ctx, elf_file()), bad;
 	struct impost_vcpu *swapped[] = {m.vcpus[1], m.vcpus[0]};
 	struct impost_vcpu *foreign[] = {m.vcpus[0], other.vcpus[1]};
+	struct impost_vcpu *missing[] = {m.vcpus[0], NULL};
 	int text = file_make("text", 4), huge = file_make("x", 1), fds;
 	char cmdline[4096];
 
@@ -312,6 +313,7 @@ Test(boot, refusals)
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 0, &good, NULL), EINVAL, "no vCPU");
 	assert_refused(&m, impost_x86_boot(m.vm, swapped, 2, &good, NULL), EINVAL, "number 0");
 	assert_refused(&m, impost_x86_boot(m.vm, foreign, 2, &good, NULL), EINVAL, "another VM");
+	assert_refused(&m, impost_x86_boot(m.vm, missing, 2, &good, NULL), EINVAL, "1 is NULL");
 	bad = good;
 	bad.kernel_fd = text;
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, CPUS, &bad, NULL), IMPOST_EIMAGE,

@@ -236,9 +236,9 @@ static inline void impost_x86_boot_config_init(struct impost_context *ctx,
  * takes does not exist there and is left out. RAM must be there (impost_x86_add_ram()). RET_RESULT
  * may be NULL.
  *
- * -EINVAL: no kernel, no vCPU, one of another VM, or VCPUS[0] is not vCPU 0; else errors are those
- * of the steps. After a failure memory and vCPUs may be set up in part: call again with what is
- * right, or destroy the VM.
+ * -EINVAL: no kernel, no vCPU, a NULL one, one of another VM, or VCPUS[0] is not vCPU 0; else
+ * errors are those of the steps. After a failure memory and vCPUs may be set up in part: call again
+ * with what is right, or destroy the VM.
  */
 IMPOST_API int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus,
 			       uint32_t count, const struct impost_x86_boot_config *config,
