@@ -136,6 +136,8 @@ int loader_load(struct impost_context *ctx, struct plugin *plugin,
 	int err = judge_path(ctx, plugin->file, O_NOFOLLOW, S_IFREG,
 			     "a regular file (a symbolic link will not do)");
 
+	if (!err)
+		err = elf_check(ctx, plugin->file);
 	if (err)
 		return err;
 	pthread_mutex_lock(&lock);

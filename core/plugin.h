@@ -53,6 +53,12 @@ int plugin_judge_caps(struct impost_context *ctx, const struct plugin *plugin,
 /* Whether NAME can be a plugin's: 1 to 15 characters, a-z, 0-9, '-'. */
 bool plugin_name_is_valid(const char *name, size_t len);
 
+/* --- elf_check.c --- */
+
+/* Whether file PATH is a shared object that can be given to the dynamic linker: all of it is there.
+ * -IMPOST_EPLUGIN, or what open(2) says; a text says why. */
+int elf_check(struct impost_context *ctx, const char *path);
+
 /* --- loader.c: files --- */
 
 /* The canonical path of plugin folder DIR, to be freed, if it may be used. */

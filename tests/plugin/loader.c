@@ -2,6 +2,7 @@
 /* Every rule of the loader: what is refused, and with which words. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -93,15 +94,22 @@ static int info_of(const char *name, uint32_t index, struct impost_plugin_info *
 	}
 }
 
-/* Plugin NAME is refused, with WORDS in the reason, and listed with its file. */
-static void refuse(const char *name, const char *words)
+/* Plugin NAME is refused, with WORDS in the reason. */
+static void refuse_probe(const char *name, const char *words)
 {
-	struct impost_plugin_info info = {.size = sizeof(info)};
 	int err = probe(name);
 
 	cr_expect(err == -IMPOST_EPLUGIN, "%s: %d", name, err);
 	cr_expect(strstr(impost_error(ctx), words), "%s: '%s' has no '%s'", name, impost_error(ctx),
 		  words);
+}
+
+/* And is listed with its file. Listings are made once: all files must be there. */
+static void refuse(const char *name, const char *words)
+{
+	struct impost_plugin_info info = {.size = sizeof(info)};
+
+	refuse_probe(name, words);
 	cr_assert(info_of(name, 0, &info) == 0);
 	cr_expect(info.status < 0);
 	cr_expect(strstr(info.reason, words), "%s: '%s'", name, info.reason);
@@ -276,8 +284,62 @@ Test(loader, folders_pipes_and_garbage_are_no_plugins)
 	write_file("empty.so", "");
 	refuse("dir", "not a regular file");
 	refuse("pipe", "not a regular file");
-	refuse("garbage", "cannot load it: ");
-	refuse("empty", "file too short");
+	refuse("garbage", "it is no ELF64 shared object for x86_64");
+	refuse("empty", "it is no ELF64 shared object for x86_64");
+}
+
+/* Mapped by the dynamic linker, the missing pages would end the process with SIGBUS. */
+Test(loader, truncated_files_are_refused)
+{
+	struct stat st;
+	char name[16], file[32];
+
+	install("fake", "whole");
+	cr_assert(stat(in_folder("whole"), &st) == 0);
+	for (int i = 0; i < 64; i++) {
+		snprintf(name, sizeof(name), "cut-%d", i);
+		snprintf(file, sizeof(file), "%s.so", name);
+		install("fake", file);
+		cr_assert(truncate(in_folder(file), st.st_size * i / 64) == 0);
+		refuse_probe(name, "truncated");
+	}
+	install("fake", "cut-64.so");
+	cr_assert(truncate(in_folder("cut-64.so"), st.st_size - 1) == 0);
+	refuse("cut-64", "it is truncated: its section headers");
+}
+
+/* Writes BYTES of DATA at OFFSET of a copy of the good plugin, which must be refused with WORDS. */
+static void refuse_patched(const char *name, off_t offset, const void *data, size_t bytes,
+			   const char *words)
+{
+	char file[32];
+	int fd;
+
+	snprintf(file, sizeof(file), "%s.so", name);
+	install("fake", file);
+	fd = open(in_folder(file), O_WRONLY | O_CLOEXEC);
+	cr_assert(fd >= 0 && pwrite(fd, data, bytes, offset) == (ssize_t)bytes);
+	close(fd);
+	refuse_probe(name, words);
+}
+
+Test(loader, headers_that_lie_are_refused)
+{
+	const uint64_t far = UINT64_MAX - 8;
+	const uint16_t executable = ET_EXEC, other_cpu = EM_AARCH64, many = UINT16_MAX;
+	const uint8_t class32 = ELFCLASS32;
+	const off_t first = sizeof(Elf64_Ehdr);
+
+	refuse_patched("class", EI_CLASS, &class32, 1, "it is no ELF64");
+	refuse_patched("type", offsetof(Elf64_Ehdr, e_type), &executable, 2, "it is no ELF64");
+	refuse_patched("cpu", offsetof(Elf64_Ehdr, e_machine), &other_cpu, 2, "it is no ELF64");
+	refuse_patched("phnum", offsetof(Elf64_Ehdr, e_phnum), &many, 2, "its program headers");
+	refuse_patched("phoff", offsetof(Elf64_Ehdr, e_phoff), &far, 8, "its program headers");
+	refuse_patched("shoff", offsetof(Elf64_Ehdr, e_shoff), &far, 8, "its section headers");
+	refuse_patched("offset", first + (off_t)offsetof(Elf64_Phdr, p_offset), &far, 8,
+		       "its segments");
+	refuse_patched("filesz", first + (off_t)offsetof(Elf64_Phdr, p_filesz), &far, 8,
+		       "its segments");
 }
 
 /* A folder's link is followed once, and the folder that it leads to is judged. */
