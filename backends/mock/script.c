@@ -22,7 +22,7 @@
 struct parser {
 	const char *name;
 	const char *at, *end; /* what is not yet read */
-	unsigned line;
+	unsigned line;	      /* counted from 1; 0: the file as a whole */
 	struct mock_script *script;
 	struct mock_part *part; /* of the section that we are in; NULL before the first */
 	unsigned depth;
@@ -66,7 +66,8 @@ static int fail(struct parser *p, int err, const char *fmt, ...)
 	if (p->err)
 		return p->err;
 	p->err = err;
-	n = snprintf(p->error, p->error_size, "%s:%u: ", p->name, p->line);
+	n = p->line ? snprintf(p->error, p->error_size, "%s:%u: ", p->name, p->line)
+		    : snprintf(p->error, p->error_size, "%s: ", p->name);
 	if (n > 0 && (size_t)n < p->error_size) {
 		va_start(ap, fmt);
 		vsnprintf(p->error + n, p->error_size - (size_t)n, fmt, ap);
@@ -294,7 +295,10 @@ static bool read_repeat(struct args *a, const char **at)
 		a->count++; /* of 0 */
 		return true;
 	}
-	return read_plain(a, at, UINT32_MAX) && a->number[a->count - 1];
+	if (!read_plain(a, &s, UINT32_MAX) || !a->number[a->count - 1])
+		return false;
+	*at = s;
+	return true;
 }
 
 #define REGISTERS "rax|rbx|rcx|rdx|rsi|rdi|rsp|rbp|r8|r9|r10|r11|r12|r13|r14|r15|rip|rflags"
@@ -681,6 +685,16 @@ static char *read_line(char *buf, int size, void *stream)
 	return buf;
 }
 
+static bool has_steps(const struct mock_script *script)
+{
+	uint32_t i;
+
+	for (i = 0; i < script->count; i++)
+		if (script->part[i].steps.count)
+			return true;
+	return false;
+}
+
 int mock_script_parse(const char *name, const char *text, size_t len,
 		      struct mock_script **ret_script, char *error, size_t error_size)
 {
@@ -701,8 +715,10 @@ int mock_script_parse(const char *name, const char *text, size_t len,
 		fail(&p, -ENOMEM, "out of memory");
 	if (!p.err)
 		close_section(&p);
-	if (!p.err && !p.script->count)
-		fail(&p, -EINVAL, "the script has no section: begin with [vcpu 0]");
+	if (!p.err && !has_steps(p.script)) {
+		p.line = 0;
+		fail(&p, -EINVAL, "the script has no step: write [vcpu 0], and steps below it");
+	}
 	if (p.err) {
 		mock_script_free(p.script);
 		return p.err;

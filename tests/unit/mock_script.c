@@ -6,8 +6,11 @@ static const struct {
 	const char *text;
 	const char *error; /* behind the file's name */
 } bad[] = {
-	{"", ":0: the script has no section"},
-	{"; only a comment\n", ":1: the script has no section"},
+	{"", ": the script has no step: write [vcpu 0]"},
+	{"; only a comment\n", ": the script has no step"},
+	{"[vcpu 0]\n[vcpu 1]\n", ": the script has no step"},
+	{"[]\n", ":1: a section is written [vcpu N]"},
+	{"[vcpu ]\nhlt =\n", ":1: [vcpu N] takes a number"},
 	{"out = 1 1 1\n", ":1: 'out' before the first section: begin with [vcpu 0]"},
 	{"[vcpu]\n", ":1: a section is written [vcpu N]"},
 	{"[cpu 0]\n", ":1: a section is written [vcpu N]"},
@@ -62,7 +65,8 @@ static const struct {
 	{"[vcpu 0]\nshutdown = now\n", ":2: shutdown: cannot take 'now'"},
 	{"[vcpu 0]\nreset =\n", ":2: reset: cannot take ''"},
 	{"[vcpu 0]\ndebug = int3\n", ":2: debug: cannot take 'int3'"},
-	{"[vcpu 0]\nrepeat = 0\nhlt =\nend =\n", ":2: repeat: cannot take"},
+	{"[vcpu 0]\nrepeat = 0\nhlt =\nend =\n",
+	 ":2: repeat: cannot take '0': write repeat = N or forever, with N not 0"},
 	{"[vcpu 0]\nrepeat = 2\nhlt =\n", ":2: repeat: there is no end"},
 	{"[vcpu 0]\nrepeat = 2\nhlt =\n[vcpu 1]\nend =\n", ":2: repeat: there is no end"},
 	{"[vcpu 0]\nhlt =\nend =\n", ":3: end: there is no repeat"},
