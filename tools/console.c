@@ -25,34 +25,62 @@
 static struct termios found;
 static volatile sig_atomic_t is_raw;
 
-static const int crash_signals[] = {SIGSEGV, SIGBUS,  SIGILL, SIGFPE,
-				    SIGABRT, SIGQUIT, SIGSYS, SIGTRAP};
-#define CRASH_SIGNALS (sizeof(crash_signals) / sizeof(crash_signals[0]))
+/* Those whose default does not end the process, and those that no handler can be given. */
+static const int harmless_signals[] = {SIGKILL, SIGSTOP, SIGCONT, SIGTSTP, SIGTTIN,
+				       SIGTTOU, SIGCHLD, SIGURG,  SIGWINCH};
+#define HARMLESS_SIGNALS (sizeof(harmless_signals) / sizeof(harmless_signals[0]))
 
 /* Async-signal-safe. */
 static void restore(void)
 {
 	if (!is_raw)
 		return;
-	is_raw = 0;
+	/* In this order: another thread's signal may end the process in between. */
 	tcsetattr(STDIN_FILENO, TCSANOW, &found);
+	is_raw = 0;
 }
 
 /* The handler has been reset to the default: the signal that is raised again ends the process. */
-static void on_crash(int signal_number)
+static void on_end(int signal_number)
 {
 	restore();
 	raise(signal_number);
 }
 
-static void handle_crashes(void)
+/* What SIGTTIN does by itself, but for the terminal. SIGCONT takes it again. */
+static void on_stop(int signal_number)
 {
-	struct sigaction action = {.sa_handler = on_crash,
-				   .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
+	int saved = errno;
 
-	sigemptyset(&action.sa_mask);
-	for (size_t i = 0; i < CRASH_SIGNALS; i++)
-		sigaction(crash_signals[i], &action, NULL);
+	(void)signal_number;
+	restore();
+	raise(SIGSTOP);
+	errno = saved;
+}
+
+/* What is ignored stays ignored, and a real-time signal with a handler is the kick. */
+static bool ends_the_process(int number)
+{
+	struct sigaction now;
+
+	for (size_t i = 0; i < HARMLESS_SIGNALS; i++)
+		if (number == harmless_signals[i])
+			return false;
+	return sigaction(number, NULL, &now) == 0 && now.sa_handler != SIG_IGN &&
+	       (number < SIGRTMIN || now.sa_handler == SIG_DFL);
+}
+
+static void handle_signals(void)
+{
+	struct sigaction end = {.sa_handler = on_end, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
+	struct sigaction stop = {.sa_handler = on_stop};
+
+	sigemptyset(&end.sa_mask);
+	sigemptyset(&stop.sa_mask);
+	for (int number = 1; number <= SIGRTMAX; number++)
+		if (ends_the_process(number))
+			sigaction(number, &end, NULL);
+	sigaction(SIGTTIN, &stop, NULL);
 }
 
 /*
@@ -79,8 +107,10 @@ void console_resume(void)
 	cfmakeraw(&raw);
 	/* Our own messages, and guests that end lines with a bare newline, need it. */
 	raw.c_oflag |= OPOST | ONLCR;
-	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0)
-		is_raw = 1;
+	/* Before it is true, or a signal in between would leave it so. */
+	is_raw = 1;
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
+		is_raw = 0;
 }
 
 int console_open(struct console *console)
@@ -93,7 +123,7 @@ int console_open(struct console *console)
 	pthread_cond_init(&console->room, NULL);
 	console->terminal = isatty(STDIN_FILENO);
 	if (console->terminal) {
-		handle_crashes();
+		handle_signals();
 		atexit(restore);
 		console_resume();
 	}
