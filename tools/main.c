@@ -2,9 +2,7 @@
 /* The impost command: finds the subcommand and gives it a context. */
 #include "tool.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 static const struct command commands[] = {
 	{"list", COMMAND_LIST, "[-c FILE] [--plugin-dir DIR] [--json]",
@@ -43,16 +41,6 @@ static void print_log(void *opaque, uint32_t level, const char *text)
 		impost_log_level_name(level), text, colour(stderr, COLOUR_OFF));
 }
 
-/* A descriptor that was closed by who started us would be given to the next file that is opened, a
- * kernel's perhaps, and then be written to. */
-static bool open_missing_streams(void)
-{
-	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			return false;
-	return true;
-}
-
 static int run_command(struct invocation *invocation)
 {
 	int err = impost_context_open(print_log, NULL, &invocation->ctx);
@@ -76,7 +64,7 @@ int main(int argc, char **argv)
 	static char name[32];
 	int status;
 
-	if (!open_missing_streams())
+	if (!open_streams())
 		return STATUS_HOST;
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
 		print_usage(stdout);

@@ -2,10 +2,27 @@
 /* What the tool says to its user, and in which colour. */
 #include "tool.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* Standard output was closed by who started us. */
+static bool output_missing;
+
+bool open_streams(void)
+{
+	for (int fd = 0; fd <= 2; fd++) {
+		if (fcntl(fd, F_GETFD) >= 0)
+			continue;
+		if (open("/dev/null", O_RDWR) != fd)
+			return false;
+		if (fd == STDOUT_FILENO)
+			output_missing = true;
+	}
+	return true;
+}
 
 void complain(const char *fmt, ...)
 {
@@ -50,8 +67,8 @@ const char *colour(FILE *file, enum colour which)
 
 int finish_output(int status)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	if (fflush(stdout) == 0 && !ferror(stdout) && !output_missing)
 		return status;
-	complain("cannot write to standard output");
+	complain("cannot write to standard output%s", output_missing ? ": it is closed" : "");
 	return STATUS_HOST;
 }

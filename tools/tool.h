@@ -65,6 +65,12 @@ int options_parse(const struct command *command, int argc, char **argv,
  * message printed. */
 int options_apply(const struct invocation *invocation);
 
+/*
+ * Puts /dev/null in the place of standard streams that are closed: the next file that is opened, a
+ * kernel perhaps, would get the descriptor and be written to. Returns false when it cannot.
+ */
+bool open_streams(void);
+
 /* Prints "impost: " and a message to standard error. */
 void complain(const char *fmt, ...) IMPOST_PRINTF(1, 2);
 
@@ -78,7 +84,8 @@ int complain_no_plugins(const struct invocation *invocation);
 enum colour { COLOUR_OFF, COLOUR_GOOD, COLOUR_BAD, COLOUR_DIM, COLOUR_BOLD };
 const char *colour(FILE *file, enum colour which);
 
-/* Ends a command that wrote to standard output: STATUS_HOST when it could not all be written. */
+/* Ends a command that wrote to standard output: STATUS_HOST when it could not all be written, or to
+ * nowhere. */
 int finish_output(int status);
 
 #endif

@@ -449,6 +449,17 @@ Test(tool, closed_streams)
 		cr_expect_eq(shell("run", closed[i]), 0, "%s", closed[i]);
 }
 
+/* A guest may go unheard, but a command whose output is all its purpose has failed. */
+Test(tool, output_to_nowhere_is_an_error)
+{
+	static const char *const commands[] = {"list", "list --json", "doctor --backend mock",
+					       "list --version", "run --help"};
+
+	tool_write_mock("[vcpu 0]\nshutdown = guest\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		cr_expect_eq(shell(commands[i], ">&-"), 3, "%s", commands[i]);
+}
+
 /* The pipe's status is head's: that it comes at all shows that the tool has ended. */
 Test(tool, a_reader_that_leaves_ends_the_run)
 {
