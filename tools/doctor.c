@@ -35,13 +35,14 @@ static void print_text(const struct finding *finding)
 {
 	const char *off = colour(stdout, COLOUR_OFF);
 
+	put_text(stdout, finding->name, 8);
 	if (!finding->usable) {
-		printf("%-8s %scannot run here%s: %s\n", finding->name, colour(stdout, COLOUR_BAD),
-		       off, finding->reason);
+		printf(" %scannot run here%s: ", colour(stdout, COLOUR_BAD), off);
+		put_text(stdout, finding->reason, 0);
+		printf("\n");
 		return;
 	}
-	printf("%-8s %scan run here%s, and %s; up to %u vCPUs\n", finding->name,
-	       colour(stdout, COLOUR_GOOD), off,
+	printf(" %scan run here%s, and %s; up to %u vCPUs\n", colour(stdout, COLOUR_GOOD), off,
 	       executes(finding) ? "executes guests" : "plays guests from a script",
 	       finding->caps.max_vcpus);
 	printf("         has:  ");

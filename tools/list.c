@@ -19,21 +19,30 @@ static const char *kind_name(uint32_t kind)
 	}
 }
 
+static void print_line(const char *what, const char *text)
+{
+	printf("         %s", what);
+	put_text(stdout, text, 0);
+	printf("\n");
+}
+
 static void print_text(const struct impost_plugin_info *info)
 {
-	const char *bold = colour(stdout, COLOUR_BOLD), *off = colour(stdout, COLOUR_OFF);
+	const char *off = colour(stdout, COLOUR_OFF);
 
+	printf("%s%-8s ", colour(stdout, COLOUR_BOLD), kind_name(info->kind));
+	put_text(stdout, info->name, 0);
+	printf(" %s", off);
 	if (info->status == 0) {
-		printf("%s%-8s %s%s %s, ABI %u.%u\n", bold, kind_name(info->kind), info->name, off,
-		       info->version, info->abi_major, info->abi_minor);
-		printf("         %s\n", info->summary);
-		printf("         capabilities: %s\n", info->capabilities);
+		put_text(stdout, info->version, 0);
+		printf(", ABI %u.%u\n", info->abi_major, info->abi_minor);
+		print_line("", info->summary);
+		print_line("capabilities: ", info->capabilities);
 	} else {
-		printf("%s%-8s %s%s %sbroken%s\n", bold, kind_name(info->kind), info->name, off,
-		       colour(stdout, COLOUR_BAD), off);
-		printf("         reason: %s\n", info->reason);
+		printf("%sbroken%s\n", colour(stdout, COLOUR_BAD), off);
+		print_line("reason: ", info->reason);
 	}
-	printf("         file: %s\n", info->file);
+	print_line("file: ", info->file);
 }
 
 static struct json_object *to_json(const struct impost_plugin_info *info)

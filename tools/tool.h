@@ -71,6 +71,9 @@ int options_apply(const struct invocation *invocation);
  */
 bool open_streams(void);
 
+/* Prints TEXT, what a terminal would obey written as \xHH, and blanks up to WIDTH columns. */
+void put_text(FILE *file, const char *text, int width);
+
 /* Prints "impost: " and a message to standard error. */
 void complain(const char *fmt, ...) IMPOST_PRINTF(1, 2);
 

@@ -229,6 +229,22 @@ Test(tool, list_tells_why_a_plugin_is_broken)
 	cr_assert_gt(strlen(member(find_json(result->out, "plugins", "broken"), "reason")), 10);
 }
 
+/* A terminal obeys what is in names: C0 and, as one character or as a lone byte, C1. */
+Test(tool, names_cannot_command_the_terminal)
+{
+	static const char *const commands[] = {"list", "doctor"};
+
+	tool_write_text("e\033[31m\x9b\302\233\303\251.so", "not a shared object");
+	for (size_t i = 0; i < 2; i++) {
+		const struct tool_result *result = TOOL_RUN(commands[i], "--plugin-dir", "@.");
+
+		cr_assert(strstr(result->out, "e\\x1b[31m\\x9b\\xc2\\x9b\303\251"), "%s",
+			  result->out);
+		cr_assert_null(strchr(result->out, '\033'));
+		cr_assert_null(strchr(result->out, '\x9b'));
+	}
+}
+
 Test(tool, no_plugins_is_trouble)
 {
 	check_refusal((const char *const[]){"list", "--plugin-dir", "@.", NULL}, 3, "--plugin-dir");
