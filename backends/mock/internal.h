@@ -293,7 +293,9 @@ int32_t mock_msr_exits(void *vm, const struct impost_msr_range *ranges, uint32_t
 uint32_t mock_msr_exit_reason(struct mock_vm *vm, uint32_t index, uint32_t flag);
 /* A guest's access. False: #GP. */
 bool mock_msr_guest_read(struct mock_vcpu *v, uint32_t index, uint64_t *ret_value);
-bool mock_msr_guest_write(struct mock_vcpu *v, uint32_t index, uint64_t value);
+bool mock_msr_guest_may_write(struct mock_vcpu *v, uint32_t index, uint64_t value);
+/* What the guest may write. */
+void mock_msr_guest_write(struct mock_vcpu *v, uint32_t index, uint64_t value);
 void mock_msr_reset(struct mock_vcpu *v);
 
 /* cpuid.c */

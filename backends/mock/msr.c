@@ -248,12 +248,14 @@ bool mock_msr_guest_read(struct mock_vcpu *v, uint32_t index, uint64_t *ret_valu
 	return m;
 }
 
-bool mock_msr_guest_write(struct mock_vcpu *v, uint32_t index, uint64_t value)
+bool mock_msr_guest_may_write(struct mock_vcpu *v, uint32_t index, uint64_t value)
 {
 	const struct msr *m = find(index);
 
-	if (!m || broken_rule(v, m, value))
-		return false;
-	store(v, m, value);
-	return true;
+	return m && !broken_rule(v, m, value);
+}
+
+void mock_msr_guest_write(struct mock_vcpu *v, uint32_t index, uint64_t value)
+{
+	store(v, find(index), value);
 }

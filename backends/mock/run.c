@@ -15,8 +15,8 @@
 #define REASON_EPT	   48u
 #define REASON_PF	   14u
 
-/* What playing goes on with after a step. */
-enum next { GO_ON, LEAVE };
+/* What playing goes on with after a step. DIVERGED: run fails, and the error text is set. */
+enum next { GO_ON, LEAVE, DIVERGED };
 
 static void begin_exit(struct impost_exit *exit, uint32_t kind)
 {
@@ -318,39 +318,78 @@ static enum next play_access(struct mock_vcpu *v, const struct impost_mock_step 
 	return wait_for_answer(v, step, exit);
 }
 
-/* An access to an MSR: the mock's own business, an exit, or a #GP that a script cannot play. */
-static enum next play_msr(struct mock_vcpu *v, const struct impost_mock_step *step,
-			  struct impost_exit *exit)
+/*
+ * Compares what the mock's own MSR gives with what STEP expects. The step is then not played: the
+ * next run plays it again.
+ */
+static enum next compare_own_msr(const struct mock_vcpu *v, const struct impost_mock_step *step,
+				 bool done)
+{
+	bool read = step->exit.kind == IMPOST_EXIT_RDMSR;
+	bool refused = step->value == 1;
+	char got[40] = "refuses", want[40] = "that it refuses";
+
+	if (!step->has_expect || (done != refused && (!done || !read || v->answer == step->expect)))
+		return GO_ON;
+	if (done)
+		snprintf(got, sizeof(got), "%s %#llx", read ? "gives" : "accepts",
+			 (unsigned long long)v->answer);
+	if (!refused && read)
+		snprintf(want, sizeof(want), "%#llx", (unsigned long long)step->expect);
+	else if (!refused)
+		snprintf(want, sizeof(want), "that it accepts");
+	mock_error(v->vm, -IMPOST_EDIVERGED,
+		   "vCPU %u, step %llu: %s: the mock's own MSR %#x, which does not exit to the "
+		   "host, %s, the script expects %s",
+		   v->id, (unsigned long long)v->tape->played + 1, read ? "RDMSR" : "WRMSR",
+		   step->exit.u.msr.index, got, want);
+	return DIVERGED;
+}
+
+/* An access to an MSR that does not exit: the mock's own business. */
+static enum next play_own_msr(struct mock_vcpu *v, const struct impost_mock_step *step,
+			      struct impost_exit *exit)
 {
 	bool read = exit->kind == IMPOST_EXIT_RDMSR;
 	uint32_t index = exit->u.msr.index;
-	uint32_t reason = mock_msr_exit_reason(v->vm, index,
-					       read ? IMPOST_MSR_EXIT_READ : IMPOST_MSR_EXIT_WRITE);
-	bool done;
+	bool done = read ? mock_msr_guest_read(v, index, &v->answer)
+			 : mock_msr_guest_may_write(v, index, v->answer);
 
-	v->answer = 0;
-	v->refused = 0;
-	if (!read)
-		memcpy(&v->answer, step->data, sizeof(v->answer));
-	if (reason) {
-		exit->u.msr.reason = reason;
-		exit->u.msr.value = &v->answer;
-		exit->u.msr.refused = &v->refused;
-		return wait_for_answer(v, step, exit);
-	}
-	done = read ? mock_msr_guest_read(v, index, &v->answer)
-		    : mock_msr_guest_write(v, index, v->answer);
+	if (compare_own_msr(v, step, done) == DIVERGED)
+		return DIVERGED;
 	if (done && read) {
 		v->regs.rax = v->answer & UINT32_MAX;
 		v->regs.rdx = v->answer >> 32;
+	} else if (done) {
+		mock_msr_guest_write(v, index, v->answer);
 	}
-	if (done)
+	if (done || step->has_expect) /* refused as expected: the guest has gone past the #GP */
 		return GO_ON;
 	snprintf(v->text, sizeof(v->text),
 		 "#GP: the script %s MSR %#x, which the mock refuses and no MSR exits cover",
 		 read ? "reads" : "writes", index);
 	fail_exit(v, exit, IMPOST_EXIT_INTERNAL_ERROR, 13, v->text);
 	return LEAVE;
+}
+
+/* An access to an MSR: the mock's own business, or an exit. */
+static enum next play_msr(struct mock_vcpu *v, const struct impost_mock_step *step,
+			  struct impost_exit *exit)
+{
+	bool read = exit->kind == IMPOST_EXIT_RDMSR;
+	uint32_t reason = mock_msr_exit_reason(v->vm, exit->u.msr.index,
+					       read ? IMPOST_MSR_EXIT_READ : IMPOST_MSR_EXIT_WRITE);
+
+	v->answer = 0;
+	v->refused = 0;
+	if (!read)
+		memcpy(&v->answer, step->data, sizeof(v->answer));
+	if (!reason)
+		return play_own_msr(v, step, exit);
+	exit->u.msr.reason = reason;
+	exit->u.msr.value = &v->answer;
+	exit->u.msr.refused = &v->refused;
+	return wait_for_answer(v, step, exit);
 }
 
 static void set_debug(const struct mock_vcpu *v, struct impost_exit_debug *d)
@@ -578,6 +617,8 @@ static enum next play_step(struct mock_vcpu *v, struct impost_exit *exit)
 		next = play_exit(v, &step, exit);
 		break;
 	}
+	if (next == DIVERGED)
+		return next;
 	step_played(v);
 	return next;
 }
@@ -669,6 +710,7 @@ int32_t mock_run(void *handle, struct impost_exit *ret_exit)
 	struct mock_vcpu *v = handle;
 	struct impost_exit exit;
 	int32_t err = finish(v);
+	enum next next;
 
 	if (err)
 		return err;
@@ -677,9 +719,12 @@ int32_t mock_run(void *handle, struct impost_exit *ret_exit)
 		begin_exit(ret_exit, IMPOST_EXIT_INTR);
 		return 0;
 	}
-	while (play_on(v, &exit) == GO_ON)
-		;
+	do {
+		next = play_on(v, &exit);
+	} while (next == GO_ON);
 	leave_vm(v);
+	if (next == DIVERGED)
+		return -IMPOST_EDIVERGED;
 	*ret_exit = exit;
 	return 0;
 }

@@ -142,6 +142,55 @@ Test(mock_run, an_msr_exits_only_when_the_host_asked)
 	mock_close(&m);
 }
 
+/* Steps for MSRs that do not exit, and what run's error says; NULL: the expectation is met. */
+static const struct {
+	const char *step;
+	const char *error;
+} own_msrs[] = {
+	{"rdmsr = 0xc0000081 expect 0x1234", NULL},
+	{"rdmsr = 0x9999 expect refused", NULL},
+	{"wrmsr = 0xc0000081 5 expect accepted", NULL},
+	{"wrmsr = 0x9999 5 expect refused", NULL},
+	{"wrmsr = 0xc0000080 2 expect refused", NULL},
+	{"rdmsr = 0xc0000081 expect 0x1235",
+	 "vCPU 0, step 2: RDMSR: the mock's own MSR 0xc0000081, which does not exit to the host, "
+	 "gives 0x1234, the script expects 0x1235"},
+	{"rdmsr = 0xc0000081 expect refused", "gives 0x1234, the script expects that it refuses"},
+	{"rdmsr = 0x9999 expect 0", "refuses, the script expects 0"},
+	{"wrmsr = 0xc0000081 5 expect refused", "accepts 0x5, the script expects that it refuses"},
+	{"wrmsr = 0x9999 5 expect accepted", "refuses, the script expects that it accepts"},
+};
+
+Test(mock_run, what_an_msr_gives_is_compared_without_an_exit_too)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(own_msrs) / sizeof(own_msrs[0]); i++) {
+		struct impost_x86_msr star = {.index = 0xc0000081};
+		const char *want = own_msrs[i].error;
+		struct impost_exit x = {0};
+		char script[128];
+		struct mock m;
+		int err;
+
+		snprintf(script, sizeof(script), "[vcpu 0]\nwrmsr = 0xc0000081 0x1234\n%s\nhlt =\n",
+			 own_msrs[i].step);
+		mock_open(&m, script);
+		err = impost_vcpu_run(m.cpu[0], &x);
+		cr_expect_eq(err, want ? -IMPOST_EDIVERGED : 0, "%s: %d", own_msrs[i].step, err);
+		cr_expect_eq(x.kind, want ? IMPOST_EXIT_NONE : IMPOST_EXIT_HLT, "%s: kind %u",
+			     own_msrs[i].step, x.kind);
+		if (want) { /* nothing was done, and the step is there still */
+			cr_expect(strstr(impost_error(m.ctx), want), "\"%s\" has no \"%s\"",
+				  impost_error(m.ctx), want);
+			cr_assert_eq(impost_vcpu_get_msrs(m.cpu[0], &star, 1, NULL), 0);
+			cr_expect_eq(star.value, 0x1234, "%s", own_msrs[i].step);
+			cr_expect_eq(impost_vcpu_run(m.cpu[0], &x), -IMPOST_EDIVERGED);
+		}
+		mock_close(&m);
+	}
+}
+
 /* --- kicks --- */
 
 static void *kick_later(void *cpu)
