@@ -260,6 +260,17 @@ static void drain(struct run *run)
 	}
 }
 
+/* A mock without a script stands halted, which looks like a guest that hangs. */
+static void warn_of_silence(const struct run *run)
+{
+	const char *backend = impost_vm_backend(run->machine.vm);
+
+	if (strcmp(backend, "mock") == 0 &&
+	    !impost_context_get(run->invocation->ctx, "backend.mock", "script"))
+		complain("backend mock: nothing will be played, for it has no script: name one "
+			 "with script = FILE in [backend.mock] of the INI");
+}
+
 static int start(struct run *run)
 {
 	int err;
@@ -273,6 +284,7 @@ static int start(struct run *run)
 	if (err < 0)
 		return impost_error_set(run->invocation->ctx, err, "cannot take signals: %s",
 					strerror(-err));
+	warn_of_silence(run);
 	err = console_open(&run->machine.console);
 	if (err < 0)
 		return impost_error_set(run->invocation->ctx, err, "cannot make a timer: %s",

@@ -490,6 +490,34 @@ Test(tool, a_full_disk_is_an_error)
 	cr_assert_eq(shell("list", ">/dev/full"), 3);
 }
 
+/* Input that is no terminal does not end a run: the signal does. */
+Test(tool, a_mock_without_a_script_says_so)
+{
+	const char *const args[] = {"run", PLUGINS,    "--backend", "mock", "-m",
+				    "16M", "--kernel", "@kernel",   NULL};
+	char text[512] = "";
+	size_t length = 0;
+	int err[2], status;
+	pid_t pid;
+
+	tool_write_kernel();
+	cr_assert_eq(pipe(err), 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(err[1], STDERR_FILENO);
+		tool_exec(args);
+	}
+	while (!strstr(text, "script = FILE in [backend.mock]")) {
+		ssize_t count = read(err[0], text + length, sizeof(text) - 1 - length);
+
+		cr_assert_gt(count, 0, "%s", text);
+		length += (size_t)count;
+	}
+	cr_assert_eq(kill(pid, SIGTERM), 0);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 128 + SIGTERM);
+}
+
 /* A reader that does not read must not make the tool deaf to signals. */
 Test(tool, a_stalled_reader_does_not_hold_it)
 {
