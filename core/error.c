@@ -131,7 +131,7 @@ static struct text *find_or_add(const struct impost_context *ctx)
 
 const char *impost_error(const struct impost_context *ctx)
 {
-	const struct text *text = find(ctx);
+	const struct text *text = ctx ? find(ctx) : NULL;
 
 	return text ? text->text : "";
 }

@@ -294,6 +294,8 @@ int impost_backend_probe(struct impost_context *ctx, const char *name, struct im
 
 	if (err)
 		return err;
+	if (!name)
+		return impost_error_set(ctx, -EINVAL, "impost_backend_probe: name is NULL");
 	if (context_forked(ctx))
 		return context_refuse_fork(ctx);
 	pthread_mutex_lock(&ctx->lock);

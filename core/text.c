@@ -81,8 +81,10 @@ static uint32_t size_of(const void *structure)
 
 int abi_check(struct impost_context *ctx, const char *name, const void *structure, size_t least)
 {
-	uint32_t size = size_of(structure);
+	uint32_t size = structure ? size_of(structure) : 0;
 
+	if (!structure)
+		return impost_error_set(ctx, -EINVAL, "struct %s: the pointer to it is NULL", name);
 	if (size >= least)
 		return 0;
 	return impost_error_set(ctx, -EINVAL, "struct %s has size %u: set it to its sizeof", name,

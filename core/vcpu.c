@@ -252,11 +252,15 @@ int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *han
 {
 	struct impost_handlers copy;
 	struct impost_exit exit = {0};
-	int err = begin_loop(vcpu);
+	int err = abi_take(vcpu->ctx, "impost_handlers", &copy, sizeof(copy), handlers,
+			   ABI_UP_TO(struct impost_handlers, reserved));
 
+	if (!err && !ret_exit)
+		err = impost_error_set(vcpu->ctx, -EINVAL, "impost_vcpu_loop: ret_exit is NULL");
+	if (!err)
+		err = begin_loop(vcpu);
 	if (err)
 		return err;
-	abi_copy(&copy, sizeof(copy), handlers, handlers->size);
 	vcpu->handlers = &copy;
 	vcpu->opaque = opaque;
 	err = loop(vcpu, &exit);
@@ -308,6 +312,8 @@ int impost_vcpu_create(struct impost_vm *vm, uint32_t id, struct impost_vcpu **r
 
 	if (err)
 		return err;
+	if (!ret_vcpu)
+		return impost_error_set(vm->ctx, -EINVAL, "impost_vcpu_create: ret_vcpu is NULL");
 	vcpu = aligned_alloc(64, (sizeof(*vcpu) + 63) / 64 * 64);
 	if (!vcpu)
 		return impost_error_set(vm->ctx, -ENOMEM, "no memory for a vCPU");

@@ -319,6 +319,8 @@ int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *
 
 	if (err)
 		return err;
+	if (!ret_vm)
+		return impost_error_set(ctx, -EINVAL, "impost_vm_create: ret_vm is NULL");
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return impost_error_set(ctx, -ENOMEM, "no memory for a VM");
@@ -687,6 +689,8 @@ int impost_vm_dirty_fetch(struct impost_vm *vm, uint64_t gpa, uint64_t *bitmap, 
 				       "a bitmap of %" PRIu64 " words for %" PRIu64
 				       " pages: one bit a page",
 				       nwords, pages);
+	if (!err && !bitmap)
+		err = impost_error_set(vm->ctx, -EINVAL, "impost_vm_dirty_fetch: bitmap is NULL");
 	return err ? err : CALL(vm, dirty_fetch, slot, bitmap, nwords);
 }
 

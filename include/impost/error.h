@@ -31,8 +31,8 @@ extern "C" {
 
 /*
  * The text of the calling thread's last failed call on CTX, without a newline; "" if there was
- * none. It stays valid until this thread's next failing call on CTX, or until CTX is closed. A
- * successful call leaves it.
+ * none, or CTX is NULL. It stays valid until this thread's next failing call on CTX, or until CTX
+ * is closed. A successful call leaves it.
  */
 IMPOST_API const char *impost_error(const struct impost_context *ctx);
 

@@ -80,6 +80,7 @@ struct impost_handlers {
  * is over, which a kick makes soon; *ret_exit then has the kind of that access and nothing else. If
  * that run ends with an exit of its own, its handler is called before, and may leave as well: then
  * *ret_exit is that exit. -EBUSY: a loop of this vCPU is under way; a handler is inside it.
+ * -EINVAL: handlers or ret_exit is NULL, or handlers' `size` is not set.
  */
 IMPOST_API int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *handlers,
 				void *opaque, struct impost_exit *ret_exit);

@@ -13,6 +13,7 @@ Test(context, opens_and_closes)
 
 	cr_expect(impost_context_open(NULL, NULL, NULL) == -EINVAL);
 	cr_expect(impost_context_close(NULL) == 0);
+	cr_expect(strcmp(impost_error(NULL), "") == 0);
 	cr_assert(impost_context_open(NULL, NULL, &ctx) == 0);
 	cr_expect(strcmp(impost_error(ctx), "") == 0);
 	cr_expect(impost_context_close(ctx) == 0);

@@ -30,6 +30,8 @@ static void end(void)
 
 TestSuite(vcpu, .init = begin, .fini = end);
 
+static const struct impost_handlers no_handlers = {.size = sizeof(no_handlers)};
+
 Test(vcpu, lives)
 {
 	struct impost_vcpu *other = NULL;
@@ -72,8 +74,7 @@ Test(vcpu, one_thread_is_inside)
 	expect_error(ctx, impost_vcpu_get_regs(vcpu, &regs), -EBUSY, "inside");
 	expect_error(ctx, impost_vcpu_nmi(vcpu), -EBUSY, "inside");
 	expect_error(ctx, impost_vcpu_destroy(vcpu), -EBUSY, "inside");
-	expect_error(ctx, impost_vcpu_loop(vcpu, &(struct impost_handlers){0}, NULL, &exit), -EBUSY,
-		     "inside");
+	expect_error(ctx, impost_vcpu_loop(vcpu, &no_handlers, NULL, &exit), -EBUSY, "inside");
 	cr_expect(impost_vcpu_kick(vcpu) == 0 && fake->kicks == 1); /* the exception */
 	sem_post(&fake->go);
 	pthread_join(thread, &failed);
@@ -90,8 +91,7 @@ Test(vcpu, what_run_fails_with_is_told)
 	fake->fail_with = -EFAULT;
 	fake->fail_text = "the hypervisor is not well";
 	expect_error(ctx, impost_vcpu_run(vcpu, &exit), -EFAULT, "the hypervisor is not well");
-	expect_error(ctx, impost_vcpu_loop(vcpu, &(struct impost_handlers){0}, NULL, &exit),
-		     -EFAULT, "not well");
+	expect_error(ctx, impost_vcpu_loop(vcpu, &no_handlers, NULL, &exit), -EFAULT, "not well");
 	fake->fail_text = NULL;
 	fake->fail_with = 3;
 	expect_error(ctx, impost_vcpu_run(vcpu, &exit), -EIO, "run returned 3, which is no result");
@@ -330,7 +330,7 @@ Test(vcpu, one_loop_is_under_way)
 	expect_ok(ctx, impost_vcpu_loop(vcpu, &handlers, &inside, &exit));
 	cr_expect(exit.kind == IMPOST_EXIT_IO);
 	cr_expect(inside.loop == -EBUSY && inside.destroy == -EBUSY && inside.regs == 0);
-	expect_ok(ctx, impost_vcpu_loop(vcpu, &(struct impost_handlers){0}, NULL, &exit));
+	expect_ok(ctx, impost_vcpu_loop(vcpu, &no_handlers, NULL, &exit));
 }
 
 /* --- checks --- */
@@ -420,6 +420,20 @@ Test(vcpu, msrs_say_how_many_are_done)
 }
 
 /* What a backend says of numbers is judged before anybody counts on it. */
+Test(vcpu, a_loop_needs_handlers_and_an_exit)
+{
+	struct impost_handlers unsized = {0};
+	struct impost_exit exit;
+
+	expect_error(ctx, impost_vcpu_create(vm, 1, NULL), -EINVAL, "ret_vcpu is NULL");
+	expect_error(ctx, impost_vcpu_loop(vcpu, NULL, NULL, &exit), -EINVAL, "NULL");
+	expect_error(ctx, impost_vcpu_loop(vcpu, &unsized, NULL, &exit), -EINVAL,
+		     "struct impost_handlers has size 0");
+	expect_error(ctx, impost_vcpu_loop(vcpu, &no_handlers, NULL, NULL), -EINVAL,
+		     "ret_exit is NULL");
+	expect_ok(ctx, impost_vcpu_loop(vcpu, &no_handlers, NULL, &exit));
+}
+
 Test(vcpu, numbers_that_cannot_be)
 {
 	struct impost_x86_msr msrs[4] = {{.index = 0x10}};

@@ -84,6 +84,16 @@ Test(vm, plugins_and_capabilities_for_another_release)
 	cr_expect(info.known.name && info.known.reason);
 }
 
+Test(vm, null_is_refused)
+{
+	struct impost_caps caps = {.size = sizeof(caps)};
+
+	expect_error(ctx, impost_backend_probe(ctx, NULL, &caps), -EINVAL, "name is NULL");
+	expect_error(ctx, impost_backend_probe(ctx, "fake", NULL), -EINVAL, "impost_caps");
+	expect_error(ctx, impost_plugin_info(ctx, 0, NULL), -EINVAL, "impost_plugin_info");
+	expect_error(ctx, impost_vm_create(ctx, NULL, NULL), -EINVAL, "ret_vm is NULL");
+}
+
 Test(vm, tells_what_it_is)
 {
 	struct impost_vm_config config;
@@ -262,6 +272,7 @@ Test(vm, the_dirty_log_is_asked_by_region)
 	expect_error(ctx, impost_vm_dirty_start(vm, 0x101000), -ENOENT, "0x101000");
 	expect_error(ctx, impost_vm_dirty_fetch(vm, 0x100000, bitmap, 2), -ENOSPC,
 		     "2 words for 130 pages");
+	expect_error(ctx, impost_vm_dirty_fetch(vm, 0x100000, NULL, 3), -EINVAL, "bitmap is NULL");
 	expect_ok(ctx, impost_vm_dirty_fetch(vm, 0x100000, bitmap, 3));
 	cr_expect(bitmap[0] == 5);
 	expect_ok(ctx, impost_vm_dirty_clear(vm, 0x100000, 64, 66, bitmap));
