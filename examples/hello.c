@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A virtual machine monitor: boots the kernel that an INI names, with a serial port that only
  * sends. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,15 +26,20 @@ static int on_io(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exi
 static int boot_and_run(struct impost_context *ctx, struct impost_vm *vm, struct impost_vcpu *vcpu)
 {
 	static const struct impost_handlers handlers = {.size = sizeof(handlers), .io = on_io};
+	const char *kernel = impost_context_get(ctx, "boot", "kernel");
 	struct impost_x86_boot_config boot;
 	struct impost_exit exit = {0};
 	char text[256];
 	int err;
 
 	impost_x86_boot_config_init(ctx, &boot);
-	boot.kernel_fd = open(impost_context_get(ctx, "boot", "kernel"), O_RDONLY | O_CLOEXEC);
+	if (!kernel)
+		return impost_error_set(
+			ctx, -ENOENT,
+			"no kernel: name one with kernel = FILE in [boot] of the INI");
+	boot.kernel_fd = open(kernel, O_RDONLY | O_CLOEXEC);
 	if (boot.kernel_fd < 0)
-		return impost_error_set(ctx, -errno, "cannot open the kernel");
+		return impost_error_set(ctx, -errno, "cannot open the kernel %s: %m", kernel);
 	err = impost_x86_add_ram(impost_vm_memory(vm), impost_vm_config(vm)->memory);
 	if (err == 0)
 		err = impost_x86_boot(vm, &vcpu, 1, &boot, NULL);

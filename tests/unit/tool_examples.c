@@ -83,6 +83,15 @@ Test(examples, host_on_kvm)
 	host_on("kvm");
 }
 
+static void write_ini_of_kernel(const char *boot)
+{
+	char text[4096];
+
+	snprintf(text, sizeof(text), "[impost]\nbackend = mock\nplugin_dir = %s\n%s",
+		 tool_env("IMPOST_PLUGINS"), boot);
+	tool_write_text("kernel.ini", text);
+}
+
 Test(examples, host_tells_what_is_wrong)
 {
 	const struct tool_result *result;
@@ -91,4 +100,13 @@ Test(examples, host_tells_what_is_wrong)
 	result = TOOL_RUN("@missing.ini");
 	cr_assert_eq(result->status, 1);
 	cr_assert(strstr(result->err, "missing.ini"), "%s", result->err);
+
+	write_ini_of_kernel("");
+	result = TOOL_RUN("@kernel.ini");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "kernel = FILE in [boot]"), "%s", result->err);
+	write_ini_of_kernel("[boot]\nkernel = missing\n");
+	result = TOOL_RUN("@kernel.ini");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "/missing: No such file"), "%s", result->err);
 }
