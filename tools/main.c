@@ -5,15 +5,18 @@
 #include <string.h>
 
 static const struct command commands[] = {
-	{"list", COMMAND_LIST, "[-c FILE] [--plugin-dir DIR] [--json]",
+	{"list", COMMAND_LIST, "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--json]",
 	 "Lists the plugins that were found: what each is, and whether it can be used.",
 	 command_list},
-	{"doctor", COMMAND_DOCTOR, "[-c FILE] [--plugin-dir DIR] [--backend NAME[,NAME]] [--json]",
+	{"doctor", COMMAND_DOCTOR,
+	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"
+	 "                     [--backend NAME[,NAME]] [--json]",
 	 "Tells of each backend whether it can run here, and if not, why and what to do.",
 	 command_doctor},
 	{"run", COMMAND_RUN,
-	 "[-c FILE] [--backend NAME[,NAME]] [--memory SIZE] [--cpus N] --kernel FILE\n"
-	 "                  [--initrd FILE] [--cmdline STRING] [--stats]",
+	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--backend NAME[,NAME]]\n"
+	 "                  [--memory SIZE] [--cpus N] --kernel FILE [--initrd FILE]\n"
+	 "                  [--cmdline STRING] [--stats]",
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -157,7 +157,8 @@ Test(tool, help_and_version)
 		result = TOOL_RUN(commands[i], "--help");
 		cr_assert_eq(result->status, 0);
 		cr_assert(strstr(result->out, "Usage: impost "));
-		cr_assert(strstr(result->out, "--plugin-dir DIR"));
+		cr_assert(strstr(result->out, "[--plugin-dir DIR] [--log LEVEL]"));
+		cr_assert(strstr(result->out, "--plugin-dir DIR "));
 		cr_assert_eq(!!strstr(result->out, "--kernel FILE"), i == 2);
 		result = TOOL_RUN(commands[i], "--version");
 		cr_assert_eq(result->status, 0);
