@@ -12,7 +12,8 @@
 struct finding {
 	const char *name;
 	bool usable;
-	const char *reason; /* when it is not */
+	bool missing;	    /* there is no usable plugin of that name */
+	const char *reason; /* when it is not usable */
 	struct impost_caps caps;
 };
 
@@ -28,6 +29,7 @@ static void examine(const struct invocation *invocation, struct finding *finding
 	finding->caps = (struct impost_caps){.size = sizeof(finding->caps)};
 	err = impost_backend_probe(invocation->ctx, finding->name, &finding->caps);
 	finding->usable = err == 0;
+	finding->missing = err == -IMPOST_EPLUGIN;
 	finding->reason = err == 0 ? NULL : impost_error(invocation->ctx);
 }
 
@@ -39,7 +41,7 @@ static void print_text(const struct finding *finding)
 	if (!finding->usable) {
 		printf(" %scannot run here%s: ", colour(stdout, COLOUR_BAD), off);
 		put_text(stdout, finding->reason, 0);
-		printf("\n");
+		printf("%s\n", finding->missing ? "; 'impost list' tells what is there" : "");
 		return;
 	}
 	printf(" %scan run here%s, and %s; up to %u vCPUs\n", colour(stdout, COLOUR_GOOD), off,

@@ -264,6 +264,10 @@ Test(tool, doctor_judges_each_backend)
 	cr_assert(strstr(result->out, "plays guests from a script"));
 	cr_assert(strstr(result->err, "no backend here executes guests"));
 
+	result = TOOL_RUN("doctor", "--backend", "nosuch", PLUGINS);
+	cr_assert(strstr(result->out, "there is no plugin nosuch"), "%s", result->out);
+	cr_assert(strstr(result->out, "'impost list'"), "%s", result->out);
+
 	result = TOOL_RUN("doctor", "--backend", "mock,nosuch", "--json", PLUGINS);
 	cr_assert_eq(result->status, 1);
 	found = find_json(result->out, "backends", "nosuch");
