@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -11,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "internal.h"
 
 #define DEVICE "/dev/kvm"
@@ -75,25 +77,43 @@ static const char *module_advice(void)
 	       "AMD-V in the firmware, or nested virtualisation if this is a virtual machine";
 }
 
-static int32_t refused_permission(const struct impost_host *host, const char *device)
+static bool names_user(const struct group *group)
 {
+	struct passwd user, *found = NULL;
+	char buf[4096];
+
+	if (getpwuid_r(geteuid(), &user, buf, sizeof(buf), &found) || !found)
+		return false;
+	for (char **name = group->gr_mem; *name; name++)
+		if (strcmp(*name, user.pw_name) == 0)
+			return true;
+	return false;
+}
+
+static int32_t refused_permission(const struct impost_host *host, const char *device, int err)
+{
+	struct kvm_access who;
 	struct group group, *found = NULL;
 	struct stat st;
-	char buf[4096];
+	char buf[16384], advice[512];
 
 	if (stat(device, &st))
 		return impost_host_error(host, -EACCES,
 					 "cannot open %s: permission denied on its folder", device);
-	if (getgrgid_r(st.st_gid, &group, buf, sizeof(buf), &found) == 0 && found)
-		return impost_host_error(host, -EACCES,
-					 "cannot open %s: permission denied: it belongs to the "
-					 "group %s: add yourself with 'usermod -aG %s USER' and "
-					 "log in again",
-					 device, group.gr_name, group.gr_name);
-	return impost_host_error(host, -EACCES,
-				 "cannot open %s: permission denied: it belongs to the group with "
-				 "the id %u, which has no name here",
-				 device, (unsigned)st.st_gid);
+	who = (struct kvm_access){
+		.mode = st.st_mode,
+		.gid = st.st_gid,
+		.passed = err == EPERM, /* EACCES is the mode's word */
+		.owner = st.st_uid == geteuid(),
+		.member = st.st_gid == getegid() || group_member(st.st_gid),
+	};
+	if (getgrgid_r(st.st_gid, &group, buf, sizeof(buf), &found) == 0 && found) {
+		who.group = group.gr_name;
+		who.listed = names_user(&group);
+	}
+	kvm_access_advice(device, &who, advice, sizeof(advice));
+	return impost_host_error(host, -EACCES, "cannot open %s: permission denied: %s", device,
+				 advice);
 }
 
 static int32_t refused(const struct impost_host *host, const char *device, int err)
@@ -101,7 +121,7 @@ static int32_t refused(const struct impost_host *host, const char *device, int e
 	switch (err) {
 	case EACCES:
 	case EPERM:
-		return refused_permission(host, device);
+		return refused_permission(host, device, err);
 	case ENOENT:
 	case ENXIO:
 	case ENODEV:
