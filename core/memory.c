@@ -142,7 +142,11 @@ static int check_region(struct impost_memory *memory, const struct impost_region
 					"a region of %" PRIu64 " bytes at 0x%" PRIx64
 					" goes beyond the guest's address space",
 					region->bytes, region->gpa);
-	if (region->kind > IMPOST_REGION_BACKEND || region->flags & ~flags || region->reserved)
+	if (region->reserved)
+		return impost_error_set(ctx, -EINVAL,
+					"struct impost_region: reserved is %u: it must be 0",
+					region->reserved);
+	if (region->kind > IMPOST_REGION_BACKEND || region->flags & ~flags)
 		return impost_error_set(ctx, -EINVAL,
 					"a region of kind %u with flags 0x%x: unknown to this "
 					"version of the library",

@@ -85,7 +85,7 @@ int abi_check(struct impost_context *ctx, const char *name, const void *structur
 
 	if (!structure)
 		return impost_error_set(ctx, -EINVAL, "struct %s: the pointer to it is NULL", name);
-	if (size >= least)
+	if (size >= least && size <= ABI_MOST)
 		return 0;
 	return impost_error_set(ctx, -EINVAL, "struct %s has size %u: set it to its sizeof", name,
 				size);

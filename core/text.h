@@ -32,12 +32,15 @@ void abi_copy(void *dst, size_t room, const void *src, uint32_t size);
  */
 #define ABI_UP_TO(type, member) (offsetof(type, member) + sizeof(((type *)NULL)->member))
 
+/* No struct will ever be longer: a `size` above was never set. */
+#define ABI_MOST (UINT32_C(64) << 10)
+
 /*
  * Structs that begin with a uint32_t `size` and that a host may have from another minor than this
- * library. abi_check: -EINVAL, with a text, if the struct NAME at STRUCTURE is NULL, or shorter
- * than LEAST. abi_take checks so and copies it into DST of ROOM bytes, whose `size` becomes ROOM.
- * abi_give copies DST's `size` bytes of the struct of ROOM bytes at SRC, zeroes what DST has
- * beyond, and leaves its `size` alone.
+ * library. abi_check: -EINVAL, with a text, if the struct NAME at STRUCTURE is NULL, shorter
+ * than LEAST, or longer than any can be. abi_take checks so and copies it into DST of ROOM bytes,
+ * whose `size` becomes ROOM. abi_give copies DST's `size` bytes of the struct of ROOM bytes at SRC,
+ * zeroes what DST has beyond, and leaves its `size` alone.
  */
 int abi_check(struct impost_context *ctx, const char *name, const void *structure, size_t least);
 int abi_take(struct impost_context *ctx, const char *name, void *dst, size_t room, const void *src,

@@ -126,6 +126,10 @@ static int check_config(struct impost_context *ctx, const struct impost_vm_confi
 					config->kick_signal);
 	if (config->kick_by > IMPOST_KICK_HANDLER)
 		return impost_error_set(ctx, -EINVAL, "kick_by %u: unknown", config->kick_by);
+	if (config->reserved)
+		return impost_error_set(ctx, -EINVAL,
+					"struct impost_vm_config: reserved is %u: it must be 0",
+					config->reserved);
 	return 0;
 }
 
@@ -439,11 +443,11 @@ int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impost_gsi_route
 int impost_vm_irqfd(struct impost_vm *vm, const struct impost_irqfd *irqfd)
 {
 	struct impost_irqfd copy;
-	int err = vm_needs(vm, IMPOST_CAP_IRQFD);
+	int err = abi_take(vm->ctx, "impost_irqfd", &copy, sizeof(copy), irqfd,
+			   ABI_UP_TO(struct impost_irqfd, reserved));
 
 	if (!err)
-		err = abi_take(vm->ctx, "impost_irqfd", &copy, sizeof(copy), irqfd,
-			       ABI_UP_TO(struct impost_irqfd, reserved));
+		err = vm_needs(vm, IMPOST_CAP_IRQFD);
 	if (!err && copy.resample_fd >= 0)
 		err = vm_needs(vm, IMPOST_CAP_IRQFD_RESAMPLE);
 	return err ? err : CALL(vm, irqfd, &copy);
@@ -477,7 +481,7 @@ int impost_vm_set_msr_exits(struct impost_vm *vm, const struct impost_msr_range 
 {
 	int err = vm_needs(vm, IMPOST_CAP_MSR_EXITS);
 
-	return err ? err : CALL(vm, msr_exits, ranges, count, unknown);
+	return err ? err : CALL(vm, msr_exits, ranges, count, unknown != 0);
 }
 
 /* Checks an I/O range; *ret_needed is whether the backend wants to hear of it. */

@@ -97,7 +97,7 @@ IMPOST_API int impost_vcpu_nmi(struct impost_vcpu *vcpu);
  */
 IMPOST_API int impost_vcpu_irq_inject(struct impost_vcpu *vcpu, uint32_t vector);
 
-/* Asks, or ceases to ask, for IRQ_WINDOW when the vCPU can take an interrupt. */
+/* Asks (ON is not 0), or ceases to ask, for IRQ_WINDOW when the vCPU can take an interrupt. */
 IMPOST_API int impost_vcpu_irq_window(struct impost_vcpu *vcpu, uint32_t on);
 
 /* Sets what the host debugs: exits are DEBUG. */

@@ -106,7 +106,7 @@ IMPOST_API int impost_vm_ioeventfd(struct impost_vm *vm, const struct impost_ioe
 
 /* --- policy and the rest --- */
 
-/* Which MSRs exit to the host; see msr_exits in backend.h. msr-exits. */
+/* Which MSRs exit to the host; see msr_exits in backend.h. Any UNKNOWN but 0 is 1. msr-exits. */
 IMPOST_API int impost_vm_set_msr_exits(struct impost_vm *vm, const struct impost_msr_range *ranges,
 				       uint32_t count, uint32_t unknown);
 

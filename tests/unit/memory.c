@@ -52,6 +52,9 @@ Test(memory, regions_are_checked)
 	region.flags = 1u << 31;
 	expect_error(ctx, impost_memory_add(memory, &region), -EINVAL, "flags 0x80000000");
 	region.flags = 0;
+	region.reserved = 1;
+	expect_error(ctx, impost_memory_add(memory, &region), -EINVAL, "reserved is 1");
+	region.reserved = 0;
 	region.kind = IMPOST_REGION_POINTER;
 	expect_error(ctx, impost_memory_add(memory, &region), -EINVAL, "not NULL");
 	region.hva = (void *)(uintptr_t)(PAGE + 1);

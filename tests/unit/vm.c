@@ -55,6 +55,11 @@ Test(vm, values_are_checked)
 	config = good;
 	config.size = 4;
 	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "size 4");
+	config.size = 65537;
+	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "size 65537");
+	config = good;
+	config.reserved = 1;
+	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "reserved is 1");
 	cr_expect(!vm);
 }
 
@@ -206,6 +211,8 @@ Test(vm, what_a_backend_has_not)
 	expect_error(ctx, impost_vm_msi(vm, 0, 0), -ENOTSUP, "has no msi");
 	expect_error(ctx, impost_vm_set_gsi_routes(vm, NULL, 0), -ENOTSUP, "has no gsi-routes");
 	expect_error(ctx, impost_vm_irqfd(vm, &irqfd), -ENOTSUP, "has no irqfd");
+	irqfd.size = 0;
+	expect_error(ctx, impost_vm_irqfd(vm, &irqfd), -EINVAL, "struct impost_irqfd has size 0");
 	expect_error(ctx, impost_vm_ioeventfd(vm, &ioeventfd), -ENOTSUP, "has no ioeventfd");
 	expect_error(ctx, impost_vm_set_msr_exits(vm, NULL, 0, 0), -ENOTSUP, "has no msr-exits");
 	expect_error(ctx, impost_vm_pause(vm), -ENOTSUP, "has no vm-pause");
