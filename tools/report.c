@@ -2,6 +2,7 @@
 /* Words and tables about a run that is over, on standard error. */
 #include "report.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -111,11 +112,19 @@ static void print_state(struct machine *machine, struct impost_vcpu *vcpu)
 {
 	struct impost_x86_regs regs = {.size = sizeof(regs)};
 	struct impost_x86_sregs sregs = {.size = sizeof(sregs)};
+	int err;
 
 	/* There state is reached while the whole VM is paused, and only then. */
 	if (impost_caps_has(impost_vm_caps(machine->vm), IMPOST_CAP_VM_PAUSE))
 		impost_vm_pause(machine->vm);
-	if (impost_vcpu_get_regs(vcpu, &regs) < 0 || impost_vcpu_get_sregs(vcpu, &sregs) < 0) {
+	err = impost_vcpu_get_regs(vcpu, &regs);
+	if (err == 0)
+		err = impost_vcpu_get_sregs(vcpu, &sregs);
+	if (err == -EBUSY) { /* the answer diverged from the script; we have no other */
+		fprintf(stderr, "no registers: the guest is in the middle of that access\n");
+		return;
+	}
+	if (err < 0) {
 		fprintf(stderr, "registers cannot be read: %s\n", impost_error(machine->ctx));
 		return;
 	}

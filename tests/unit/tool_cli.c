@@ -404,6 +404,8 @@ Test(tool, wrong_answers_fail_the_played_guest)
 
 	cr_assert_eq(result->status, 1);
 	cr_assert(strstr(result->err, "0x61"), "%s", result->err);
+	cr_assert(strstr(result->err, "no registers: "), "%s", result->err);
+	cr_assert_null(strstr(result->err, "pending"), "%s", result->err);
 }
 
 Test(tool, statistics)
