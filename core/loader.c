@@ -29,10 +29,17 @@ static int judge_owner(struct impost_context *ctx, const char *path, const struc
 					"%s belongs to user %u: it must belong to root or to the "
 					"user that loads it",
 					path, st->st_uid);
-	if (st->st_mode & (S_IWGRP | S_IWOTH))
-		return impost_error_set(ctx, -EACCES, "%s can be written by others: chmod go-w %s",
-					path, path);
-	return 0;
+	if (!(st->st_mode & (S_IWGRP | S_IWOTH)))
+		return 0;
+	/* A shared folder, such as /tmp, is as it should be; what is root's is not ours to change.
+	 */
+	if (st->st_mode & S_ISVTX || (st->st_uid == 0 && geteuid() != 0))
+		return impost_error_set(ctx, -EACCES,
+					"%s can be written by others: use another %s, which only "
+					"root or you can write",
+					path, S_ISDIR(st->st_mode) ? "folder" : "file");
+	return impost_error_set(ctx, -EACCES, "%s can be written by others: chmod go-w %s", path,
+				path);
 }
 
 /* Opens PATH to look at it alone. */

@@ -242,10 +242,13 @@ Test(loader, folders_that_others_can_write_are_refused)
 	install("fake", "fake.so");
 	cr_assert(chmod(folder, 0777) == 0);
 	cr_expect(probe("fake") == -EACCES);
-	cr_expect(strstr(impost_error(ctx), "can be written by others"));
+	cr_expect(strstr(impost_error(ctx), "can be written by others: chmod go-w"), "%s",
+		  impost_error(ctx));
 	cr_expect(impost_plugin_info(ctx, 0, &info) == -EACCES);
 	cr_assert(chmod(folder, 01777) == 0);
 	cr_expect(probe("fake") == -EACCES);
+	cr_expect(strstr(impost_error(ctx), "can be written by others: use another folder"), "%s",
+		  impost_error(ctx));
 }
 
 Test(loader, files_of_others_are_refused)
