@@ -284,6 +284,8 @@ static int check_names(struct check *check)
 {
 	const char *at = check->text;
 
+	if (!at[strspn(at, " \t")])
+		return wrong(check, "the list is empty: name one backend at least");
 	for (;;) {
 		size_t len;
 

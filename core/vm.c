@@ -211,7 +211,12 @@ static int open_backend(struct impost_vm *vm)
 	ctx->registry.looked = true;
 	vm->wanted = strdup(wanted ? wanted : config_get(ctx, "impost", "backend"));
 	names = vm->wanted ? strdup(vm->wanted) : NULL;
-	err = names ? open_first(vm, names) : impost_error_set(ctx, -ENOMEM, "no memory");
+	if (!names)
+		err = impost_error_set(ctx, -ENOMEM, "no memory");
+	else if (!names[strspn(names, " \t")])
+		err = impost_error_set(ctx, -EINVAL, "the list of backends is empty: name one");
+	else
+		err = open_first(vm, names);
 	pthread_mutex_unlock(&ctx->lock);
 	free(names);
 	vm->config.backend = vm->wanted;

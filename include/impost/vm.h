@@ -53,9 +53,9 @@ static inline int impost_vm_config_init(struct impost_context *ctx,
  * Makes a VM without memory or vCPUs. CONFIG NULL: as impost_vm_config_init() fills it. CTX must
  * outlive it. A backend that cannot be opened is passed over; not so one that is given a wrong
  * option (-EINVAL), and what fails after a backend was opened fails the call. -EINVAL: a bad value
- * (0 CPUs, memory of 0 or not whole pages), more CPUs than the backend has; -IMPOST_EPLUGIN: no
- * backend of the list can run here (the text has the reason of each); -ENOTSUP: the backend has no
- * such irqchip; -ENOMEM; or what the backend's vm_create says.
+ * (0 CPUs, memory of 0 or not whole pages, an empty list of backends), more CPUs than the backend
+ * has; -IMPOST_EPLUGIN: no backend of the list can run here (the text has the reason of each);
+ * -ENOTSUP: the backend has no such irqchip; -ENOMEM; or what the backend's vm_create says.
  */
 IMPOST_API int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
 				struct impost_vm **ret_vm);

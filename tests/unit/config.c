@@ -117,6 +117,7 @@ Test(config, wrong_inis)
 		{"[impost]\nlog = loud\n", "must be one of error|warn|info|debug"},
 		{"[impost]\nlog = err\n", "must be one of"},
 		{"[impost]\nbackend = kvm,,mock\n", "names"},
+		{"[impost]\nbackend =\n", "the list is empty"},
 		{"[impost]\nbackend = ../kvm\n", "must be backends' names"},
 		{"[impost]\nbackend = kvm mock\n", "must be separated by commas"},
 		{"[impost]\nplugin_dir = /a::/b\n", "none of them empty"},

@@ -58,6 +58,10 @@ Test(vm, values_are_checked)
 	config.size = 65537;
 	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "size 65537");
 	config = good;
+	config.backend = " ";
+	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL,
+		     "the list of backends is empty");
+	config = good;
 	config.reserved = 1;
 	expect_error(ctx, impost_vm_create(ctx, &config, &vm), -EINVAL, "reserved is 1");
 	cr_expect(!vm);
