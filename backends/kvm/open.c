@@ -10,12 +10,16 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "access.h"
 #include "internal.h"
 
 #define DEVICE "/dev/kvm"
+
+/* The number of KVM's device, whatever its name (kernel, Documentation/admin-guide/devices.txt). */
+#define DEVICE_NUMBER makedev(10, 232)
 
 /* SDM vol. 2, CPUID leaf 1; APM vol. 3, CPUID Fn8000_0001. */
 #define CPUID_1_ECX_VMX	       (1u << 5)
@@ -77,6 +81,23 @@ static const char *module_advice(void)
 	       "AMD-V in the firmware, or nested virtualisation if this is a virtual machine";
 }
 
+#define CHECK_SETTING "check device = in [backend.kvm]: KVM's is " DEVICE
+
+/* Whether DEVICE is meant to be KVM's, there or not: then the setting is not at fault. */
+static bool is_kvms(const char *device)
+{
+	struct stat st;
+
+	return strcmp(device, DEVICE) == 0 ||
+	       (stat(device, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == DEVICE_NUMBER);
+}
+
+/* DEVICE is there, and does not speak KVM's interface. */
+static const char *impostor_advice(const char *device)
+{
+	return is_kvms(device) ? "something else stands in KVM's place: remove it" : CHECK_SETTING;
+}
+
 static bool names_user(const struct group *group)
 {
 	struct passwd user, *found = NULL;
@@ -100,6 +121,9 @@ static int32_t refused_permission(const struct impost_host *host, const char *de
 	if (stat(device, &st))
 		return impost_host_error(host, -EACCES,
 					 "cannot open %s: permission denied on its folder", device);
+	if (!is_kvms(device))
+		return impost_host_error(
+			host, -EACCES, "cannot open %s: permission denied: " CHECK_SETTING, device);
 	who = (struct kvm_access){
 		.mode = st.st_mode,
 		.gid = st.st_gid,
@@ -123,11 +147,13 @@ static int32_t refused(const struct impost_host *host, const char *device, int e
 	case EPERM:
 		return refused_permission(host, device, err);
 	case ENOENT:
+	case ENOTDIR:
 	case ENXIO:
 	case ENODEV:
 		return impost_host_error(host, -err, "cannot open %s: %s: %s", device,
-					 err == ENOENT ? "no such device" : "no driver behind it",
-					 module_advice());
+					 err == ENXIO || err == ENODEV ? "no driver behind it"
+								       : "no such device",
+					 is_kvms(device) ? module_advice() : CHECK_SETTING);
 	case EBUSY:
 		return impost_host_error(host, -err,
 					 "cannot open %s: busy: another hypervisor has the "
@@ -148,7 +174,8 @@ static int32_t open_device(const struct impost_host *host, const char *device, i
 	if (stat(device, &st))
 		return refused(host, device, errno);
 	if (!S_ISCHR(st.st_mode))
-		return impost_host_error(host, -ENODEV, "%s is no KVM: it is not a device", device);
+		return impost_host_error(host, -ENODEV, "%s is no KVM: it is not a device: %s",
+					 device, impostor_advice(device));
 	fd = open(device, O_RDWR | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return refused(host, device, errno);
@@ -167,10 +194,11 @@ static int32_t check_device(const struct impost_host *host, const char *device, 
 		{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 	};
 	int version = ioctl(fd, KVM_GET_API_VERSION, 0UL);
+	int err = errno;
 
 	if (version < 0)
-		return impost_host_error(host, -ENODEV, "%s is no KVM: KVM_GET_API_VERSION: %s",
-					 device, strerrordesc_np(errno));
+		return impost_host_error(host, -ENODEV, "%s is no KVM: KVM_GET_API_VERSION: %s: %s",
+					 device, strerrordesc_np(err), impostor_advice(device));
 	if (version != KVM_API_VERSION)
 		return impost_host_error(host, -ENOTSUP,
 					 "%s speaks version %d of the KVM interface, not %d",
