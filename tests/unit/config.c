@@ -82,61 +82,60 @@ Test(config, an_empty_ini)
 	expect_ok(ctx, impost_context_load_buffer(ctx, "empty", NULL, 0));
 }
 
+/* INIs, and what is said of them. */
+static const struct {
+	const char *text, *words;
+} wrong[] = {
+	{"[vmm]\n", "x.ini:1: unknown section [vmm]: sections are [impost], [vm], [boot]"},
+	{"\n\n[backend.]\n", "x.ini:3: unknown section [backend.]"},
+	{"[vm\nmemory=1M\n", "x.ini:1: neither `[section]` nor"},
+	{"[vm] memory=1M\n", "x.ini:1: nothing may follow"},
+	{"memory=1M\n", "x.ini:1: key 'memory' comes before any [section]"},
+	{"[vm]\nmemory\n", "x.ini:2: neither `[section]` nor"},
+	{"[vm]\n\nmemroy = 1M\n", "x.ini:3: unknown key 'memroy' in [vm]: did you mean memory?"},
+	{"[vm]\nzzz = 1M\n", "x.ini:2: unknown key 'zzz' in [vm]: keys are memory, cpus"},
+	{"[vm]\n= 1M\n", "x.ini:2: unknown key ''"},
+	{"[vm]\nmemory=1M\n[boot]\n[vm]\nmemory=1M\n",
+	 "x.ini:5: key 'memory' of [vm] was given before, in line 2"},
+	{"[vm]\nmemory = 0\n", "x.ini:2: [vm] memory = 0: must be a multiple of 4096"},
+	{"[vm]\nmemory = 3\n", "must be a multiple of 4096"},
+	{"[vm]\nmemory = \n", "x.ini:2: [vm] memory = : must be a number of bytes"},
+	{"[vm]\nmemory = -1M\n", "must be a number of bytes below 2^64"},
+	{"[vm]\nmemory = 1Q\n", "must be a number of bytes"},
+	{"[vm]\nmemory = 1MB\n", "must be a number of bytes"},
+	{"[vm]\nmemory = 17179869184G\n", "must be a number of bytes below 2^64"},
+	{"[vm]\nmemory = 99999999999999999999\n", "must be a number of bytes below 2^64"},
+	{"[vm]\nmemory = 0x\n", "must be a number of bytes"},
+	{"[vm]\nmemory = 0x-1\n", "must be a number of bytes"},
+	{"[vm]\ncpus = 0\n", "x.ini:2: [vm] cpus = 0: must be 1 to 4294967295"},
+	{"[vm]\ncpus = 4294967296\n", "must be 1 to 4294967295"},
+	{"[vm]\ncpus = two\n", "must be a number"},
+	{"[vm]\ncpus = 1K\n", "must be a number"},
+	{"[impost]\nlog = loud\n", "must be one of error|warn|info|debug"},
+	{"[impost]\nlog = err\n", "must be one of"},
+	{"[impost]\nbackend = kvm,,mock\n", "names"},
+	{"[impost]\nbackend =\n", "the list is empty"},
+	{"[impost]\nbackend = ../kvm\n", "must be backends' names"},
+	{"[impost]\nbackend = kvm mock\n", "must be separated by commas"},
+	{"[impost]\nplugin_dir = /a::/b\n", "none of them empty"},
+	{"[boot]\nkernel = \n", "must be a path"},
+	{"[boot]\nkernel = a\n b\n",
+	 "x.ini:3: the line begins with white space, which goes on with the value of kernel"},
+	{"[boot]\nkernel = a\n [vm]\n", "x.ini:3: the line begins with white space"},
+	{"[backend.fake]\ncolor = red\n",
+	 "x.ini:2: unknown key 'color' in [backend.fake]: did you mean colour?"},
+	{"[backend.fake]\ncolour = blue\n", "x.ini:2: [backend.fake] colour = blue: must be "
+					    "one of red|green"},
+	{"[backend.fake]\nbytes = many\n", "must be a number of bytes"},
+	{"[backend.fake]\nflag = maybe\n", "must be yes, no, true, false, on, off, 1 or 0"},
+	{"[backend.fake]\nfail = x\n", "must be a number"},
+	{"[backend.none]\n", "x.ini:1: [backend.none]: there is no plugin none.so in"},
+	{"[backend.no-run]\n", "x.ini:1: [backend.no-run]: plugin /"},
+};
+
 /* Each is refused at its line, and nothing of it stays. */
 Test(config, wrong_inis)
 {
-	static const struct {
-		const char *text, *words;
-	} wrong[] = {
-		{"[vmm]\n", "x.ini:1: unknown section [vmm]: sections are [impost], [vm], [boot]"},
-		{"\n\n[backend.]\n", "x.ini:3: unknown section [backend.]"},
-		{"[vm\nmemory=1M\n", "x.ini:1: neither `[section]` nor"},
-		{"[vm] memory=1M\n", "x.ini:1: nothing may follow"},
-		{"memory=1M\n", "x.ini:1: key 'memory' comes before any [section]"},
-		{"[vm]\nmemory\n", "x.ini:2: neither `[section]` nor"},
-		{"[vm]\n\nmemroy = 1M\n",
-		 "x.ini:3: unknown key 'memroy' in [vm]: did you mean memory?"},
-		{"[vm]\nzzz = 1M\n", "x.ini:2: unknown key 'zzz' in [vm]: keys are memory, cpus"},
-		{"[vm]\n= 1M\n", "x.ini:2: unknown key ''"},
-		{"[vm]\nmemory=1M\n[boot]\n[vm]\nmemory=1M\n",
-		 "x.ini:5: key 'memory' of [vm] was given before, in line 2"},
-		{"[vm]\nmemory = 0\n", "x.ini:2: [vm] memory = 0: must be a multiple of 4096"},
-		{"[vm]\nmemory = 3\n", "must be a multiple of 4096"},
-		{"[vm]\nmemory = \n", "x.ini:2: [vm] memory = : must be a number of bytes"},
-		{"[vm]\nmemory = -1M\n", "must be a number of bytes below 2^64"},
-		{"[vm]\nmemory = 1Q\n", "must be a number of bytes"},
-		{"[vm]\nmemory = 1MB\n", "must be a number of bytes"},
-		{"[vm]\nmemory = 17179869184G\n", "must be a number of bytes below 2^64"},
-		{"[vm]\nmemory = 99999999999999999999\n", "must be a number of bytes below 2^64"},
-		{"[vm]\nmemory = 0x\n", "must be a number of bytes"},
-		{"[vm]\nmemory = 0x-1\n", "must be a number of bytes"},
-		{"[vm]\ncpus = 0\n", "x.ini:2: [vm] cpus = 0: must be 1 to 4294967295"},
-		{"[vm]\ncpus = 4294967296\n", "must be 1 to 4294967295"},
-		{"[vm]\ncpus = two\n", "must be a number"},
-		{"[vm]\ncpus = 1K\n", "must be a number"},
-		{"[impost]\nlog = loud\n", "must be one of error|warn|info|debug"},
-		{"[impost]\nlog = err\n", "must be one of"},
-		{"[impost]\nbackend = kvm,,mock\n", "names"},
-		{"[impost]\nbackend =\n", "the list is empty"},
-		{"[impost]\nbackend = ../kvm\n", "must be backends' names"},
-		{"[impost]\nbackend = kvm mock\n", "must be separated by commas"},
-		{"[impost]\nplugin_dir = /a::/b\n", "none of them empty"},
-		{"[boot]\nkernel = \n", "must be a path"},
-		{"[boot]\nkernel = a\n b\n",
-		 "x.ini:3: the line begins with white space, which goes on with the value of kernel"},
-		{"[boot]\nkernel = a\n [vm]\n", "x.ini:3: the line begins with white space"},
-		{"[backend.fake]\ncolor = red\n",
-		 "x.ini:2: unknown key 'color' in [backend.fake]: did you mean colour?"},
-		{"[backend.fake]\ncolour = blue\n",
-		 "x.ini:2: [backend.fake] colour = blue: must be "
-		 "one of red|green"},
-		{"[backend.fake]\nbytes = many\n", "must be a number of bytes"},
-		{"[backend.fake]\nflag = maybe\n", "must be yes, no, true, false, on, off, 1 or 0"},
-		{"[backend.fake]\nfail = x\n", "must be a number"},
-		{"[backend.none]\n", "x.ini:1: [backend.none]: there is no plugin none.so in"},
-		{"[backend.no-run]\n", "x.ini:1: [backend.no-run]: plugin /"},
-	};
-
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		int err = load(wrong[i].text);
 
