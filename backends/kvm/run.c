@@ -56,9 +56,7 @@ static int32_t block_signal(const struct vcpu *v)
 
 	sigemptyset(&kick);
 	sigaddset(&kick, (int)v->vm->kick_signal);
-	r = pthread_sigmask(SIG_BLOCK, &kick, NULL);
-	if (!r)
-		r = pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	r = pthread_sigmask(SIG_BLOCK, &kick, &mask);
 	if (r)
 		return kvm_error(v->host, r, "blocking the kick signal");
 	sigdelset(&mask, (int)v->vm->kick_signal);
