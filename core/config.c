@@ -26,10 +26,21 @@ static const struct config_key keys[] = {
 	 .multiple = 4096},
 	{KEY("vm", IMPOST_OPTION_UINT, "cpus", NULL, "1", "number of vCPUs"), .least = 1,
 	 .most = UINT32_MAX},
+	{KEY("cpu", IMPOST_OPTION_STRING, "topology", NULL, NULL,
+	     "sockets:dies:cores:threads of each")},
+	{KEY("cpu", CONFIG_TEMPLATE, "template", NULL, NULL,
+	     "what of the CPU the guest sees: the name of a template that is shipped, or a file")},
+	{KEY("cpu", IMPOST_OPTION_STRING, "brand", NULL, NULL, "processor brand string")},
 	{KEY("boot", IMPOST_OPTION_PATH, "kernel", NULL, NULL, "kernel image")},
 	{KEY("boot", IMPOST_OPTION_PATH, "initrd", NULL, NULL, "initial RAM disk")},
 	{KEY("boot", IMPOST_OPTION_STRING, "cmdline", NULL, NULL, "kernel command line"),
 	 .continues = true},
+	{KEY("boot", IMPOST_OPTION_ENUM, "protocol", "auto|linux64|linux32|pvh|flat", "auto",
+	     "how the kernel is entered")},
+	{KEY("boot", IMPOST_OPTION_ENUM, "mode", "real|protected|long", NULL,
+	     "the CPU's mode when a flat binary is entered")},
+	{KEY("boot", IMPOST_OPTION_SIZE, "address", NULL, NULL,
+	     "where a flat binary is loaded and entered")},
 };
 
 const struct config_key *config_key(const char *section, const char *key)
@@ -68,8 +79,8 @@ int config_error(struct impost_context *ctx, const char *where, const char *fmt,
 int config_unknown_section(struct impost_context *ctx, const char *where, const char *section)
 {
 	return config_error(ctx, where,
-			    "unknown section [%.64s]: sections are [impost], [vm], [boot], and "
-			    "[backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
+			    "unknown section [%.64s]: sections are [impost], [vm], [cpu], [boot], "
+			    "and [backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
 			    section);
 }
 
@@ -256,6 +267,20 @@ static int check_path(struct check *check)
 	return check->value ? 0 : no_memory(check->ctx);
 }
 
+/* The name of a template stays what it is; a file's is a path like others. */
+static int check_template(struct check *check)
+{
+	const char *text = check->text;
+	size_t len = strlen(text);
+
+	if (strchr(text, '/') || (len > 4 && strcmp(text + len - 4, ".ini") == 0))
+		return check_path(check);
+	if (!len)
+		return wrong(check, "must be a template's name, or a file: one with a '/' in its "
+				    "path, or whose name ends in .ini");
+	return 0;
+}
+
 static int check_paths(struct check *check)
 {
 	char *copy = strdup(check->text), *rest = copy, *dir, *joined = NULL, *path, *longer;
@@ -326,6 +351,8 @@ static int check_value(struct check *check)
 		return check_names(check);
 	case CONFIG_PATHS:
 		return check_paths(check);
+	case CONFIG_TEMPLATE:
+		return check_template(check);
 	default:
 		return check_string(check);
 	}
@@ -496,6 +523,26 @@ const char *impost_context_get(struct impost_context *ctx, const char *section, 
 	value = config_get(ctx, section, key);
 	pthread_mutex_unlock(&ctx->lock);
 	return value;
+}
+
+int impost_context_get_number(struct impost_context *ctx, const char *section, const char *key,
+			      uint64_t *ret_number)
+{
+	const char *value;
+	uint64_t number;
+	int err = 0;
+
+	pthread_mutex_lock(&ctx->lock);
+	value = config_get(ctx, section, key);
+	if (!value)
+		err = impost_error_set(ctx, -ENOENT, "[%.64s] %.64s has no value", section, key);
+	else if (!parse_size(value, &number))
+		err = impost_error_set(ctx, -EINVAL, "[%.64s] %.64s = %.128s is no number", section,
+				       key, value);
+	else
+		*ret_number = number;
+	pthread_mutex_unlock(&ctx->lock);
+	return err;
 }
 
 int config_options(struct impost_context *ctx, const struct plugin *plugin,

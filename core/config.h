@@ -29,7 +29,7 @@ struct config {
 
 #define CONFIG_BACKEND "backend."
 
-/* A key of `[impost]`, `[vm]` or `[boot]`. */
+/* A key of a section that is the core's own. */
 struct config_key {
 	const char *section;
 	struct impost_option_desc desc;
@@ -39,8 +39,9 @@ struct config_key {
 };
 
 /* The core's own types of values, beyond IMPOST_OPTION_*. */
-#define CONFIG_NAMES 100u /* names of backends, separated by commas */
-#define CONFIG_PATHS 101u /* folders, separated by ':' */
+#define CONFIG_NAMES	100u /* names of backends, separated by commas */
+#define CONFIG_PATHS	101u /* folders, separated by ':' */
+#define CONFIG_TEMPLATE 102u /* a name, or a path: with a '/' or ending in ".ini" */
 
 /* The row of KEY in SECTION; NULL: none. */
 const struct config_key *config_key(const char *section, const char *key);

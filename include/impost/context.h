@@ -59,9 +59,9 @@ IMPOST_API int impost_context_load_buffer(struct impost_context *ctx, const char
 					  const char *text, size_t len);
 
 /*
- * Sets KEY in SECTION ("impost", "vm", "boot", "backend.kvm") as a command line does: it beats the
- * INI, whether loaded before or after. Relative paths are taken from the current folder. A
- * backend's keys need its plugin to be found: set plugin_dir, or load the INI that has it, first.
+ * Sets KEY in SECTION ("impost", "vm", "cpu", "boot", "backend.kvm") as a command line does: it
+ * beats the INI, whether loaded before or after. Relative paths are taken from the current folder.
+ * A backend's keys need its plugin to be found: set plugin_dir, or load the INI that has it, first.
  * -IMPOST_ECONFIG as above, for plugin_dir also when the plugins there do not take what backends
  * have been given; -EINVAL: an argument is NULL; -EBUSY: plugin_dir after the first VM or
  * plugin look-up.
@@ -76,6 +76,13 @@ IMPOST_API int impost_context_set(struct impost_context *ctx, const char *sectio
  */
 IMPOST_API const char *impost_context_get(struct impost_context *ctx, const char *section,
 					  const char *key);
+
+/*
+ * The same as a number: of a key that is one, or a size, where 1K is 1024. -ENOENT: there is no
+ * value; -EINVAL: it is no number, or not below 2^64.
+ */
+IMPOST_API int impost_context_get_number(struct impost_context *ctx, const char *section,
+					 const char *key, uint64_t *ret_number);
 
 /* --- plugins --- */
 

@@ -86,7 +86,7 @@ Test(config, an_empty_ini)
 static const struct {
 	const char *text, *words;
 } wrong[] = {
-	{"[vmm]\n", "x.ini:1: unknown section [vmm]: sections are [impost], [vm], [boot]"},
+	{"[vmm]\n", "x.ini:1: unknown section [vmm]: sections are [impost], [vm], [cpu], [boot]"},
 	{"\n\n[backend.]\n", "x.ini:3: unknown section [backend.]"},
 	{"[vm\nmemory=1M\n", "x.ini:1: neither `[section]` nor"},
 	{"[vm] memory=1M\n", "x.ini:1: nothing may follow"},
@@ -122,6 +122,12 @@ static const struct {
 	{"[boot]\nkernel = a\n b\n",
 	 "x.ini:3: the line begins with white space, which goes on with the value of kernel"},
 	{"[boot]\nkernel = a\n [vm]\n", "x.ini:3: the line begins with white space"},
+	{"[boot]\nprotocol = linux\n",
+	 "x.ini:2: [boot] protocol = linux: must be one of auto|linux64|linux32|pvh|flat"},
+	{"[boot]\nmode = 32\n", "must be one of real|protected|long"},
+	{"[boot]\naddress = top\n", "must be a number of bytes"},
+	{"[cpu]\ntemplate =\n", "x.ini:2: [cpu] template = : must be a template's name, or a file"},
+	{"[cpu]\ntoplogy = 1\n", "did you mean topology?"},
 	{"[backend.fake]\ncolor = red\n",
 	 "x.ini:2: unknown key 'color' in [backend.fake]: did you mean colour?"},
 	{"[backend.fake]\ncolour = blue\n", "x.ini:2: [backend.fake] colour = blue: must be "
@@ -248,6 +254,42 @@ Test(config, options_are_handed_over_in_their_form)
 	cr_expect(strstr(told, "option path = /p\n"), "%s", told);
 	cr_expect(!strstr(told, "colour"), "a default was handed over: %s", told);
 	cr_expect(impost_context_close(other) == 0);
+}
+
+/* A template's file is a path and gets its base; a shipped template's name does not. */
+Test(config, templates_are_names_or_files)
+{
+	static const struct {
+		const char *text, *path; /* NULL: as it is */
+	} templates[] = {
+		{"x86-64-v2-intel", NULL}, {".ini", NULL},	    {"x.inis", NULL},
+		{"own.ini", "/own.ini"},   {"cpu/own", "/cpu/own"}, {"/cpu/own.ini", NULL},
+	};
+	char folder[4000], expected[4096];
+
+	cr_assert(getcwd(folder, sizeof(folder)));
+	for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
+		expect_ok(ctx, impost_context_set(ctx, "cpu", "template", templates[i].text));
+		snprintf(expected, sizeof(expected), "%s%s", templates[i].path ? folder : "",
+			 templates[i].path ? templates[i].path : templates[i].text);
+		expect_value("cpu", "template", expected);
+	}
+}
+
+Test(config, numbers)
+{
+	uint64_t number = 7;
+
+	expect_ok(ctx, load("[boot]\naddress = 0x10K\n[cpu]\nbrand = 1x\n"));
+	expect_ok(ctx, impost_context_get_number(ctx, "boot", "address", &number));
+	cr_expect(number == 0x4000);
+	expect_ok(ctx, impost_context_get_number(ctx, "vm", "memory", &number));
+	cr_expect(number == 256 << 20);
+	expect_error(ctx, impost_context_get_number(ctx, "boot", "kernel", &number), -ENOENT,
+		     "[boot] kernel has no value");
+	expect_error(ctx, impost_context_get_number(ctx, "cpu", "brand", &number), -EINVAL,
+		     "[cpu] brand = 1x is no number");
+	cr_expect(number == 256 << 20);
 }
 
 Test(config, files_and_their_folder)
