@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The e820 map: what a PC's firmware would say of its memory (kernel, zero-page.rst). */
-#include "ram.h"
-
-#include <impost/x86_64/boot.h>
+#include "places.h"
 
 /*
  * The map as it grows; `count` goes on beyond `capacity`, so that the text can say what is needed.
@@ -11,20 +9,22 @@ struct map {
 	struct impost_x86_e820 *entries;
 	uint32_t capacity;
 	uint32_t count;
+	struct impost_x86_e820 last; /* entry number count - 1 */
 };
 
+/* Puts a range behind those before, and into the last one where that ends here. */
 static void put(struct map *map, uint64_t start, uint64_t end, uint32_t type)
 {
 	if (start >= end)
 		return;
-	if (map->count < map->capacity)
-		map->entries[map->count] = (struct impost_x86_e820){start, end - start, type, 0};
-	map->count++;
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
+	if (map->count && map->last.type == type && map->last.gpa + map->last.bytes == start) {
+		map->last.bytes += end - start;
+	} else {
+		map->last = (struct impost_x86_e820){start, end - start, type, 0};
+		map->count++;
+	}
+	if (map->count <= map->capacity)
+		map->entries[map->count - 1] = map->last;
 }
 
 static uint64_t max(uint64_t a, uint64_t b)
@@ -32,47 +32,59 @@ static uint64_t max(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Puts the part of every run of RAM that lies between FROM and TO. */
-static int put_ram(struct map *map, struct impost_memory *memory, uint64_t from, uint64_t to)
+/* Puts what is taken, from AT to where RUN ends, and RUN between; returns how far that went. */
+static uint64_t put_run(struct map *map, const struct impost_x86_layout *layout, uint64_t at,
+			struct range run)
 {
-	uint32_t cursor = 0;
-	struct range run;
-	int found;
+	struct range taken;
+	uint32_t type;
 
-	while ((found = ram_next(memory, &cursor, &run)) > 0)
-		put(map, max(run.start, from), min(run.end, to), IMPOST_X86_E820_RAM);
-	return found;
+	while (places_next(layout, PLACES_TYPED, at, &taken, &type) && taken.start < run.end) {
+		put(map, max(at, run.start), taken.start, IMPOST_X86_E820_RAM);
+		put(map, taken.start, taken.end, type);
+		at = taken.end;
+	}
+	put(map, max(at, run.start), run.end, IMPOST_X86_E820_RAM);
+	return max(at, run.end);
 }
 
 /* Puts the whole map, in order of address. */
-static int build(struct map *map, struct impost_memory *memory)
+static int build(struct map *map, struct impost_memory *memory,
+		 const struct impost_x86_layout *layout)
 {
-	int err;
+	/* Behind all RAM: what is taken there. */
+	const struct range nothing = {UINT64_MAX, UINT64_MAX};
+	uint32_t cursor = 0;
+	struct range run;
+	uint64_t at = 0;
+	int found;
 
-	map->count = 0;
-	err = put_ram(map, memory, 0, IMPOST_X86_EBDA_ADDR);
-	if (err < 0)
-		return err;
-	put(map, IMPOST_X86_EBDA_ADDR, IMPOST_X86_HIGH_RAM, IMPOST_X86_E820_RESERVED);
-	return put_ram(map, memory, IMPOST_X86_HIGH_RAM, UINT64_MAX);
+	while ((found = ram_next(memory, &cursor, &run)) > 0)
+		at = put_run(map, layout, at, run);
+	if (found == 0)
+		put_run(map, layout, at, nothing);
+	return found;
 }
 
-int impost_x86_e820(struct impost_memory *memory, struct impost_x86_e820 *entries,
-		    uint32_t capacity, uint32_t *ret_count)
+int impost_x86_e820(struct impost_memory *memory, const struct impost_x86_layout *layout,
+		    struct impost_x86_e820 *entries, uint32_t capacity, uint32_t *ret_count)
 {
-	struct map map = {NULL, 0, 0};
+	struct impost_context *ctx = impost_memory_context(memory);
+	struct map map = {0};
 	int err;
 
+	err = places_check(ctx, layout);
 	/* Counted first, so that ENTRIES is left alone if it is too small. */
-	err = build(&map, memory);
+	if (err == 0)
+		err = build(&map, memory, layout);
 	if (err < 0)
 		return err;
 	if (map.count > capacity)
-		return impost_error_set(impost_memory_context(memory), -ENOSPC,
+		return impost_error_set(ctx, -ENOSPC,
 					"the e820 map needs %u entries, there is room for %u",
 					map.count, capacity);
-	map = (struct map){entries, capacity, 0};
-	err = build(&map, memory);
+	map = (struct map){.entries = entries, .capacity = capacity};
+	err = build(&map, memory, layout);
 	if (err < 0)
 		return err;
 	*ret_count = map.count < capacity ? map.count : capacity;

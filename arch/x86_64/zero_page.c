@@ -43,7 +43,7 @@ static int fill_e820(struct boot_params *params, struct impost_memory *memory)
 	uint32_t count;
 	int err;
 
-	err = impost_x86_e820(memory, entries, IMPOST_X86_E820_MAX, &count);
+	err = impost_x86_e820(memory, NULL, entries, IMPOST_X86_E820_MAX, &count);
 	if (err < 0)
 		return err;
 	for (uint32_t i = 0; i < count; i++)

@@ -13,6 +13,7 @@
 #include <impost/version.h>
 #include <impost/vm.h>
 #include <impost/x86_64/boot.h>
+#include <impost/x86_64/layout.h>
 #include <impost/x86_64/state.h>
 
 #endif

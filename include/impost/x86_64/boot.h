@@ -12,56 +12,12 @@
 #include <impost/memory.h>
 #include <impost/vcpu.h>
 #include <impost/vm.h>
+#include <impost/x86_64/layout.h>
 #include <impost/x86_64/state.h>
-
-/*
- * Where things lie in guest-physical memory. Low memory as the boot protocol and PC convention have
- * it (kernel, Documentation/arch/x86/boot.rst, "Memory layout").
- */
-#define IMPOST_X86_GDT_ADDR	   UINT64_C(0x500)
-#define IMPOST_X86_IDT_ADDR	   UINT64_C(0x540)
-#define IMPOST_X86_ZERO_PAGE_ADDR  UINT64_C(0x7000)
-#define IMPOST_X86_BOOT_STACK	   UINT64_C(0x8ff0)
-#define IMPOST_X86_PAGE_TABLE_ADDR UINT64_C(0x9000) /* PML4, PDPT, then one PD for each GiB */
-#define IMPOST_X86_CMDLINE_ADDR	   UINT64_C(0x20000)
-#define IMPOST_X86_CMDLINE_MAX	   UINT64_C(0x10000) /* bytes, with the NUL */
-#define IMPOST_X86_EBDA_ADDR	   UINT64_C(0x9fc00)
-#define IMPOST_X86_HIGH_RAM	   UINT64_C(0x100000)
-#define IMPOST_X86_HOLE_START	   UINT64_C(0xc0000000) /* RAM stops here below 4 GiB */
-#define IMPOST_X86_HOLE_END	   UINT64_C(0x100000000)
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* --- memory --- */
-
-/*
- * Adds BYTES of anonymous RAM to MEMORY: from 0, with what does not fit below IMPOST_X86_HOLE_START
- * put at 4 GiB. -EINVAL: 0, or not a multiple of 4096; else as impost_memory_add(); on failure
- * nothing was added.
- */
-IMPOST_API int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes);
-
-/* One entry of the e820 map (kernel, boot.rst, "zero page"). */
-struct impost_x86_e820 {
-	uint64_t gpa;
-	uint64_t bytes;
-	uint32_t type; /* 1: RAM, 2: reserved */
-	uint32_t reserved;
-};
-
-#define IMPOST_X86_E820_RAM	 1u
-#define IMPOST_X86_E820_RESERVED 2u
-#define IMPOST_X86_E820_MAX	 128u /* entries in the zero page */
-
-/*
- * Describes MEMORY as e820, in order of address: writable regions are RAM, adjoining ones one
- * entry; the EBDA and the ROM area, IMPOST_X86_EBDA_ADDR to IMPOST_X86_HIGH_RAM, are always
- * reserved. Read-only regions are left out. -ENOSPC: more than CAPACITY.
- */
-IMPOST_API int impost_x86_e820(struct impost_memory *memory, struct impost_x86_e820 *entries,
-			       uint32_t capacity, uint32_t *ret_count);
 
 /* --- kernel --- */
 
