@@ -102,13 +102,16 @@ static void count_exit(struct machine_cpu *cpu, const struct impost_exit *exit)
 static int on_io(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
 {
 	struct machine_cpu *cpu = opaque;
+	enum ports_event event;
 
 	(void)vcpu;
 	count_exit(cpu, exit);
-	if (!ports_access(&cpu->machine->serial, &exit->u.io))
+	event = ports_access(&cpu->machine->serial, &exit->u.io);
+	if (event == PORTS_NOTHING)
 		return 0;
 	end_run(cpu->machine, MACHINE_SHUT_DOWN, (uint32_t)(cpu - cpu->machine->cpus), false, exit,
-		"the guest reset the machine");
+		event == PORTS_RESET ? "the guest reset the machine"
+				     : "the guest switched the machine off");
 	return 1;
 }
 

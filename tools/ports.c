@@ -12,7 +12,7 @@ struct port_device {
 	uint16_t last;
 	uint8_t max_size; /* wider accesses go elsewhere: 0 for any */
 	uint8_t (*read)(struct serial *serial, uint16_t offset);
-	bool (*write)(struct serial *serial, uint16_t offset, uint8_t value);
+	enum ports_event (*write)(struct serial *serial, uint16_t offset, uint8_t value);
 };
 
 static uint8_t com1_read(struct serial *serial, uint16_t offset)
@@ -20,10 +20,10 @@ static uint8_t com1_read(struct serial *serial, uint16_t offset)
 	return serial_read(serial, (enum serial_register)offset);
 }
 
-static bool com1_write(struct serial *serial, uint16_t offset, uint8_t value)
+static enum ports_event com1_write(struct serial *serial, uint16_t offset, uint8_t value)
 {
 	serial_write(serial, (enum serial_register)offset, value);
-	return false;
+	return PORTS_NOTHING;
 }
 
 /*
@@ -40,53 +40,60 @@ static uint8_t keyboard_status(struct serial *serial, uint16_t offset)
 
 /* Commands 0xf0 to 0xff pulse the output lines whose bits are 0; line 0 is the reset line (IBM PC
  * AT Technical Reference, keyboard controller commands). */
-static bool keyboard_command(struct serial *serial, uint16_t offset, uint8_t value)
+static enum ports_event keyboard_command(struct serial *serial, uint16_t offset, uint8_t value)
 {
 	(void)serial;
 	(void)offset;
-	return (value & 0xf1u) == 0xf0u;
+	return (value & 0xf1u) == 0xf0u ? PORTS_RESET : PORTS_NOTHING;
 }
 
 /* The reset control register: bit 2 resets the CPU (Intel ICH9 data sheet, 13.7.5). */
-static uint8_t reset_read(struct serial *serial, uint16_t offset)
+static uint8_t read_zero(struct serial *serial, uint16_t offset)
 {
 	(void)serial;
 	(void)offset;
 	return 0;
 }
 
-static bool reset_write(struct serial *serial, uint16_t offset, uint8_t value)
+static enum ports_event reset_write(struct serial *serial, uint16_t offset, uint8_t value)
 {
 	(void)serial;
 	(void)offset;
-	return value & 4u;
+	return value & 4u ? PORTS_RESET : PORTS_NOTHING;
 }
 
 /*
- * The real-time clock's data: there is none. Ones would say "update in progress" for ever (bit 7 of
- * register A, Motorola MC146818A data sheet), which Linux waits for a second each of a dozen times.
+ * The sleep control register: with SLP_EN, bit 5, the machine enters the state whose type is in
+ * bits 4:2 (ACPI 6.5, 4.8.3.7). There is one, S5.
  */
-static uint8_t no_clock_read(struct serial *serial, uint16_t offset)
+static enum ports_event sleep_write(struct serial *serial, uint16_t offset, uint8_t value)
 {
 	(void)serial;
-	(void)offset;
-	return 0;
+	if (offset == 0 && value & 0x20u && (value >> 2 & 7u) == PORTS_SLEEP_TYPE_S5)
+		return PORTS_POWER_OFF;
+	return PORTS_NOTHING;
 }
 
-static bool no_clock_write(struct serial *serial, uint16_t offset, uint8_t value)
+static enum ports_event write_nothing(struct serial *serial, uint16_t offset, uint8_t value)
 {
 	(void)serial;
 	(void)offset;
 	(void)value;
-	return false;
+	return PORTS_NOTHING;
 }
 
 static const struct port_device devices[] = {
 	{0x3f8, 0x3ff, 0, com1_read, com1_write},
 	{0x064, 0x064, 0, keyboard_status, keyboard_command},
-	{0x071, 0x071, 0, no_clock_read, no_clock_write},
+	/*
+	 * The real-time clock's data: there is none. Ones would say "update in progress" for ever
+	 * (bit 7 of register A, Motorola MC146818A data sheet), which Linux waits for a second each
+	 * of a dozen times.
+	 */
+	{0x071, 0x071, 0, read_zero, write_nothing},
+	{PORTS_SLEEP_CONTROL, PORTS_SLEEP_STATUS, 1, read_zero, sleep_write},
 	/* A 32-bit access to 0xcf8 is PCI configuration and not for this register. */
-	{0xcf9, 0xcf9, 1, reset_read, reset_write},
+	{PORTS_RESET_CONTROL, PORTS_RESET_CONTROL, 1, read_zero, reset_write},
 };
 #define DEVICES (sizeof(devices) / sizeof(devices[0]))
 
@@ -112,8 +119,8 @@ int ports_claim(struct impost_vm *vm)
 }
 
 /* One byte of an access: wide ones reach 8-bit devices as one for each byte, as on the ISA bus. */
-static bool access_byte(struct serial *serial, const struct impost_exit_io *io, unsigned int port,
-			uint8_t *byte)
+static enum ports_event access_byte(struct serial *serial, const struct impost_exit_io *io,
+				    unsigned int port, uint8_t *byte)
 {
 	const struct port_device *device = find(port, io->size);
 	uint16_t offset;
@@ -121,22 +128,24 @@ static bool access_byte(struct serial *serial, const struct impost_exit_io *io, 
 	if (!device) {
 		if (io->dir == IMPOST_EXIT_READ)
 			*byte = 0xff;
-		return false;
+		return PORTS_NOTHING;
 	}
 	offset = (uint16_t)(port - device->first);
 	if (io->dir == IMPOST_EXIT_WRITE)
 		return device->write(serial, offset, *byte);
 	*byte = device->read(serial, offset);
-	return false;
+	return PORTS_NOTHING;
 }
 
-bool ports_access(struct serial *serial, const struct impost_exit_io *io)
+enum ports_event ports_access(struct serial *serial, const struct impost_exit_io *io)
 {
+	enum ports_event event = PORTS_NOTHING, now;
 	uint8_t *byte = io->data;
-	bool reset = false;
 
 	for (uint32_t i = 0; i < io->count; i++)
-		for (unsigned int j = 0; j < io->size; j++)
-			reset |= access_byte(serial, io, (io->port + j) & 0xffffu, byte++);
-	return reset;
+		for (unsigned int j = 0; j < io->size; j++) {
+			now = access_byte(serial, io, (io->port + j) & 0xffffu, byte++);
+			event = event == PORTS_NOTHING ? now : event;
+		}
+	return event;
 }

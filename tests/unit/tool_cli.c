@@ -334,6 +334,7 @@ Test(tool, clean_ends)
 		"[vcpu 0]\nshutdown = guest\n",	  "[vcpu 0]\nreset = guest\n",
 		"[vcpu 0]\nout = 0x64 1 0xfe\n",  "[vcpu 0]\nout = 0xcf9 1 0x06\n",
 		"[vcpu 0]\nout = 0xcf9 1 0x0e\n", "[vcpu 0]\nhlt =\n",
+		"[vcpu 0]\nout = 0x600 1 0x34\n",
 	};
 
 	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
@@ -352,6 +353,11 @@ Test(tool, the_machine_answers_as_it_should)
 		     "out = 0xcf8 4 0x80000600\n"
 		     "out = 0xcf9 1 0x02\n"
 		     "out = 0x64 1 0xff\n"
+		     "out = 0x600 1 0x14\n" /* S5, but not now */
+		     "out = 0x600 1 0x20\n" /* now, but S0 */
+		     "out = 0x600 4 0x34\n"
+		     "out = 0x601 1 0x34\n"
+		     "in = 0x601 1 expect 0\n"
 		     "in = 0x64 1 expect 0xfd\n"
 		     "in = 0x60 1 expect 0xff\n"
 		     "in = 0xcfc 4 expect 0xffffffff\n"
