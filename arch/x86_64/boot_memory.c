@@ -17,7 +17,7 @@ int boot_fill_memory(struct boot *boot)
 						 config->cmdline ? config->cmdline : "",
 						 result->initrd.bytes ? &result->initrd : NULL);
 	if (err == 0)
-		err = impost_x86_write_gdt(boot->memory);
+		err = impost_x86_write_gdt(boot->memory, IMPOST_X86_MODE_LONG);
 	if (err == 0)
 		err = impost_x86_write_page_tables(boot->memory, &boot->cr3);
 	return err;

@@ -4,7 +4,9 @@
 
 #include "boot_steps.h"
 
-#define MSRS_MAX 32u
+#define IA32_MTRRCAP 0xfeu /* SDM vol. 3, 12.11.1 */
+#define MTRR_PAIRS   0xffu
+#define MSRS_MAX     (32u + IMPOST_X86_MTRRS(MTRR_PAIRS))
 
 struct msr_list {
 	uint32_t *indices;
@@ -38,6 +40,32 @@ static int is_listed(const struct msr_list *list, uint32_t index)
 	return 0;
 }
 
+/* Adds the MTRRs that VCPU has to the *COUNT that are in MSRS. */
+static int add_mtrrs(struct impost_vcpu *vcpu, struct impost_x86_msr msrs[MSRS_MAX],
+		     uint32_t *count)
+{
+	struct impost_x86_mtrr_config config = {
+		.size = sizeof(config),
+		.phys_bits = impost_vm_caps(impost_vcpu_vm(vcpu))->phys_bits,
+		.hole_start = IMPOST_X86_HOLE_START,
+		.hole_end = IMPOST_X86_HOLE_END,
+	};
+	struct impost_x86_msr cap = {.index = IA32_MTRRCAP};
+	uint32_t done, mtrrs;
+	int err;
+
+	if (!config.phys_bits || impost_vcpu_get_msrs(vcpu, &cap, 1, &done) < 0)
+		return 0;
+	config.variable = (uint32_t)(cap.value & MTRR_PAIRS);
+	err = impost_x86_setup_mtrrs(&config, msrs + *count, MSRS_MAX - *count, &mtrrs);
+	if (err < 0)
+		return impost_error_set(impost_vm_context(impost_vcpu_vm(vcpu)), err,
+					"boot: %u variable-range MTRRs do not suffice for the hole",
+					config.variable);
+	*count += mtrrs;
+	return 0;
+}
+
 /*
  * Sets the boot MSRs of VCPU. One that the backend does not list (lists are incomplete: KVM's has
  * no MTRRs) is tried too, and may be refused: then it does not exist here.
@@ -49,6 +77,8 @@ static int set_msrs(struct impost_vcpu *vcpu, const struct msr_list *list)
 	int err;
 
 	err = impost_x86_setup_msrs(msrs, MSRS_MAX, &count);
+	if (err == 0)
+		err = add_mtrrs(vcpu, msrs, &count);
 	while (err == 0 && at < count) {
 		done = 0;
 		err = impost_vcpu_set_msrs(vcpu, msrs + at, count - at, &done);

@@ -2,7 +2,7 @@
 /* x87 and SSE as a kernel expects to find them. */
 #include <string.h>
 
-#include <impost/x86_64/boot.h>
+#include <impost/x86_64/registers.h>
 
 /* Places in the XSAVE area (SDM vol. 1, 10.5.1 and 13.4). */
 #define FCW		 0u

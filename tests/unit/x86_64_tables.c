@@ -176,14 +176,15 @@ Test(gdt, agrees_with_the_registers)
 					  0,
 					  UINT64_C(0x00af9b000000ffff),
 					  UINT64_C(0x00cf93000000ffff),
-					  UINT64_C(0x00008b0000000067),
+					  UINT64_C(0x00008b0005800067),
 					  0};
+	const struct impost_x86_paging paging = {.size = sizeof(paging), .levels = 4};
 	struct impost_x86_sregs sregs = {0};
 	struct ram ram = ram_make(MIB);
 	uint64_t got[6];
 
-	impost_x86_setup_sregs(&sregs, 0x9000);
-	cr_assert_eq(impost_x86_write_gdt(ram.memory), 0);
+	cr_assert_eq(impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &paging, 0x9000), 0);
+	cr_assert_eq(impost_x86_write_gdt(ram.memory, IMPOST_X86_MODE_LONG), 0);
 	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_GDT_ADDR, got, sizeof(got)), 0);
 	cr_assert_arr_eq(got, golden, sizeof(golden));
 	cr_assert_eq(sregs.gdtr.limit, sizeof(golden) - 1);
@@ -201,7 +202,7 @@ Test(gdt, needs_memory)
 {
 	struct ram ram = ram_make(0);
 
-	cr_assert_eq(impost_x86_write_gdt(ram.memory), -EFAULT);
+	cr_assert_eq(impost_x86_write_gdt(ram.memory, IMPOST_X86_MODE_LONG), -EFAULT);
 	ram_free(&ram);
 }
 

@@ -13,6 +13,7 @@
 #include <impost/vcpu.h>
 #include <impost/vm.h>
 #include <impost/x86_64/layout.h>
+#include <impost/x86_64/registers.h>
 #include <impost/x86_64/state.h>
 
 #ifdef __cplusplus
@@ -109,10 +110,6 @@ IMPOST_API int impost_x86_write_zero_page(struct impost_memory *memory,
 
 /* --- tables --- */
 
-/* Writes the GDT for 64-bit entry: null, 64-bit code at 0x10, data at 0x18, TSS at 0x20 (boot.rst,
- * "64-bit BOOT PROTOCOL"). -EFAULT: no memory there. */
-IMPOST_API int impost_x86_write_gdt(struct impost_memory *memory);
-
 /*
  * Writes an identity map of 2 MiB pages at IMPOST_X86_PAGE_TABLE_ADDR for the first 4 GiB and on
  * to the GiB in which MEMORY ends, at most 16. *ret_cr3 is the address for CR3. -EFAULT: no memory
@@ -122,28 +119,9 @@ IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory, uint64
 
 /* --- registers: pure functions that fill a section; the caller sets it on a vCPU --- */
 
-/* x87 after FNINIT and SSE as at reset (SDM vol. 3, table 10-1): FCW 0x37f, MXCSR 0x1f80; further
- * components in their initial state. Keeps XCR0, MXCSR_MASK and the layout that XSAVE has. */
-IMPOST_API void impost_x86_setup_fpu(struct impost_x86_xsave *xsave);
-
 /* General registers at the 64-bit entry: RIP, RSI = zero page, RSP, RFLAGS = 2. */
 IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs, uint64_t entry,
 				      uint64_t zero_page);
-
-/* Segments from impost_x86_write_gdt()'s table, long mode on, CR3 as given. Keeps APIC base and
- * CR8. */
-IMPOST_API void impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint64_t cr3);
-
-/*
- * The MSRs that a kernel expects to be set (SDM vol. 4); at most 32. -ENOSPC: more than CAPACITY.
- */
-IMPOST_API int impost_x86_setup_msrs(struct impost_x86_msr *msrs, uint32_t capacity,
-				     uint32_t *ret_count);
-
-/* Virtual wire mode: LINT0 = ExtINT, LINT1 = NMI, both unmasked, and the APIC enabled in its
- * spurious-interrupt register, without which they would be masked (SDM vol. 3, 11.5.1 and 11.4.7.2;
- * MP specification 1.4, 3.6.2.2). For the boot CPU. */
-IMPOST_API void impost_x86_setup_lapic(struct impost_x86_lapic *lapic);
 
 /*
  * Makes what the backend supports into what vCPU ID of CPUS shall see: APIC id, hypervisor bit, TSC
