@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <ini_reader.h>
+
 #include "context.h"
 #include "text.h"
 
@@ -84,29 +86,6 @@ int config_unknown_section(struct impost_context *ctx, const char *where, const 
 			    section);
 }
 
-/* Edits (insert, delete, replace a character) from A to B; B has 31 characters at the most. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[32], len = strlen(b);
-
-	for (size_t j = 0; j <= len; j++)
-		row[j] = j;
-	for (size_t i = 0; a[i]; i++) {
-		size_t corner = row[0];
-
-		row[0] = i + 1;
-		for (size_t j = 0; j < len; j++) {
-			size_t edit = corner + (a[i] != b[j]);
-
-			corner = row[j + 1];
-			if (corner + 1 < edit)
-				edit = corner + 1;
-			row[j + 1] = row[j] + 1 < edit ? row[j] + 1 : edit;
-		}
-	}
-	return row[len];
-}
-
 /* What could have been meant by KEY: gathers names, and the nearest. */
 struct meant {
 	const char *key, *nearest;
@@ -116,7 +95,7 @@ struct meant {
 
 static void consider(struct meant *meant, const char *name)
 {
-	size_t edits = distance(meant->key, name), len = strlen(meant->all);
+	size_t edits = ini_distance(meant->key, name), len = strlen(meant->all);
 
 	if (!meant->nearest || edits < meant->edits) {
 		meant->nearest = name;
