@@ -14,7 +14,9 @@
 #include <impost/vm.h>
 #include <impost/x86_64/boot.h>
 #include <impost/x86_64/layout.h>
+#include <impost/x86_64/mptable.h>
 #include <impost/x86_64/registers.h>
+#include <impost/x86_64/smbios.h>
 #include <impost/x86_64/state.h>
 
 #endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a host may tell SMBIOS of its machine: checks, and defaults. */
+#ifndef ARCH_X86_64_SMBIOS_CHECKS_H
+#define ARCH_X86_64_SMBIOS_CHECKS_H
+
+#include <impost/x86_64/smbios.h>
+
+/* Copies CONFIG to *ret_checked with its defaults set; refuses as impost_x86_smbios_build() does.
+ */
+int smbios_check(struct impost_context *ctx, const struct impost_x86_smbios_config *config,
+		 struct impost_x86_smbios_config *ret_checked);
+
+/* Whether there is such a text. */
+static inline int is_given(const char *text)
+{
+	return text && text[0];
+}
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the builders of firmware tables share: configurations in, checksums and texts out. */
+#include "structure.h"
+
+#include <string.h>
+
+/* More than any struct of ours will ever have: such a size was never set. */
+#define SIZE_MOST 4096u
+
+int structure_take(struct impost_context *ctx, const char *name, void *dst, size_t room,
+		   const void *src, size_t least)
+{
+	uint32_t size;
+
+	if (!src)
+		return impost_error_set(ctx, -EINVAL, "struct %s: the pointer to it is NULL", name);
+	memcpy(&size, src, sizeof(size));
+	if (size < least || size > SIZE_MOST)
+		return impost_error_set(ctx, -EINVAL, "struct %s has size %u: set it to its sizeof",
+					name, size);
+	memset(dst, 0, room);
+	memcpy(dst, src, size < room ? size : room);
+	return 0;
+}
+
+uint8_t structure_checksum(const void *data, size_t bytes)
+{
+	const uint8_t *at = data;
+	unsigned int sum = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+		sum += at[i];
+	return (uint8_t)-sum;
+}
+
+int structure_check_text(struct impost_context *ctx, const char *name, const char *text, size_t max)
+{
+	size_t bytes = strlen(text);
+
+	if (bytes > max)
+		return impost_error_set(ctx, -EINVAL, "%s has %zu characters, it may have %zu",
+					name, bytes, max);
+	for (size_t i = 0; i < bytes; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c < ' ' || c > '~')
+			return impost_error_set(ctx, -EINVAL,
+						"%s: character %zu is 0x%02x, not printable ASCII",
+						name, i, c);
+	}
+	return 0;
+}
