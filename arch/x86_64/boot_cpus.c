@@ -37,7 +37,6 @@ static int set_lapic(struct impost_vcpu *vcpu)
 
 int boot_set_registers(const struct boot *boot)
 {
-	const struct impost_x86_paging paging = {.size = sizeof(paging), .levels = 4};
 	struct impost_vcpu *vcpu = boot->vcpus[0];
 	struct impost_x86_sregs sregs;
 	struct impost_x86_regs regs;
@@ -45,7 +44,8 @@ int boot_set_registers(const struct boot *boot)
 
 	err = impost_vcpu_get_sregs(vcpu, &sregs);
 	if (err == 0)
-		err = impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &paging, boot->cr3);
+		err = impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &boot->paging,
+					     boot->cr3);
 	if (err < 0)
 		return err;
 	impost_x86_setup_regs(&regs, boot->result.kernel.entry, IMPOST_X86_ZERO_PAGE_ADDR);

@@ -2,6 +2,28 @@
 /* What booting puts into memory: the kernel, its initrd, and what they are told. */
 #include "boot_steps.h"
 
+/* Writes the page tables where neither the kernel nor its initrd is. */
+static int write_page_tables(struct boot *boot)
+{
+	const struct impost_x86_kernel *kernel = &boot->result.kernel;
+	const struct impost_x86_initrd *initrd = &boot->result.initrd;
+	struct impost_x86_layout layout;
+	int err;
+
+	impost_x86_layout_init(&layout);
+	err = impost_x86_layout_claim(boot->ctx, &layout, "kernel", kernel->start,
+				      kernel->end - kernel->start, 0);
+	if (err == 0 && initrd->bytes)
+		err = impost_x86_layout_claim(boot->ctx, &layout, "initrd", initrd->gpa,
+					      initrd->bytes, 0);
+	if (err == 0)
+		err = impost_x86_paging_for(boot->memory, NULL, 0, &boot->paging);
+	if (err == 0)
+		err = impost_x86_write_page_tables(boot->memory, &layout, &boot->paging,
+						   &boot->cr3);
+	return err;
+}
+
 int boot_fill_memory(struct boot *boot)
 {
 	const struct impost_x86_boot_config *config = boot->config;
@@ -19,6 +41,6 @@ int boot_fill_memory(struct boot *boot)
 	if (err == 0)
 		err = impost_x86_write_gdt(boot->memory, IMPOST_X86_MODE_LONG);
 	if (err == 0)
-		err = impost_x86_write_page_tables(boot->memory, &boot->cr3);
+		err = write_page_tables(boot);
 	return err;
 }

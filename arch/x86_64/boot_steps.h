@@ -14,6 +14,7 @@ struct boot {
 	uint32_t count;
 	const struct impost_x86_boot_config *config;
 	struct impost_x86_boot_result result;
+	struct impost_x86_paging paging;
 	uint64_t cr3;
 };
 

@@ -108,15 +108,6 @@ IMPOST_API int impost_x86_write_zero_page(struct impost_memory *memory,
 					  const char *cmdline,
 					  const struct impost_x86_initrd *initrd);
 
-/* --- tables --- */
-
-/*
- * Writes an identity map of 2 MiB pages at IMPOST_X86_PAGE_TABLE_ADDR for the first 4 GiB and on
- * to the GiB in which MEMORY ends, at most 16. *ret_cr3 is the address for CR3. -EFAULT: no memory
- * at IMPOST_X86_PAGE_TABLE_ADDR; -ENOMEM.
- */
-IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory, uint64_t *ret_cr3);
-
 /* --- registers: pure functions that fill a section; the caller sets it on a vCPU --- */
 
 /* General registers at the 64-bit entry: RIP, RSI = zero page, RSP, RFLAGS = 2. */

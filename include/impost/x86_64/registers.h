@@ -15,6 +15,7 @@
 #include <impost/x86_64/state.h>
 
 struct impost_memory;
+struct impost_x86_layout;
 
 /* Mode of the CPU at entry. */
 #define IMPOST_X86_MODE_REAL	  1u /* 16-bit, addresses below 1 MiB */
@@ -39,13 +40,48 @@ IMPOST_API int impost_x86_write_gdt(struct impost_memory *memory, uint32_t mode)
 
 /* --- paging --- */
 
-/* An identity map: the addresses from 0 to `end` are mapped to themselves. */
+/*
+ * An identity map: the addresses from 0 to `end` are mapped to themselves, for reading, writing and
+ * execution at privilege level 0. Below 4 GiB pages have 2 MiB at any rate, as memory types change
+ * there: a page that had several would be undefined (SDM vol. 3, 12.11.9).
+ */
 struct impost_x86_paging {
 	uint32_t size;
 	uint32_t levels;     /* 4, or 5 (CR4.LA57; CPUID 7.0:ECX[16]) */
-	uint64_t page_bytes; /* 2 MiB, or 1 GiB (CPUID 0x80000001:EDX[26]) */
+	uint64_t page_bytes; /* from 4 GiB on: 2 MiB, or 1 GiB (CPUID 0x80000001:EDX[26]) */
 	uint64_t end;	     /* gpa; rounded up to whole pages */
 };
+
+/*
+ * Chooses the identity map of all RAM of MEMORY: up to its end, but at least 4 GiB; the largest
+ * pages that the COUNT CPUID entries at ENTRIES have; 4 levels, or 5 where RAM ends above 128 TiB.
+ * ENTRIES may be NULL: then nothing is known to be there. -ENOTSUP: it takes 5 levels, and CPUID
+ * has no LA57; -EINVAL: RAM ends above 4 PiB, what 52 address bits reach; or as
+ * impost_memory_get().
+ */
+IMPOST_API int impost_x86_paging_for(struct impost_memory *memory,
+				     const struct impost_x86_cpuid *entries, uint32_t count,
+				     struct impost_x86_paging *ret_paging);
+
+/*
+ * How many bytes the tables for PAGING take: a multiple of 4096. -EINVAL: neither 4 nor 5 levels,
+ * pages of neither 2 MiB nor 1 GiB, or an end that is 0 or beyond what can be mapped to itself, 1
+ * << 47 with 4 levels and 1 << 52 with 5 (SDM vol. 3, 4.5 and 4.1.4).
+ */
+IMPOST_API int impost_x86_page_tables_bytes(const struct impost_x86_paging *paging,
+					    uint64_t *ret_bytes);
+
+/*
+ * Writes the tables for PAGING, and claims their place in LAYOUT (may be NULL) as "page tables": at
+ * IMPOST_X86_PAGE_TABLE_ADDR if they end below the command line, else in the highest free RAM below
+ * 4 GiB, for which a layout is needed. *ret_cr3 is the address for CR3, of the first table.
+ * -EINVAL: as impost_x86_page_tables_bytes(); -EFAULT: no RAM at IMPOST_X86_PAGE_TABLE_ADDR;
+ * -EFBIG: no room for them; or as impost_x86_layout_claim(). On failure LAYOUT is as it was.
+ */
+IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory,
+					    struct impost_x86_layout *layout,
+					    const struct impost_x86_paging *paging,
+					    uint64_t *ret_cr3);
 
 /* --- sections of a vCPU --- */
 
