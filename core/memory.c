@@ -622,6 +622,28 @@ static int load(struct impost_memory *memory, int fd, uint8_t *hva, uint64_t off
 	return 0;
 }
 
+/*
+ * Asks for huge pages below BYTES at GPA of the region there, before they are touched first: a
+ * large file then costs one fault for each 2 MiB and not 512. Advice, which the kernel need not
+ * take.
+ */
+static void advise_huge(const struct map *map, uint64_t gpa, uint64_t bytes)
+{
+	const struct mapped *region = &map->region[position(map, gpa)];
+	uint64_t first = gpa & ~(HUGE_PAGE - 1);
+	uint64_t last = (gpa + bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	uint64_t end = region->gpa + region->bytes;
+
+	if (region->kind != IMPOST_REGION_ANONYMOUS || bytes < HUGE_PAGE)
+		return;
+	if (first < region->gpa)
+		first += HUGE_PAGE;
+	if (!last || last > end)
+		last = end & ~(HUGE_PAGE - 1);
+	if (first < last)
+		madvise(region->hva + (first - region->gpa), last - first, MADV_HUGEPAGE);
+}
+
 int impost_memory_load_fd(struct impost_memory *memory, uint64_t gpa, int fd, uint64_t offset,
 			  uint64_t bytes)
 {
@@ -638,8 +660,10 @@ int impost_memory_load_fd(struct impost_memory *memory, uint64_t gpa, int fd, ui
 					": no file is that long",
 					bytes, offset);
 	for (done = 0; !err && done < bytes && (hva = span(map, gpa + done, bytes - done, &len));
-	     done += len)
+	     done += len) {
+		advise_huge(map, gpa + done, len);
 		err = load(memory, fd, hva, offset + done, len);
+	}
 	dirty = mark_dirty(memory, gpa, bytes); /* also what an error left behind */
 	return err ? err : dirty;
 }
