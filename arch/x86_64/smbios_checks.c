@@ -8,7 +8,7 @@
 #include "structure.h"
 
 #define ADDRESS_BITS  52     /* what a physical address can have (SDM vol. 3, 4.1.4) */
-#define COUNT_MAX     0xfffe /* 7.5.9: cores and threads of a socket */
+#define COUNT_MAX     0xfffe /* 7.5.6 to 7.5.8: cores and threads of a socket */
 #define SOCKETS_MAX   4096u  /* far more than fit; our handles stay below the host's */
 #define RANGES_MAX    4096u
 #define HEAD_BYTES    4u
