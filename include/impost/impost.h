@@ -14,6 +14,7 @@
 #include <impost/vm.h>
 #include <impost/x86_64/aml.h>
 #include <impost/x86_64/boot.h>
+#include <impost/x86_64/cpuid.h>
 #include <impost/x86_64/layout.h>
 #include <impost/x86_64/mptable.h>
 #include <impost/x86_64/registers.h>
