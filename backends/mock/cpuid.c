@@ -172,29 +172,45 @@ int32_t mock_cpuid_default(struct mock_vcpu *v)
 	return err;
 }
 
-/* Address width as leaf 0x80000008 says; else as 36, what PAE had (SDM vol. 3, 4.1.4). */
-static uint32_t phys_bits(const struct impost_x86_cpuid *entries, uint32_t count)
-{
-	uint32_t i;
+/* --- what the guest's CPU can do, by its CPUID --- */
 
-	for (i = 0; i < count; i++)
-		if (entries[i].leaf == 0x80000008) {
-			uint32_t bits = entries[i].eax & 0xff;
-
-			return bits < 32 || bits > 52 ? 36 : bits;
-		}
-	return 36;
-}
-
-uint32_t mock_cpuid_phys_bits(const struct mock_vcpu *v)
+/* LEAF, sub-leaf 0, as V's guest sees it; all zero if it has none. */
+static struct impost_x86_cpuid leaf_of(const struct mock_vcpu *v, uint32_t leaf)
 {
 	struct mock_vm *vm = v->vm;
-	uint32_t bits;
+	bool per_vm = vm->backend->cpuid_per_vm;
+	struct impost_x86_cpuid found = {.leaf = leaf};
+	const struct impost_x86_cpuid *entries;
+	uint32_t count, i;
 
-	if (!vm->backend->cpuid_per_vm)
-		return phys_bits(v->cpuid, v->ncpuid);
-	pthread_mutex_lock(&vm->lock);
-	bits = phys_bits(vm->cpuid, vm->ncpuid);
-	pthread_mutex_unlock(&vm->lock);
-	return bits;
+	if (per_vm)
+		pthread_mutex_lock(&vm->lock);
+	entries = per_vm ? vm->cpuid : v->cpuid;
+	count = per_vm ? vm->ncpuid : v->ncpuid;
+	for (i = 0; i < count; i++)
+		if (entries[i].leaf == leaf && (!(entries[i].flags & SUB) || !entries[i].subleaf)) {
+			found = entries[i];
+			break;
+		}
+	if (per_vm)
+		pthread_mutex_unlock(&vm->lock);
+	return found;
+}
+
+/* Address width as leaf 0x80000008 says; else as 36, what PAE had (SDM vol. 3, 4.1.4). */
+uint32_t mock_cpuid_phys_bits(const struct mock_vcpu *v)
+{
+	uint32_t bits = leaf_of(v, 0x80000008).eax & 0xff;
+
+	return bits < 32 || bits > 52 ? 36 : bits;
+}
+
+bool mock_cpuid_has_la57(const struct mock_vcpu *v)
+{
+	return leaf_of(v, 7).ecx & (B(16));
+}
+
+bool mock_cpuid_has_1g_pages(const struct mock_vcpu *v)
+{
+	return leaf_of(v, 0x80000001).edx & (B(26));
 }

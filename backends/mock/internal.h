@@ -13,13 +13,13 @@
 #include "script.h"
 #include "steps.h"
 
-#define MOCK_MAX_VCPUS	 256u
-#define MOCK_MAX_VCPU_ID 1023u
+#define MOCK_MAX_VCPUS	 1024u
+#define MOCK_MAX_VCPU_ID 4095u /* topologies leave gaps between ids */
 #define MOCK_MAX_SLOTS	 512u
 #define MOCK_MAX_GSIS	 256u
 #define MOCK_MAX_CPUID	 256u
 #define MOCK_MAX_CLAIMS	 256u
-#define MOCK_PHYS_BITS	 39u
+#define MOCK_PHYS_BITS	 46u	     /* room for guests of many TiB */
 #define MOCK_TSC_KHZ	 2000000u    /* the mock's own "host" TSC: two ticks a nanosecond */
 #define MOCK_XCR0	 UINT64_C(7) /* x87, SSE, AVX */
 #define MOCK_XSAVE_AREA	 832u	     /* bytes: legacy region, header, AVX */
@@ -308,6 +308,9 @@ int32_t mock_vm_cpuid_set(void *vm, const struct impost_x86_cpuid *entries, uint
 int32_t mock_cpuid_default(struct mock_vcpu *v);
 int32_t mock_cpuid_default_vm(struct mock_vm *vm);
 uint32_t mock_cpuid_phys_bits(const struct mock_vcpu *v);
+/* Does V have 57-bit linear addresses, and 1 GiB pages? */
+bool mock_cpuid_has_la57(const struct mock_vcpu *v);
+bool mock_cpuid_has_1g_pages(const struct mock_vcpu *v);
 
 /* run.c */
 int32_t mock_run(void *vcpu, struct impost_exit *ret_exit);

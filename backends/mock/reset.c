@@ -99,11 +99,17 @@ void mock_reset_vcpu(struct mock_vcpu *v)
 	mock_msr_reset(v);
 }
 
-/* SDM vol. 3, 9.4.3: CS is the vector's page, the rest is as after INIT. */
+/*
+ * SDM vol. 3, 9.4.3: CS is the vector's page, the rest is as after INIT, which leaves the APIC in
+ * the mode that it has (11.12.5.1).
+ */
 void mock_reset_sipi(struct mock_vcpu *v, uint8_t vector)
 {
+	uint64_t apic_base = v->sregs.apic_base;
+
 	v->regs = (struct impost_x86_regs){.size = sizeof(v->regs), .rdx = 0x611, .rflags = 2};
 	reset_sregs(v);
+	v->sregs.apic_base = apic_base;
 	v->sregs.cs.selector = (uint16_t)(vector << 8);
 	v->sregs.cs.base = (uint64_t)vector << 12;
 	v->runstate.state = IMPOST_X86_RUNNING;

@@ -46,6 +46,8 @@ struct mock_guest {
 	const uint8_t *area; /* of xsave */
 	uint64_t phys;	     /* bits above the address width */
 	bool v86;	     /* judge segments as those of virtual-8086 mode */
+	bool la57;	     /* CPUID has 57-bit linear addresses */
+	uint32_t hidden_id;  /* APIC id that only x2APIC mode can tell; 0: it is none such */
 };
 
 /* Sets of rules. */
@@ -56,7 +58,8 @@ struct mock_guest {
 #define RULES_EVENTS	16u
 #define RULES_RUNSTATE	32u
 #define RULES_XSAVE	64u
-#define RULES_ENTRY	128u /* between sections: they hold when the guest is entered */
+#define RULES_LAPIC	128u
+#define RULES_ENTRY	256u /* between sections: they hold when the guest is entered */
 
 /* Whether the state obeys SETS of rules. If not, TEXT names register, value, rule and section. */
 bool mock_rules_obeyed(const struct mock_guest *g, unsigned sets, char *text, size_t size);

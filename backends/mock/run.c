@@ -37,6 +37,7 @@ static struct mock_walk walk_of(const struct mock_vcpu *v)
 	return (struct mock_walk){
 		.sregs = &v->sregs,
 		.phys = ~((UINT64_C(1) << mock_cpuid_phys_bits(v)) - 1),
+		.huge = mock_cpuid_has_1g_pages(v),
 		.read = read_for_walk,
 		.opaque = v->vm,
 	};

@@ -16,7 +16,7 @@
 
 #define SCRIPT_MAX    (4u << 20)
 #define MAX_NESTING   8u
-#define MAX_VCPU_ID   1023u
+#define MAX_VCPU_ID   4095u
 #define MAX_LINE_DATA 256u /* a line of libinih is shorter than that */
 
 struct parser {

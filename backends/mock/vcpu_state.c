@@ -62,6 +62,15 @@ int32_t mock_opaque_in(const struct mock_vm *vm, struct impost_x86_opaque **opaq
 
 /* --- setting: each takes a section in, judges it, and keeps it --- */
 
+/*
+ * The APIC id of V, if it is too large to be told in xAPIC mode, where 255 is all CPUs (SDM vol. 3,
+ * 11.6.2.1), and there is a local APIC; else 0.
+ */
+static uint32_t hidden_id(const struct mock_vcpu *v)
+{
+	return v->id > 254 && v->vm->irqchip != IMPOST_IRQCHIP_NONE ? v->id : 0;
+}
+
 /* The guest as it would be; sections under test are put in by the caller. */
 static struct mock_guest guest_of(struct mock_vcpu *v)
 {
@@ -75,6 +84,8 @@ static struct mock_guest guest_of(struct mock_vcpu *v)
 		.area = mock_vcpu_xsave(v)->area,
 		.phys = ~((UINT64_C(1) << mock_cpuid_phys_bits(v)) - 1),
 		.v86 = v->regs.rflags & RFLAGS_VM,
+		.la57 = mock_cpuid_has_la57(v),
+		.hidden_id = hidden_id(v),
 	};
 }
 
@@ -82,7 +93,7 @@ const char *mock_entry_fault(struct mock_vcpu *v)
 {
 	const struct mock_guest g = guest_of(v);
 	unsigned all = RULES_REGS | RULES_SREGS | RULES_SEGMENTS | RULES_DEBUGREGS | RULES_EVENTS |
-		       RULES_RUNSTATE | RULES_XSAVE | RULES_ENTRY;
+		       RULES_RUNSTATE | RULES_XSAVE | RULES_LAPIC | RULES_ENTRY;
 
 	return mock_rules_obeyed(&g, all, v->text, sizeof(v->text)) ? NULL : v->text;
 }
@@ -195,6 +206,7 @@ static int32_t set_runstate(struct mock_vcpu *v, const void *buf, uint32_t bytes
 /* In x2APIC mode the id is the hardware's, and read-only (SDM vol. 3, 11.12.5.1). */
 static int32_t set_lapic(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 {
+	const struct mock_guest g = guest_of(v);
 	struct impost_x86_lapic lapic;
 	uint32_t id;
 	int32_t err;
@@ -202,6 +214,9 @@ static int32_t set_lapic(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 	if (v->vm->irqchip == IMPOST_IRQCHIP_NONE)
 		return mock_error(v->vm, -ENOENT, "vCPU %u has no local APIC: irqchip none", v->id);
 	err = mock_section_in(v->vm, &lapic, sizeof(lapic), buf, bytes);
+	if (err)
+		return err;
+	err = judge(v, &g, RULES_LAPIC);
 	if (err)
 		return err;
 	memcpy(&id, lapic.regs + 0x20, sizeof(id));

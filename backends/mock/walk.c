@@ -46,7 +46,7 @@ static uint64_t reserved64(const struct walk *k, const struct level *l, uint64_t
 		mask |= PTE_NX;
 	if (!(s->efer & EFER_LMA)) /* PAE: bits 62:52 are reserved, too */
 		mask |= UINT64_C(0x7ff0000000000000);
-	if (l->shift > 12 && !l->large)
+	if (l->shift > 12 && (!l->large || (l->shift == 30 && !k->w->huge)))
 		mask |= PTE_PS;
 	if (l->large && (entry & PTE_PS))
 		mask |= low_bits(l->shift) & ~low_bits(13);

@@ -14,6 +14,7 @@ typedef bool (*mock_walk_read)(void *opaque, uint64_t gpa, unsigned bytes, uint6
 struct mock_walk {
 	const struct impost_x86_sregs *sregs;
 	uint64_t phys; /* bits above the address width */
+	bool huge;     /* there are 1 GiB pages */
 	mock_walk_read read;
 	void *opaque;
 };

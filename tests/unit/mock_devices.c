@@ -377,7 +377,7 @@ Test(mock_devices, the_cpu_is_consistent_with_itself)
 
 Test(mock_devices, cpuid_is_set_before_the_first_run)
 {
-	struct impost_x86_cpuid e[2] = {{.leaf = 0}, {.leaf = 0x80000008, .eax = 40}};
+	struct impost_x86_cpuid e[2] = {{.leaf = 0}, {.leaf = 0x80000008, .eax = 48}};
 	struct impost_x86_cpuid got[2];
 	struct impost_x86_sregs s;
 	uint32_t count;
@@ -388,9 +388,9 @@ Test(mock_devices, cpuid_is_set_before_the_first_run)
 	cr_assert_eq(impost_vcpu_get_cpuid(m.cpu[0], got, 2, &count), 0);
 	cr_assert_eq(memcmp(e, got, sizeof(e)), 0);
 	cr_assert_eq(impost_vcpu_get_sregs(m.cpu[0], &s), 0);
-	s.cr3 = UINT64_C(1) << 39; /* 40 bits of address are there now */
+	s.cr3 = UINT64_C(1) << 47; /* 48 bits of address are there now */
 	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[0], &s), 0);
-	s.cr3 = UINT64_C(1) << 40;
+	s.cr3 = UINT64_C(1) << 48;
 	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[0], &s), -IMPOST_ESTATE);
 	e[1].leaf = 0;
 	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 2), -EINVAL);
@@ -427,7 +427,129 @@ Test(mock_devices, vcpus_have_ids_and_a_number)
 	cr_assert_eq(impost_vcpu_create(m.vm, 7, &cpu), -ENOSPC);
 	cr_assert_eq(impost_vcpu_destroy(m.cpu[1]), 0);
 	m.cpu[1] = NULL;
-	cr_assert_eq(impost_vcpu_create(m.vm, 1023, &m.cpu[1]), 0);
+	cr_assert_eq(impost_vcpu_create(m.vm, 4095, &m.cpu[1]), 0);
+	mock_close(&m);
+}
+
+/* What leaf LEAF has in REGISTER, 0 for ECX and 1 for EDX, goes without BIT. */
+static void hide(struct mock *m, uint32_t leaf_number, int edx, uint32_t bit)
+{
+	struct impost_x86_cpuid e[64];
+	uint32_t count;
+
+	cr_assert_eq(impost_vcpu_get_cpuid(m->cpu[0], e, 64, &count), 0);
+	for (uint32_t i = 0; i < count; i++)
+		if (e[i].leaf == leaf_number)
+			*(edx ? &e[i].edx : &e[i].ecx) &= ~(UINT32_C(1) << bit);
+	cr_assert_eq(impost_vcpu_set_cpuid(m->cpu[0], e, count), 0, "%s", impost_error(m->ctx));
+}
+
+Test(mock_devices, five_levels_are_there_only_if_cpuid_says_so)
+{
+	struct impost_x86_sregs s;
+	struct mock m;
+
+	mock_open(&m, NULL);
+	cr_assert_eq(impost_vcpu_get_sregs(m.cpu[0], &s), 0);
+	s.cr4 |= 1u << 12;
+	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[0], &s), 0);
+	hide(&m, 7, 0, 16);
+	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[0], &s), -IMPOST_ESTATE);
+	cr_assert(strstr(impost_error(m.ctx), "LA57"), "%s", impost_error(m.ctx));
+	mock_close(&m);
+}
+
+/* Without them, the bit that makes an entry a page is reserved (SDM vol. 3, table 4-16). */
+Test(mock_devices, pages_of_1_gib_are_there_only_if_cpuid_says_so)
+{
+	struct mock m;
+
+	mock_open(&m, "[vcpu 0]\nhlt =\n");
+	put64(&m, PDPT, 0x83);
+	hide(&m, 0x80000001, 1, 26);
+	run_expecting(&m, IMPOST_EXIT_FAIL_ENTRY, "reserved bits");
+	mock_close(&m);
+	mock_open(&m, "[vcpu 0]\nhlt =\n");
+	put64(&m, PDPT, 0x83);
+	run_to(&m, IMPOST_EXIT_HLT);
+	mock_close(&m);
+}
+
+/* One byte holds an id in xAPIC mode, and 255 is all CPUs. */
+Test(mock_devices, ids_above_254_need_x2apic_mode)
+{
+	struct impost_x86_lapic lapic;
+	struct impost_x86_sregs sregs;
+	uint32_t bytes, id = 0;
+	struct mock m;
+
+	for (uint32_t i = 254; i <= 300; i += i == 255 ? 45 : 1) {
+		mock_open_with(&m, NULL, 0, 2, NULL, NULL);
+		cr_assert_eq(impost_vcpu_destroy(m.cpu[1]), 0);
+		cr_assert_eq(impost_vcpu_create(m.vm, i, &m.cpu[1]), 0);
+		cr_assert_eq(impost_vcpu_get(m.cpu[1], IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic),
+					     &bytes),
+			     0);
+		cr_assert_eq(impost_vcpu_set(m.cpu[1], IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic)),
+			     i == 254 ? 0 : -IMPOST_ESTATE);
+		cr_assert(i == 254 || strstr(impost_error(m.ctx), "x2APIC mode"), "%s",
+			  impost_error(m.ctx));
+		cr_assert_eq(impost_vcpu_get_sregs(m.cpu[1], &sregs), 0);
+		impost_x86_setup_x2apic(&sregs, &lapic, i);
+		cr_assert_eq(impost_vcpu_set_sregs(m.cpu[1], &sregs), 0);
+		cr_assert_eq(impost_vcpu_set(m.cpu[1], IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic)),
+			     0, "%s", impost_error(m.ctx));
+		cr_assert_eq(impost_vcpu_get(m.cpu[1], IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic),
+					     &bytes),
+			     0);
+		memcpy(&id, lapic.regs + 0x20, sizeof(id));
+		cr_assert_eq(id, i);
+		mock_close(&m);
+	}
+}
+
+/* INIT and startup IPI leave the APIC in its mode (SDM vol. 3, 11.12.5.1). */
+Test(mock_devices, a_startup_ipi_keeps_x2apic_mode)
+{
+	struct impost_x86_runstate waits = {sizeof(waits), IMPOST_X86_WAIT_FOR_SIPI};
+	struct impost_x86_lapic lapic = {.size = sizeof(lapic)};
+	struct impost_x86_sregs sregs;
+	struct impost_exit x;
+	struct mock m;
+
+	mock_open_with(&m, "[vcpu 0]\nsipi = 1 0x10\nhlt =\n[vcpu 1]\nhlt =\n", 0, 2, NULL, NULL);
+	cr_assert_eq(impost_vcpu_get_sregs(m.cpu[1], &sregs), 0);
+	impost_x86_setup_x2apic(&sregs, &lapic, 1);
+	cr_assert_eq(impost_vcpu_set_sregs(m.cpu[1], &sregs), 0);
+	cr_assert_eq(impost_vcpu_set(m.cpu[1], IMPOST_SECTION_RUNSTATE, &waits, sizeof(waits)), 0);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vcpu_run(m.cpu[1], &x), 0);
+	cr_assert_eq(x.kind, (uint32_t)IMPOST_EXIT_HLT);
+	cr_assert_eq(impost_vcpu_get_sregs(m.cpu[1], &sregs), 0);
+	cr_assert_eq(sregs.apic_base & 0xc00, 0xc00u);
+	cr_assert_eq(sregs.cs.base, 0x10000u);
+	mock_close(&m);
+}
+
+/* As many vCPUs as there can be, with gaps between their ids, in no great time. */
+Test(mock_devices, a_thousand_vcpus, .timeout = 20)
+{
+	static struct impost_vcpu *cpu[1024];
+	struct impost_vm_config config;
+	struct impost_vcpu *more;
+	struct mock m;
+
+	cr_assert_eq(mock_try(&m, NULL, 0, 1025, NULL, NULL), -EINVAL);
+	cr_assert_eq(impost_vm_config_init(m.ctx, &config), 0);
+	config.backend = "mock";
+	config.cpus = 1024;
+	cr_assert_eq(impost_vm_create(m.ctx, &config, &m.vm), 0, "%s", impost_error(m.ctx));
+	for (uint32_t i = 0; i < 1024; i++)
+		cr_assert_eq(impost_vcpu_create(m.vm, i * 4, &cpu[i]), 0, "%u: %s", i,
+			     impost_error(m.ctx));
+	cr_assert_eq(impost_vcpu_create(m.vm, 1, &more), -ENOSPC);
+	for (uint32_t i = 0; i < 1024; i++)
+		cr_assert_eq(impost_vcpu_destroy(cpu[i]), 0);
 	mock_close(&m);
 }
 

@@ -669,7 +669,7 @@ Test(mock_run, steps_can_be_appended_while_run_waits)
 	cr_assert_eq(played, 1);
 	cr_assert_eq(m.control->played(m.handle, 3, &played), 0);
 	cr_assert_eq(played, 0);
-	cr_assert_eq(m.control->played(m.handle, 1024, &played), -EINVAL);
+	cr_assert_eq(m.control->played(m.handle, 4096, &played), -EINVAL);
 	mock_close(&m);
 }
 

@@ -30,7 +30,7 @@ struct all {
 	ROW(efer_lme, sregs, a->sregs.efer = 0x400, "LMA must equal LME and CR0.PG")               \
 	ROW(cr4_pae, sregs, a->sregs.cr4 = 0, "IA-32e mode needs PAE")                             \
 	ROW(pcide, sregs, (a->sregs.efer = 0, a->sregs.cr4 |= 1 << 17), "PCIDE needs IA-32e")      \
-	ROW(cr3, sregs, SET(a, sregs.cr3, UINT64_C(1) << 39), "CR3 = 0x8000001000")                \
+	ROW(cr3, sregs, SET(a, sregs.cr3, UINT64_C(1) << 46), "CR3 = 0x400000001000")              \
 	ROW(cr8, sregs, a->sregs.cr8 = 16, "CR8 = 0x10")                                           \
 	ROW(apic_bit, sregs, SET(a, sregs.apic_base, 1), "IA32_APIC_BASE")                         \
 	ROW(apic_extd, sregs, a->sregs.apic_base = 0xfee00400, "EXTD")                             \
@@ -361,7 +361,7 @@ Test(mock_state, wrong_msr_values_are_refused_by_name_and_those_before_are_done)
 		{0x250, 7, -IMPOST_ESTATE, "IA32_MTRR_FIX64K"},
 		{0x2ff, 0x1006, -IMPOST_ESTATE, "IA32_MTRR_DEF_TYPE"},
 		{0x200, 3, -IMPOST_ESTATE, "IA32_MTRR_PHYSBASE0"},
-		{0x201, UINT64_C(1) << 39, -IMPOST_ESTATE, "IA32_MTRR_PHYSMASK0"},
+		{0x201, UINT64_C(1) << 46, -IMPOST_ESTATE, "IA32_MTRR_PHYSMASK0"},
 		{0x1b, 1, -IMPOST_ESTATE, "IA32_APIC_BASE"},
 		{0xfe, 0, -IMPOST_ESTATE, "read-only"},
 		{0xda0, 1, -IMPOST_ESTATE, "IA32_XSS"},

@@ -134,7 +134,8 @@ static void random_mapping(struct model *k)
 		bytes = rnd(k) & 1 ? 0x1000 : 0x400000;
 	/* Half of them near to each other, so that tables are shared. */
 	gva = canonical(k, rnd(k) & 1 ? rnd(k) & UINT64_C(0xffffffff) : rnd(k)) & ~(bytes - 1);
-	gpa = rnd(k) & ((UINT64_C(1) << 39) - 1) & ~(bytes - 1);
+	/* A page of 4 MiB has 40 bits of address (SDM vol. 3, 4.3). */
+	gpa = rnd(k) & ((UINT64_C(1) << (k->mode == BITS32 ? 40 : 46)) - 1) & ~(bytes - 1);
 	if (k->mode == BITS32 && bytes == 0x1000)
 		gpa &= UINT32_MAX;
 	if (taken(k, gva, bytes) || k->next + 4 * 4096 > MEMORY)
@@ -270,7 +271,7 @@ static const struct {
 	{LEVEL4, 0x1000, 3 | NX, "not executable (XD)"},
 	{LEVEL4, 0x200000, 3 | NX, "not executable (XD)"},
 	{PAE, 0x1000, 3 | NX, "not executable (XD)"},
-	{LEVEL4, 0x1000, 3 | UINT64_C(1) << 39, "reserved bits"},
+	{LEVEL4, 0x1000, 3 | UINT64_C(1) << 46, "reserved bits"},
 	{LEVEL5, 0x1000, 3 | UINT64_C(1) << 51, "reserved bits"},
 	{LEVEL4, 0x200000, 3 | 1 << 13, "reserved bits"},
 	{LEVEL4, 0x40000000, 3 | 1 << 29, "reserved bits"},

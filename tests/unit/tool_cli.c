@@ -80,7 +80,7 @@ Test(tool, refused_runs)
 {
 	static const struct refusal refusals[] = {
 		{{"--memory", "3"}, 2, "memory"},
-		{{"--memory", "1T"}, 3, "address space"},
+		{{"--memory", "128T"}, 3, "address space"},
 		{{"--memory", "4K"}, 3, "0x"},
 		{{"--cpus", "100000"}, 3, "100000"},
 		{{"--backend", "nosuch"}, 3, "nosuch"},
