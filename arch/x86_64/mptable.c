@@ -103,8 +103,10 @@ static_assert(sizeof(struct bus_entry) == 8 && sizeof(struct ioapic_entry) == 8 
 		      sizeof(struct irq_entry) == 8,
 	      "tables 4-5, 4-7, 4-9, 4-12");
 
-#define CPUS_MAX    (IMPOST_X86_MPTABLE_APIC_ID_MAX + 1)
-#define ENTRIES_MAX (CPUS_MAX * sizeof(struct cpu_entry) + (1 + 1 + IMPOST_X86_ISA_IRQS + 2) * 8)
+#define CPUS_MAX (IMPOST_X86_MPTABLE_APIC_ID_MAX + 1)
+#define ENTRIES_MAX                                                       \
+	(CPUS_MAX * sizeof(struct cpu_entry) + sizeof(struct bus_entry) + \
+	 sizeof(struct ioapic_entry) + (IMPOST_X86_ISA_IRQS + 2) * sizeof(struct irq_entry))
 
 /* The whole, as it grows. */
 struct image {
@@ -288,8 +290,8 @@ static int plan_make(struct impost_context *ctx, const struct impost_x86_mptable
 /* Texts of the table are not ended, but padded. */
 static void pad(char *dst, size_t room, const char *text)
 {
-	memset(dst, ' ', room);
-	memcpy(dst, text, strlen(text));
+	for (size_t i = 0; i < room; i++)
+		dst[i] = *text ? *text++ : ' ';
 }
 
 static void add(struct image *image, const void *entry, size_t bytes)
