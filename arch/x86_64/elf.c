@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The static ELF64 kernel. libelf decodes the headers (read, never mapped: the file may shrink);
- * every number is judged here, and segments go straight from the file into guest memory.
+ * The static ELF kernel, 64-bit or with a PVH entry. libelf decodes the headers (read, never
+ * mapped: the file may shrink); every number is judged here, and segments go straight from the file
+ * into guest memory.
  */
-#include "image.h"
+#include "formats.h"
 #include "ram.h"
 
 #include <asm/bootparam.h>
-#include <gelf.h>
 #include <inttypes.h>
 #include <libelf.h>
 #include <string.h>
@@ -15,10 +15,7 @@
 /* Kernels have fewer than ten; the limit bounds the search for overlaps. */
 #define SEGMENTS_MAX 64u
 
-/* What Linux takes without a header that says so: COMMAND_LINE_SIZE less the NUL, and a ramdisk
- * below 4 GiB. */
-#define ELF_CMDLINE_MAX 2047u
-#define ELF_INITRD_MAX	UINT64_C(0xffffffff)
+#define LIMIT_32_BIT UINT64_C(0x100000000)
 
 struct segment {
 	uint64_t offset; /* in the file */
@@ -28,6 +25,8 @@ struct segment {
 
 struct elf {
 	struct image image;
+	uint32_t protocol; /* AUTO until it is known */
+	uint64_t entry;
 	GElf_Ehdr ehdr;
 	uint32_t count;
 	struct segment segment[SEGMENTS_MAX];
@@ -39,28 +38,40 @@ static int refuse_libelf(const struct elf *elf)
 				"the kernel is a malformed ELF file: %s", elf_errmsg(-1));
 }
 
-/* Is it an ELF64 for x86_64, and of a type that can be loaded as it is? */
+static int is_64_bit(const struct elf *elf)
+{
+	return elf->ehdr.e_ident[EI_CLASS] == ELFCLASS64;
+}
+
+static uint64_t phdr_bytes(const struct elf *elf)
+{
+	return is_64_bit(elf) ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
+}
+
+/* Is it an ELF file for x86, and of a type that can be loaded as it is? */
 static int check_ident(const struct elf *elf)
 {
 	const GElf_Ehdr *ehdr = &elf->ehdr;
 	const char *wrong = NULL;
 
-	if (ehdr->e_ident[EI_CLASS] != ELFCLASS64)
-		wrong = "a 32-bit one";
-	else if (ehdr->e_ident[EI_DATA] != ELFDATA2LSB)
+	if (ehdr->e_ident[EI_DATA] != ELFDATA2LSB)
 		wrong = "big-endian";
-	else if (ehdr->e_machine != EM_X86_64)
+	else if (ehdr->e_machine != (is_64_bit(elf) ? EM_X86_64 : EM_386))
 		wrong = "for another CPU";
 	else if (ehdr->e_type == ET_DYN)
 		wrong = "dynamic or position-independent";
 	else if (ehdr->e_type != ET_EXEC)
 		wrong = "not an executable";
-	else if (ehdr->e_phentsize != sizeof(Elf64_Phdr))
-		wrong = "malformed: its e_phentsize is not 56";
+	else if (ehdr->e_phentsize != phdr_bytes(elf))
+		wrong = "malformed: its e_phentsize is not that of its class";
+	else if (!is_64_bit(elf) && elf->protocol == IMPOST_X86_PROTOCOL_LINUX64)
+		wrong = "a 32-bit one, without a 64-bit entry";
+	else if (elf->protocol == IMPOST_X86_PROTOCOL_LINUX32)
+		wrong = "without an entry for the protocol linux32, which a bzImage has";
 	if (wrong)
 		return impost_error_set(elf->image.ctx, -IMPOST_EIMAGE,
-					"the kernel is an ELF file, but %s: a static 64-bit "
-					"x86_64 executable is needed",
+					"the kernel is an ELF file, but %s: a static x86 "
+					"executable is needed, 64-bit or with a PVH entry",
 					wrong);
 	return 0;
 }
@@ -142,7 +153,7 @@ static int take_phdrs(struct elf *elf, Elf *handle)
 					" program headers: 1 to %u can be",
 					count, SEGMENTS_MAX);
 	if (elf->ehdr.e_phoff > elf->image.bytes ||
-	    count * sizeof(Elf64_Phdr) > elf->image.bytes - elf->ehdr.e_phoff)
+	    count * phdr_bytes(elf) > elf->image.bytes - elf->ehdr.e_phoff)
 		return impost_error_set(elf->image.ctx, -IMPOST_EIMAGE,
 					"the kernel is truncated: its ELF program headers at "
 					"0x%" PRIx64 " lie beyond the file's end",
@@ -160,21 +171,65 @@ static int take_phdrs(struct elf *elf, Elf *handle)
 	return 0;
 }
 
-/* Is E_ENTRY in bytes that come from the file? */
+/* Finds the PVH entry, if the file has one; which makes it a PVH kernel. */
+static int find_pvh(struct elf *elf, Elf *handle)
+{
+	GElf_Phdr phdr;
+	int found = 0, err = 0;
+
+	for (int i = 0; i < elf->ehdr.e_phnum && err == 0; i++) {
+		if (!gelf_getphdr(handle, i, &phdr))
+			return refuse_libelf(elf);
+		if (phdr.p_type == PT_NOTE)
+			err = pvh_look(&elf->image, handle, &phdr, &found, &elf->entry);
+	}
+	if (err < 0)
+		return err;
+	if (found)
+		elf->protocol = IMPOST_X86_PROTOCOL_PVH;
+	else if (elf->protocol == IMPOST_X86_PROTOCOL_PVH || !is_64_bit(elf))
+		return impost_error_set(elf->image.ctx, -IMPOST_EIMAGE,
+					"the kernel is %s ELF file without a PVH entry (a note "
+					"\"Xen\" of type 18)",
+					is_64_bit(elf) ? "an" : "a 32-bit");
+	return 0;
+}
+
+/* Finds out how it is entered. */
+static int find_entry(struct elf *elf, Elf *handle)
+{
+	int err = 0;
+
+	if (elf->protocol != IMPOST_X86_PROTOCOL_LINUX64)
+		err = find_pvh(elf, handle);
+	if (err < 0 || elf->protocol == IMPOST_X86_PROTOCOL_PVH)
+		return err;
+	elf->protocol = IMPOST_X86_PROTOCOL_LINUX64;
+	elf->entry = elf->ehdr.e_entry;
+	return 0;
+}
+
+/* Is the entry in bytes that come from the file, and where the CPU can reach it? */
 static int check_entry(const struct elf *elf)
 {
-	uint64_t entry = elf->ehdr.e_entry;
+	int pvh = elf->protocol == IMPOST_X86_PROTOCOL_PVH;
 
+	if (pvh && elf->entry >= LIMIT_32_BIT)
+		return impost_error_set(elf->image.ctx, -IMPOST_EIMAGE,
+					"the kernel's PVH entry 0x%" PRIx64
+					" lies above 4 GiB, where 32-bit code cannot be",
+					elf->entry);
 	for (uint32_t i = 0; i < elf->count; i++) {
 		const struct segment *segment = &elf->segment[i];
 
-		if (entry >= segment->gpa.start && entry - segment->gpa.start < segment->filled)
+		if (elf->entry >= segment->gpa.start &&
+		    elf->entry - segment->gpa.start < segment->filled)
 			return 0;
 	}
 	return impost_error_set(elf->image.ctx, -IMPOST_EIMAGE,
-				"the kernel's ELF entry 0x%" PRIx64
+				"the kernel's %s entry 0x%" PRIx64
 				" is in none of its segments (it must be a physical address)",
-				entry);
+				pvh ? "PVH" : "ELF", elf->entry);
 }
 
 static int read_headers(struct elf *elf)
@@ -193,6 +248,8 @@ static int read_headers(struct elf *elf)
 		err = check_ident(elf);
 		if (err == 0)
 			err = take_phdrs(elf, handle);
+		if (err == 0)
+			err = find_entry(elf, handle);
 		if (err == 0)
 			err = check_entry(elf);
 	}
@@ -219,24 +276,31 @@ static int load_segments(const struct elf *elf, struct impost_memory *memory)
 	return err;
 }
 
-/*
- * Describes the loaded file. Linux reads the setup header in the zero page even when it was not in
- * the file, so one is made: the least that boot.rst calls obligatory.
- */
-static void describe(const struct elf *elf, struct impost_x86_kernel *ret_kernel)
+/* Linux reads the setup header in the zero page even when it was not in the file, so one is made:
+ * the least that boot.rst calls obligatory. */
+static void make_header(struct impost_x86_kernel *kernel)
 {
-	struct setup_header header = {
+	const struct setup_header header = {
 		.boot_flag = 0xaa55,
 		.header = UINT32_C(0x53726448), /* "HdrS" */
 		.loadflags = LOADED_HIGH,
 	};
+
+	kernel->setup_header_bytes = sizeof(header);
+	memcpy(kernel->setup_header, &header, sizeof(header));
+}
+
+static struct impost_x86_kernel describe(const struct elf *elf)
+{
+	int pvh = elf->protocol == IMPOST_X86_PROTOCOL_PVH;
 	struct impost_x86_kernel kernel = {
-		.kind = IMPOST_X86_KERNEL_ELF64,
-		.entry = elf->ehdr.e_entry,
+		.format = IMPOST_X86_FORMAT_ELF,
+		.protocol = elf->protocol,
+		.mode = pvh ? IMPOST_X86_MODE_PROTECTED : IMPOST_X86_MODE_LONG,
+		.cmdline_max = CMDLINE_MAX,
+		.entry = elf->entry,
 		.start = UINT64_MAX,
-		.cmdline_max = ELF_CMDLINE_MAX,
-		.setup_header_bytes = sizeof(header),
-		.initrd_max = ELF_INITRD_MAX,
+		.initrd_max = INITRD_MAX,
 	};
 
 	for (uint32_t i = 0; i < elf->count; i++) {
@@ -245,22 +309,31 @@ static void describe(const struct elf *elf, struct impost_x86_kernel *ret_kernel
 		kernel.start = gpa->start < kernel.start ? gpa->start : kernel.start;
 		kernel.end = gpa->end > kernel.end ? gpa->end : kernel.end;
 	}
-	memcpy(kernel.setup_header, &header, sizeof(header));
-	*ret_kernel = kernel;
+	if (!pvh)
+		make_header(&kernel);
+	return kernel;
 }
 
-int impost_x86_load_elf64(struct impost_memory *memory, int fd,
-			  struct impost_x86_kernel *ret_kernel)
+int elf_read(const struct image *image, uint32_t protocol, struct impost_x86_kernel *ret_kernel)
 {
-	struct elf elf = {0};
-	int err;
+	struct elf elf = {.image = *image, .protocol = protocol};
+	int err = read_headers(&elf);
 
-	err = image_open(impost_memory_context(memory), "kernel", fd, &elf.image);
 	if (err == 0)
-		err = read_headers(&elf);
-	if (err == 0)
-		err = load_segments(&elf, memory);
-	if (err == 0)
-		describe(&elf, ret_kernel);
+		*ret_kernel = describe(&elf);
 	return err;
+}
+
+int elf_load(const struct image *image, struct impost_memory *memory,
+	     const struct impost_x86_kernel *kernel)
+{
+	struct elf elf = {.image = *image, .protocol = kernel->protocol};
+	struct impost_x86_kernel now;
+	int err = read_headers(&elf);
+
+	if (err < 0)
+		return err;
+	now = describe(&elf);
+	err = kernel_compare(image, &now, kernel);
+	return err < 0 ? err : load_segments(&elf, memory);
 }

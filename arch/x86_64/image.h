@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <impost/x86_64/boot.h>
+#include <impost/x86_64/kernel.h>
 
 /* A file that is read, and whom to tell what is wrong with it. */
 struct image {

@@ -1,82 +1,86 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Placing and loading the initrd: as high as it can go, clear of the kernel. */
+/* Placing and loading the initrd: as high as it can go, clear of all that is taken. */
 #include "image.h"
-#include "ram.h"
+#include "places.h"
 
 #include <inttypes.h>
 
-#define PAGE_MASK (~(uint64_t)(IMPOST_PAGE_SIZE - 1))
-
-/* The best place so far, and the most room that any gap had. */
-struct search {
-	uint64_t bytes; /* wanted */
-	uint64_t gpa;	/* 0: none found */
-	uint64_t room;
-};
-
-/* Considers the gap from START to below END. */
-static void consider(struct search *search, uint64_t start, uint64_t end)
+/* Does LAYOUT have KERNEL's place? */
+static int is_claimed(const struct impost_x86_layout *layout,
+		      const struct impost_x86_kernel *kernel)
 {
-	uint64_t gpa;
+	for (uint32_t i = 0; i < layout->count; i++) {
+		const struct impost_x86_place *place = &layout->place[i];
 
-	if (start > UINT64_MAX - IMPOST_PAGE_SIZE)
-		return;
-	start = (start + IMPOST_PAGE_SIZE - 1) & PAGE_MASK;
-	if (start < IMPOST_X86_HIGH_RAM)
-		start = IMPOST_X86_HIGH_RAM;
-	if (start >= end)
-		return;
-	if (end - start > search->room)
-		search->room = end - start;
-	if (end - start < search->bytes)
-		return;
-	gpa = (end - search->bytes) & PAGE_MASK;
-	if (gpa > search->gpa)
-		search->gpa = gpa;
-}
-
-/* Considers what the kernel and its limit leave of a run of RAM. */
-static void consider_run(struct search *search, struct range run,
-			 const struct impost_x86_kernel *kernel)
-{
-	uint64_t limit = kernel->initrd_max < UINT64_MAX ? kernel->initrd_max + 1 : UINT64_MAX;
-	uint64_t end = run.end < limit ? run.end : limit;
-
-	if (kernel->end <= run.start || kernel->start >= end) {
-		consider(search, run.start, end);
-		return;
+		if (place->gpa == kernel->start && place->bytes == kernel->end - kernel->start)
+			return 1;
 	}
-	consider(search, run.start, kernel->start);
-	consider(search, kernel->end, end);
+	return 0;
 }
 
-int impost_x86_load_initrd(struct impost_memory *memory, int fd,
+/* Makes TAKEN what must be left alone: all of LAYOUT, which may be NULL, and KERNEL. */
+static int collect(struct impost_context *ctx, const struct impost_x86_layout *layout,
+		   const struct impost_x86_kernel *kernel, struct impost_x86_layout *taken)
+{
+	int err = places_check(ctx, layout);
+
+	if (err < 0)
+		return err;
+	impost_x86_layout_init(taken);
+	if (layout)
+		*taken = *layout;
+	if (is_claimed(taken, kernel))
+		return 0;
+	return impost_x86_layout_claim(ctx, taken, "kernel", kernel->start,
+				       kernel->end - kernel->start, 0);
+}
+
+/* Finds the place of an initrd of BYTES. */
+static int find(struct impost_memory *memory, const struct impost_x86_layout *layout,
+		const struct impost_x86_kernel *kernel, uint64_t bytes, uint64_t *ret_gpa)
+{
+	struct impost_context *ctx = impost_memory_context(memory);
+	const struct impost_x86_want want = {
+		.size = sizeof(want),
+		.bytes = bytes,
+		.min = IMPOST_X86_HIGH_RAM,
+		.max = kernel->initrd_max,
+		.what = "initrd",
+	};
+	struct impost_x86_layout taken;
+	int err;
+
+	if (kernel->initrd_max < IMPOST_X86_HIGH_RAM)
+		return impost_error_set(ctx, -EFBIG,
+					"the kernel takes an initrd up to 0x%" PRIx64
+					" only, below 1 MiB, where the boot tables are",
+					kernel->initrd_max);
+	err = collect(ctx, layout, kernel, &taken);
+	return err < 0 ? err : impost_x86_layout_place(memory, &taken, &want, ret_gpa);
+}
+
+int impost_x86_load_initrd(struct impost_memory *memory, struct impost_x86_layout *layout, int fd,
 			   const struct impost_x86_kernel *kernel,
 			   struct impost_x86_initrd *ret_initrd)
 {
 	struct impost_context *ctx = impost_memory_context(memory);
-	struct search search = {0};
-	uint32_t cursor = 0;
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 	struct image image;
-	struct range run;
 	int err;
 
 	err = image_open(ctx, "initrd", fd, &image);
 	if (err < 0)
 		return err;
-	search.bytes = image.bytes;
-	while ((err = ram_next(memory, &cursor, &run)) > 0)
-		consider_run(&search, run, kernel);
+	initrd.bytes = image.bytes;
+	err = find(memory, layout, kernel, initrd.bytes, &initrd.gpa);
+	if (err == 0 && layout)
+		err = impost_x86_layout_claim(ctx, layout, "initrd", initrd.gpa, initrd.bytes, 0);
 	if (err < 0)
 		return err;
-	if (!search.gpa)
-		return impost_error_set(ctx, -EFBIG,
-					"the initrd needs %" PRIu64
-					" bytes; beside the kernel there are %" PRIu64
-					" in one piece: give the guest more memory",
-					search.bytes, search.room);
-	err = image_load(&image, memory, search.gpa, 0, image.bytes);
+	err = image_load(&image, memory, initrd.gpa, 0, image.bytes);
+	if (err < 0 && layout)
+		places_release(layout, initrd.gpa);
 	if (err == 0)
-		*ret_initrd = (struct impost_x86_initrd){search.gpa, image.bytes};
+		*ret_initrd = initrd;
 	return err;
 }

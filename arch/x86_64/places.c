@@ -2,6 +2,8 @@
 /* The walk over what is taken: a layout's places, and the area that a PC never gives to anybody. */
 #include "places.h"
 
+#include <string.h>
+
 int places_check(struct impost_context *ctx, const struct impost_x86_layout *layout)
 {
 	if (layout && (layout->size < sizeof(*layout) || layout->count > IMPOST_X86_PLACES_MAX))
@@ -44,4 +46,17 @@ int places_next(const struct impost_x86_layout *layout, enum places which, uint6
 	*ret_range = (struct range){place->gpa, place->gpa + place->bytes};
 	*ret_type = place->type;
 	return 1;
+}
+
+void places_release(struct impost_x86_layout *layout, uint64_t gpa)
+{
+	for (uint32_t i = 0; i < layout->count; i++) {
+		struct impost_x86_place *place = &layout->place[i];
+
+		if (place->gpa == gpa) {
+			layout->count--;
+			memmove(place, place + 1, (layout->count - i) * sizeof(*place));
+			return;
+		}
+	}
 }

@@ -24,4 +24,7 @@ enum places {
 int places_next(const struct impost_x86_layout *layout, enum places which, uint64_t at,
 		struct range *ret_range, uint32_t *ret_type);
 
+/* Gives the place that begins at GPA back. */
+void places_release(struct impost_x86_layout *layout, uint64_t gpa);
+
 #endif

@@ -2,14 +2,15 @@
 /*
  * The zero page: what a boot loader tells Linux (kernel, zero-page.rst; boot.rst for each field).
  */
+#include "boot_info.h"
+
 #include <asm/bootparam.h>
 #include <assert.h>
 #include <string.h>
 
-#include <impost/x86_64/boot.h>
-
 #define LOADER_UNDEFINED 0xffu	 /* type_of_loader: no id assigned */
 #define VIDEO_NORMAL	 0xffffu /* vid_mode: "normal" */
+#define RSDP_SINCE	 0x020eu /* acpi_rsdp_addr; before, its place was unused */
 
 static_assert(sizeof(struct boot_params) == IMPOST_PAGE_SIZE, "the zero page is a page");
 static_assert(E820_MAX_ENTRIES_ZEROPAGE == IMPOST_X86_E820_MAX, "zero-page.rst");
@@ -24,6 +25,8 @@ static void fill_header(struct boot_params *params, const struct impost_x86_kern
 	params->hdr.type_of_loader = LOADER_UNDEFINED;
 	params->hdr.vid_mode = VIDEO_NORMAL;
 	params->hdr.cmd_line_ptr = (uint32_t)IMPOST_X86_CMDLINE_ADDR;
+	/* The other flags are the loader's to set: no heap, segments as the kernel wants them. */
+	params->hdr.loadflags &= LOADED_HIGH;
 	params->hdr.setup_data = 0;
 	params->hdr.ramdisk_image = 0;
 	params->hdr.ramdisk_size = 0;
@@ -37,38 +40,54 @@ static void fill_initrd(struct boot_params *params, const struct impost_x86_init
 	params->ext_ramdisk_size = (uint32_t)(initrd->bytes >> 32);
 }
 
-static int fill_e820(struct boot_params *params, struct impost_memory *memory)
+static void fill_e820(struct boot_params *params, const struct impost_x86_boot_info *info)
 {
-	struct impost_x86_e820 entries[IMPOST_X86_E820_MAX];
-	uint32_t count;
-	int err;
-
-	err = impost_x86_e820(memory, NULL, entries, IMPOST_X86_E820_MAX, &count);
-	if (err < 0)
-		return err;
-	for (uint32_t i = 0; i < count; i++)
-		params->e820_table[i] =
-			(struct boot_e820_entry){entries[i].gpa, entries[i].bytes, entries[i].type};
-	params->e820_entries = (uint8_t)count;
-	return 0;
+	for (uint32_t i = 0; i < info->e820_count; i++)
+		params->e820_table[i] = (struct boot_e820_entry){
+			info->e820[i].gpa, info->e820[i].bytes, info->e820[i].type};
+	params->e820_entries = (uint8_t)info->e820_count;
 }
 
-int impost_x86_write_zero_page(struct impost_memory *memory, const struct impost_x86_kernel *kernel,
-			       const char *cmdline, const struct impost_x86_initrd *initrd)
+static int check(struct impost_context *ctx, const struct impost_x86_boot_info *info)
 {
-	struct boot_params params = {0};
-	int err;
+	const struct impost_x86_kernel *kernel = info->kernel;
 
 	if (kernel->setup_header_bytes > IMPOST_X86_SETUP_HEADER_MAX)
-		return impost_error_set(impost_memory_context(memory), -EINVAL,
-					"a setup header of %u bytes: %u can be",
+		return impost_error_set(ctx, -EINVAL, "a setup header of %u bytes: %u can be",
 					kernel->setup_header_bytes, IMPOST_X86_SETUP_HEADER_MAX);
-	fill_header(&params, kernel);
-	if (initrd)
-		fill_initrd(&params, initrd);
-	err = fill_e820(&params, memory);
+	switch (kernel->protocol) {
+	case IMPOST_X86_PROTOCOL_LINUX64:
+		return 0;
+	case IMPOST_X86_PROTOCOL_LINUX32:
+		return boot_info_check_initrd(ctx, info);
+	default:
+		return impost_error_set(ctx, -EINVAL,
+					"a zero page is for the protocols linux64 and linux32: a "
+					"kernel of another wants start_info");
+	}
+}
+
+int impost_x86_write_zero_page(struct impost_memory *memory,
+			       const struct impost_x86_boot_info *info)
+{
+	struct impost_context *ctx = impost_memory_context(memory);
+	struct boot_params params = {0};
+	struct impost_x86_boot_info told;
+	int err;
+
+	err = boot_info_take(ctx, info, &told);
 	if (err == 0)
-		err = impost_x86_write_cmdline(memory, kernel, cmdline);
+		err = check(ctx, &told);
+	if (err < 0)
+		return err;
+	fill_header(&params, told.kernel);
+	if (told.initrd)
+		fill_initrd(&params, told.initrd);
+	fill_e820(&params, &told);
+	/* The kernel in an ELF file does not say its protocol; one that is older ignores it. */
+	if (!told.kernel->version || told.kernel->version >= RSDP_SINCE)
+		params.acpi_rsdp_addr = told.rsdp;
+	err = impost_x86_write_cmdline(memory, told.kernel, told.cmdline);
 	if (err == 0)
 		err = impost_memory_write(memory, IMPOST_X86_ZERO_PAGE_ADDR, &params,
 					  sizeof(params));

@@ -15,6 +15,7 @@
 #include <impost/x86_64/aml.h>
 #include <impost/x86_64/boot.h>
 #include <impost/x86_64/cpuid.h>
+#include <impost/x86_64/kernel.h>
 #include <impost/x86_64/layout.h>
 #include <impost/x86_64/mptable.h>
 #include <impost/x86_64/registers.h>

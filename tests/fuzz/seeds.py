@@ -30,18 +30,36 @@ def bzimage(relocatable, xloadflags, jump=0x6A):
     return bytes(head) + payload
 
 
-def elf(*segments):
-    """A static ELF64 with SEGMENTS of (type, paddr, bytes, bss)."""
-    offset = 64 + 56 * len(segments)
+def elf(*segments, bits=64):
+    """A static ELF with SEGMENTS of (type, paddr, bytes or their number, bss)."""
+    wide = bits == 64
+    ehdr, phdr = (64, 56) if wide else (52, 32)
+    offset = ehdr + phdr * len(segments)
     entry = next((s[1] for s in segments if s[0] == PT_LOAD), 0)
-    head = struct.pack("<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 2, 62, 1, entry, 64, 0, 0,
-                       64, 56, len(segments), 0, 0, 0)
+    head = struct.pack("<4sBBB9xHHI" + ("QQQ" if wide else "III") + "IHHHHHH", b"\x7fELF",
+                       2 if wide else 1, 1, 1, 2, 62 if wide else 3, 1, entry, ehdr, 0, 0,
+                       ehdr, phdr, len(segments), 0, 0, 0)
     phdrs = body = b""
-    for kind, paddr, size, bss in segments:
-        phdrs += struct.pack("<IIQQQQQQ", kind, 7, offset + len(body), paddr, paddr, size,
-                             size + bss, 4096)
-        body += bytes(i & 0xFF for i in range(size))
+    for kind, paddr, data, bss in segments:
+        data = data if isinstance(data, bytes) else bytes(i & 0xFF for i in range(data))
+        place, size = (offset + len(body), paddr, paddr, len(data), len(data) + bss), len(data)
+        align = 4 if kind == PT_NOTE else 4096
+        phdrs += (struct.pack("<IIQQQQQQ", kind, 7, *place, align) if wide else
+                  struct.pack("<IIIIIIII", kind, *place, 7, align))
+        body += data + bytes(-size % 4)
     return head + phdrs + body
+
+
+def note(name, kind, desc):
+    """An ELF note, with its padding."""
+    name += b"\0"
+    return (struct.pack("<III", len(name), len(desc), kind) + name + bytes(-len(name) % 4) +
+            desc + bytes(-len(desc) % 4))
+
+
+# A PVH entry as Linux has it, behind another vendor's note, and a 32-bit one (Xen, elfnote.h).
+PVH_64 = note(b"GNU", 3, bytes(20)) + note(b"Xen", 18, struct.pack("<Q", 0x100010))
+PVH_32 = note(b"Xen", 6, b"guest\0") + note(b"Xen", 18, struct.pack("<I", 0x100010))
 
 
 SEEDS = {
@@ -51,6 +69,8 @@ SEEDS = {
     "bz-32-bit": bzimage(1, 0),
     "elf-one": elf((PT_LOAD, 0x100000, 128, 0)),
     "elf-bss": elf((PT_LOAD, 0x100000, 64, 0), (PT_LOAD, 0x102000, 32, 4096)),
+    "elf-pvh": elf((PT_LOAD, 0x100000, 64, 0), (PT_NOTE, 0, PVH_64, 0)),
+    "elf-pvh-32": elf((PT_LOAD, 0x100000, 64, 64), (PT_NOTE, 0, PVH_32, 0), bits=32),
     "elf-note": elf((PT_NOTE, 0, 16, 0), (PT_LOAD, 0x200000, 16, 16)),
     "elf-low": elf((PT_LOAD, 0x1000, 16, 0)),
 }

@@ -81,6 +81,34 @@ static inline int count_fds(void)
 	return count;
 }
 
+/* Reads the kernel in FD as PROTOCOL and loads it; RET_KERNEL is untouched if either fails. */
+static inline int load_as(struct impost_memory *memory, uint32_t protocol, int fd,
+			  struct impost_x86_kernel *ret_kernel)
+{
+	struct impost_x86_kernel_want want = {.size = sizeof(want), .protocol = protocol};
+	struct impost_x86_kernel kernel;
+	int err;
+
+	err = impost_x86_kernel_read(impost_memory_context(memory), fd, &want, &kernel);
+	if (err == 0)
+		err = impost_x86_kernel_load(memory, NULL, fd, &kernel);
+	if (err == 0)
+		*ret_kernel = kernel;
+	return err;
+}
+
+static inline int load_kernel(struct impost_memory *memory, int fd,
+			      struct impost_x86_kernel *ret_kernel)
+{
+	return load_as(memory, IMPOST_X86_PROTOCOL_AUTO, fd, ret_kernel);
+}
+
+static inline int load_linux64(struct impost_memory *memory, int fd,
+			       struct impost_x86_kernel *ret_kernel)
+{
+	return load_as(memory, IMPOST_X86_PROTOCOL_LINUX64, fd, ret_kernel);
+}
+
 /* --- a bzImage: a boot sector, SETUP_SECTS sectors, and a payload --- */
 
 #define BZ_SETUP_BYTES	 1024u

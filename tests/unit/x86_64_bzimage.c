@@ -8,14 +8,17 @@
 #define RAM_BYTES (8 * MIB)
 
 typedef int (*load_fn)(struct impost_memory *memory, int fd, struct impost_x86_kernel *ret_kernel);
-static const load_fn loaders[] = {impost_x86_load_kernel, impost_x86_load_bzimage};
+static const load_fn loaders[] = {load_kernel, load_linux64};
 
 static void assert_loaded(struct ram *ram, const struct bz *bz,
 			  const struct impost_x86_kernel *kernel)
 {
 	uint8_t got[BZ_PAYLOAD_BYTES];
 
-	cr_assert_eq(kernel->kind, IMPOST_X86_KERNEL_LINUX64);
+	cr_assert_eq(kernel->size, sizeof(*kernel));
+	cr_assert_eq(kernel->format, IMPOST_X86_FORMAT_BZIMAGE);
+	cr_assert_eq(kernel->protocol, IMPOST_X86_PROTOCOL_LINUX64);
+	cr_assert_eq(kernel->mode, IMPOST_X86_MODE_LONG);
 	cr_assert_eq(kernel->version, 0x20fu);
 	cr_assert_eq(kernel->start, BZ_START);
 	cr_assert_eq(kernel->end, BZ_START + BZ_INIT_SIZE);
@@ -88,7 +91,7 @@ Test(bzimage, what_follows_the_payload_does_not_matter)
 	int fd = file_make(&bz, sizeof(bz));
 
 	cr_assert_eq(write(fd, "signature", 9), 9);
-	cr_assert_eq(impost_x86_load_kernel(ram.memory, fd, &kernel), 0);
+	cr_assert_eq(load_kernel(ram.memory, fd, &kernel), 0);
 	assert_loaded(&ram, &bz, &kernel);
 	close(fd);
 	ram_free(&ram);
@@ -105,12 +108,11 @@ static const struct {
 	{FIELD(boot_flag), 0, IMPOST_EIMAGE, "no bzImage"},
 	{FIELD(jump), 0x6ae9, IMPOST_EIMAGE, "has no end"},
 	{FIELD(jump), 0x80eb, IMPOST_EIMAGE, "has no end"},
-	{FIELD(jump), 0x65eb, IMPOST_EIMAGE, "before its field handover_offset"},
-	{FIELD(jump), 0x00eb, IMPOST_EIMAGE, "before its field handover_offset"},
-	{FIELD(version), 0x20b, IMPOST_EIMAGE, "boot protocol 2.11"},
+	{FIELD(jump), 0x61eb, IMPOST_EIMAGE, "before its field init_size"},
+	{FIELD(jump), 0x00eb, IMPOST_EIMAGE, "before its field init_size"},
+	{FIELD(version), 0x209, IMPOST_EIMAGE, "boot protocol 2.9"},
 	{FIELD(version), 0, IMPOST_EIMAGE, "boot protocol 0.0"},
 	{FIELD(loadflags), 0, IMPOST_EIMAGE, "zImage"},
-	{FIELD(xloadflags), XLF_CAN_BE_LOADED_ABOVE_4G, IMPOST_EIMAGE, "64-bit entry"},
 	{FIELD(setup_sects), 0, IMPOST_EIMAGE, "truncated"},
 	{FIELD(setup_sects), 2, IMPOST_EIMAGE, "truncated"},
 	{FIELD(setup_sects), 0xff, IMPOST_EIMAGE, "setup_sects 0xff"},
@@ -142,8 +144,8 @@ Test(bzimage, fields_that_cannot_be)
 		memcpy((uint8_t *)&bz.hdr + bad_fields[i].offset, &bad_fields[i].value,
 		       bad_fields[i].bytes);
 		fd = file_make(&bz, sizeof(bz));
-		assert_refused(&ram, impost_x86_load_kernel(ram.memory, fd, &kernel),
-			       bad_fields[i].err, bad_fields[i].words);
+		assert_refused(&ram, load_kernel(ram.memory, fd, &kernel), bad_fields[i].err,
+			       bad_fields[i].words);
 		close(fd);
 	}
 	assert_untouched(&ram);
@@ -208,11 +210,12 @@ Test(bzimage, every_byte_of_the_header_mutated)
 
 			((uint8_t *)&bz.hdr)[at] = values[k];
 			fd = file_make(&bz, sizeof(bz));
-			if (impost_x86_load_kernel(ram.memory, fd, &kernel) == 0) {
+			if (load_kernel(ram.memory, fd, &kernel) == 0) {
 				loaded++;
 				cr_assert_geq(kernel.start, MIB);
 				cr_assert_leq(kernel.end, RAM_BYTES);
-				cr_assert(kernel.entry > kernel.start && kernel.entry < kernel.end);
+				cr_assert(kernel.entry >= kernel.start &&
+					  kernel.entry < kernel.end);
 				cr_assert_leq(kernel.payload_offset + kernel.payload_bytes,
 					      sizeof(bz));
 				cr_assert_leq(kernel.payload_bytes, kernel.end - kernel.start);
@@ -263,12 +266,10 @@ Test(bzimage, text_is_no_kernel)
 
 	memset(text, 'x', sizeof(text));
 	fd = file_make(text, sizeof(text));
-	assert_refused(&ram, impost_x86_load_kernel(ram.memory, fd, &kernel), IMPOST_EIMAGE,
+	assert_refused(&ram, load_kernel(ram.memory, fd, &kernel), IMPOST_EIMAGE,
 		       "no known format");
-	assert_refused(&ram, impost_x86_load_bzimage(ram.memory, fd, &kernel), IMPOST_EIMAGE,
-		       "no bzImage");
-	assert_refused(&ram, impost_x86_load_elf64(ram.memory, fd, &kernel), IMPOST_EIMAGE,
-		       "no ELF file");
+	assert_refused(&ram, load_linux64(ram.memory, fd, &kernel), IMPOST_EIMAGE,
+		       "no known format");
 	close(fd);
 	ram_free(&ram);
 }

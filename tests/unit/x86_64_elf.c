@@ -13,9 +13,10 @@ Test(elf, loads_segments_and_clears_bss)
 	int fd = file_make(&elf, sizeof(elf)), fds = count_fds();
 
 	cr_assert_eq(impost_memory_fill(ram.memory, MIB, PATTERN, MIB), 0);
-	cr_assert_eq(impost_x86_load_kernel(ram.memory, fd, &kernel), 0, "%s",
-		     impost_error(ram.ctx));
-	cr_assert_eq(kernel.kind, IMPOST_X86_KERNEL_ELF64);
+	cr_assert_eq(load_kernel(ram.memory, fd, &kernel), 0, "%s", impost_error(ram.ctx));
+	cr_assert_eq(kernel.format, IMPOST_X86_FORMAT_ELF);
+	cr_assert_eq(kernel.protocol, IMPOST_X86_PROTOCOL_LINUX64);
+	cr_assert_eq(kernel.mode, IMPOST_X86_MODE_LONG);
 	cr_assert_eq(kernel.version, 0u);
 	cr_assert_eq(kernel.entry, ELF_TEXT + 0x10);
 	cr_assert_eq(kernel.start, ELF_TEXT);
@@ -53,10 +54,10 @@ Test(elf, every_prefix_is_refused)
 	cr_assert_eq(impost_memory_fill(ram.memory, MIB, PATTERN, MIB), 0);
 	for (size_t bytes = sizeof(elf); bytes-- > 0;) {
 		cr_assert_eq(ftruncate(fd, (off_t)bytes), 0);
-		cr_assert_eq(impost_x86_load_kernel(ram.memory, fd, &kernel), -IMPOST_EIMAGE,
-			     "%zu bytes", bytes);
-		cr_assert_eq(impost_x86_load_elf64(ram.memory, fd, &kernel), -IMPOST_EIMAGE,
-			     "%zu bytes", bytes);
+		cr_assert_eq(load_kernel(ram.memory, fd, &kernel), -IMPOST_EIMAGE, "%zu bytes",
+			     bytes);
+		cr_assert_eq(load_linux64(ram.memory, fd, &kernel), -IMPOST_EIMAGE, "%zu bytes",
+			     bytes);
 		cr_assert(strstr(impost_error(ram.ctx), "truncated") ||
 				  strstr(impost_error(ram.ctx), "empty"),
 			  "%zu bytes: %s", bytes, impost_error(ram.ctx));
@@ -76,7 +77,7 @@ static const struct {
 	int err;
 	const char *words;
 } bad_fields[] = {
-	{EHDR(e_ident[EI_CLASS]), ELFCLASS32, IMPOST_EIMAGE, "32-bit"},
+	{EHDR(e_ident[EI_CLASS]), ELFCLASS32, IMPOST_EIMAGE, "another CPU"},
 	{EHDR(e_ident[EI_DATA]), ELFDATA2MSB, IMPOST_EIMAGE, "big-endian"},
 	{EHDR(e_ident[EI_CLASS]), 7, IMPOST_EIMAGE, "no ELF file"},
 	{EHDR(e_ident[EI_DATA]), 7, IMPOST_EIMAGE, "no ELF file"},
@@ -130,8 +131,8 @@ Test(elf, fields_that_cannot_be)
 		memcpy((uint8_t *)&elf + bad_fields[i].offset, &bad_fields[i].value,
 		       bad_fields[i].bytes);
 		fd = file_make(&elf, sizeof(elf));
-		assert_refused(&ram, impost_x86_load_kernel(ram.memory, fd, &kernel),
-			       bad_fields[i].err, bad_fields[i].words);
+		assert_refused(&ram, load_kernel(ram.memory, fd, &kernel), bad_fields[i].err,
+			       bad_fields[i].words);
 		close(fd);
 	}
 	assert_untouched(&ram);
@@ -148,7 +149,7 @@ Test(elf, nothing_to_load)
 
 	elf.phdr[0].p_type = elf.phdr[1].p_type = PT_NOTE;
 	fd = file_make(&elf, sizeof(elf));
-	assert_refused(&ram, impost_x86_load_kernel(ram.memory, fd, &kernel), IMPOST_EIMAGE,
+	assert_refused(&ram, load_kernel(ram.memory, fd, &kernel), IMPOST_EIMAGE,
 		       "nothing to load");
 	close(fd);
 	ram_free(&ram);
@@ -170,8 +171,7 @@ Test(elf, order_does_not_matter)
 			elf.phdr[1] = text;
 		}
 		fd = file_make(&elf, sizeof(elf));
-		cr_assert_eq(impost_x86_load_kernel(ram.memory, fd, &kernel), 0, "%s",
-			     impost_error(ram.ctx));
+		cr_assert_eq(load_kernel(ram.memory, fd, &kernel), 0, "%s", impost_error(ram.ctx));
 		cr_assert_eq(kernel.start, ELF_TEXT);
 		cr_assert_eq(kernel.end, ELF_TEXT + ELF_TEXT_SIZE + ELF_DATA_SIZE + ELF_BSS_SIZE);
 		close(fd);
@@ -194,7 +194,7 @@ Test(elf, every_byte_of_the_headers_mutated)
 
 			((uint8_t *)&elf)[at] = values[k];
 			fd = file_make(&elf, sizeof(elf));
-			if (impost_x86_load_kernel(ram.memory, fd, &kernel) == 0) {
+			if (load_kernel(ram.memory, fd, &kernel) == 0) {
 				loaded++;
 				cr_assert_geq(kernel.start, MIB);
 				cr_assert_leq(kernel.end, RAM_BYTES);

@@ -30,7 +30,7 @@ Test(initrd, as_high_as_it_can_go)
 	struct impost_x86_initrd initrd;
 	int fd = initrd_make(5000);
 
-	cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0, "%s",
+	cr_assert_eq(impost_x86_load_initrd(ram.memory, NULL, fd, &kernel, &initrd), 0, "%s",
 		     impost_error(ram.ctx));
 	cr_assert_eq(initrd.gpa, 16 * MIB - 8192);
 	cr_assert_eq(initrd.bytes, 5000u);
@@ -49,10 +49,10 @@ Test(initrd, above_4_gib_when_the_kernel_takes_it)
 
 	add_region(&ram, 4 * GIB, MIB, 0);
 	add_region(&ram, 5 * GIB, MIB, IMPOST_REGION_READONLY);
-	cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0);
+	cr_assert_eq(impost_x86_load_initrd(ram.memory, NULL, fd, &kernel, &initrd), 0);
 	cr_assert_eq(initrd.gpa, 4 * GIB + MIB - 4096);
 	kernel.initrd_max = UINT32_MAX;
-	cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0);
+	cr_assert_eq(impost_x86_load_initrd(ram.memory, NULL, fd, &kernel, &initrd), 0);
 	cr_assert_eq(initrd.gpa, 16 * MIB - 4096);
 	close(fd);
 	ram_free(&ram);
@@ -64,11 +64,11 @@ Test(initrd, behind_the_end_of_the_address_space)
 {
 	struct impost_x86_kernel kernel = {
 		.start = 2 * MIB, .end = UINT64_MAX, .initrd_max = UINT64_MAX};
-	struct impost_x86_initrd initrd = {1, 1};
+	struct impost_x86_initrd initrd = {.gpa = 1, .bytes = 1};
 	struct ram ram = ram_make(16 * MIB);
 	int fd = initrd_make(2 * MIB);
 
-	assert_refused(&ram, impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), EFBIG,
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, NULL, fd, &kernel, &initrd), EFBIG,
 		       "there are 1048576 in one piece");
 	close(fd);
 	ram_free(&ram);
@@ -109,13 +109,16 @@ Test(initrd, agrees_with_trying_every_page)
 			if (!want) {
 				refused++;
 				assert_refused(&ram,
-					       impost_x86_load_initrd(ram.memory, fd, &kernel,
+					       impost_x86_load_initrd(ram.memory, NULL, fd, &kernel,
 								      &initrd),
-					       EFBIG, "in one piece");
+					       EFBIG,
+					       limits[k % 7] < MIB ? "below 1 MiB"
+								   : "in one piece");
 				continue;
 			}
 			fitted++;
-			cr_assert_eq(impost_x86_load_initrd(ram.memory, fd, &kernel, &initrd), 0);
+			cr_assert_eq(impost_x86_load_initrd(ram.memory, NULL, fd, &kernel, &initrd),
+				     0);
 			cr_assert_eq(initrd.gpa, want);
 			cr_assert_eq(initrd.bytes, sizes[i]);
 		}
@@ -128,19 +131,20 @@ Test(initrd, agrees_with_trying_every_page)
 Test(initrd, bad_files)
 {
 	struct impost_x86_kernel kernel = {.start = MIB, .end = 2 * MIB, .initrd_max = UINT32_MAX};
-	struct impost_x86_initrd initrd = {1, 1};
+	struct impost_x86_initrd initrd = {.gpa = 1, .bytes = 1};
 	struct ram ram = ram_make(4 * MIB);
 	int pipes[2], empty = file_make("", 0), huge = initrd_make(UINT64_C(1) << 40);
 
 	cr_assert_eq(pipe(pipes), 0);
-	assert_refused(&ram, impost_x86_load_initrd(ram.memory, empty, &kernel, &initrd),
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, NULL, empty, &kernel, &initrd),
 		       IMPOST_EIMAGE, "the initrd is an empty file");
-	assert_refused(&ram, impost_x86_load_initrd(ram.memory, pipes[0], &kernel, &initrd),
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, NULL, pipes[0], &kernel, &initrd),
 		       IMPOST_EIMAGE, "the initrd is a pipe");
-	assert_refused(&ram, impost_x86_load_initrd(ram.memory, -1, &kernel, &initrd), EBADF,
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, NULL, -1, &kernel, &initrd), EBADF,
 		       "descriptor -1");
-	assert_refused(&ram, impost_x86_load_initrd(ram.memory, huge, &kernel, &initrd), EFBIG,
-		       "needs 1099511627776 bytes; beside the kernel there are 2097152");
+	assert_refused(
+		&ram, impost_x86_load_initrd(ram.memory, NULL, huge, &kernel, &initrd), EFBIG,
+		"needs 1099511627776 bytes of RAM from 0x100000 to 0xffffffff; beside what is taken there are 2097152");
 	cr_assert_eq(initrd.gpa, 1u);
 	close(pipes[0]);
 	close(pipes[1]);

@@ -61,9 +61,25 @@ static struct impost_x86_kernel kernel_make(void)
 	return kernel;
 }
 
+/* Writes the zero page for what INFO has, and the e820 map of RAM's memory. */
+static int write_zero_page(struct ram *ram, struct impost_x86_boot_info info)
+{
+	struct impost_x86_e820 e820[IMPOST_X86_E820_MAX];
+
+	cr_assert_eq(impost_x86_e820(ram->memory, NULL, e820, IMPOST_X86_E820_MAX,
+				     &info.e820_count),
+		     0, "%s", impost_error(ram->ctx));
+	info.size = sizeof(info);
+	info.e820 = e820;
+	return impost_x86_write_zero_page(ram->memory, &info);
+}
+
+#define ZERO_PAGE(ram, ...) write_zero_page(ram, (struct impost_x86_boot_info){__VA_ARGS__})
+
 Test(zero_page, golden)
 {
-	struct impost_x86_initrd initrd = {UINT64_C(0x123456000), UINT64_C(0x200000001)};
+	struct impost_x86_initrd initrd = {.gpa = UINT64_C(0x123456000),
+					   .bytes = UINT64_C(0x200000001)};
 	struct impost_x86_kernel kernel = kernel_make();
 	struct boot_params got, want = {0};
 	struct ram ram = ram_make(16 * MIB);
@@ -71,8 +87,8 @@ Test(zero_page, golden)
 	char cmdline[6];
 
 	cr_assert_eq(impost_memory_fill(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, PATTERN, 4096), 0);
-	cr_assert_eq(impost_x86_write_zero_page(ram.memory, &kernel, "quiet", &initrd), 0, "%s",
-		     impost_error(ram.ctx));
+	cr_assert_eq(ZERO_PAGE(&ram, .kernel = &kernel, .cmdline = "quiet", .initrd = &initrd), 0,
+		     "%s", impost_error(ram.ctx));
 	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, &got, sizeof(got)),
 		     0);
 	want.hdr = bz.hdr;
@@ -105,7 +121,7 @@ Test(zero_page, the_file_does_not_speak_for_the_loader)
 	bz.hdr.ramdisk_image = bz.hdr.ramdisk_size = 0x5678;
 	bz.hdr.cmd_line_ptr = 0x9abc;
 	cr_assert_eq(impost_x86_bzimage_parse(NULL, &bz, 1024, sizeof(bz), &kernel), 0);
-	cr_assert_eq(impost_x86_write_zero_page(ram.memory, &kernel, "", NULL), 0);
+	cr_assert_eq(ZERO_PAGE(&ram, .kernel = &kernel), 0);
 	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, &got, sizeof(got)),
 		     0);
 	cr_assert_eq(got.hdr.setup_data, 0u);
@@ -119,21 +135,21 @@ Test(zero_page, refusals_write_nothing)
 {
 	struct impost_x86_kernel kernel = kernel_make();
 	struct ram ram = ram_make(MIB);
+	struct impost_x86_e820 e820[IMPOST_X86_E820_MAX + 1] = {{0}};
+	struct impost_x86_boot_info info = {
+		.size = sizeof(info), .e820 = e820, .e820_count = IMPOST_X86_E820_MAX + 1};
 	char text[2049] = {0};
 	uint8_t got[4096];
 
 	cr_assert_eq(impost_memory_fill(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, PATTERN, 4096), 0);
 	memset(text, 'x', 2048);
-	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &kernel, text, NULL), E2BIG,
+	assert_refused(&ram, ZERO_PAGE(&ram, .kernel = &kernel, .cmdline = text), E2BIG,
 		       "2048 bytes");
 	kernel.setup_header_bytes = IMPOST_X86_SETUP_HEADER_MAX + 1;
-	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &kernel, "", NULL), EINVAL,
-		       "145 bytes");
+	assert_refused(&ram, ZERO_PAGE(&ram, .kernel = &kernel), EINVAL, "145 bytes");
 	kernel = kernel_make();
-	for (uint64_t i = 0; i < IMPOST_X86_E820_MAX; i++)
-		add_region(&ram, 2 * MIB + i * 8192, 4096, 0);
-	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &kernel, "", NULL), ENOSPC,
-		       "room for 128");
+	info.kernel = &kernel;
+	assert_refused(&ram, impost_x86_write_zero_page(ram.memory, &info), ENOSPC, "room for 128");
 	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_ZERO_PAGE_ADDR, got, 4096), 0);
 	for (size_t i = 0; i < sizeof(got); i++)
 		cr_assert_eq(got[i], PATTERN);

@@ -12,15 +12,11 @@
 #include <stdint.h>
 
 #include <impost/error.h>
+#include <impost/x86_64/kernel.h>
 #include <impost/x86_64/state.h>
 
 struct impost_memory;
 struct impost_x86_layout;
-
-/* Mode of the CPU at entry. */
-#define IMPOST_X86_MODE_REAL	  1u /* 16-bit, addresses below 1 MiB */
-#define IMPOST_X86_MODE_PROTECTED 2u /* 32-bit, flat segments, paging off */
-#define IMPOST_X86_MODE_LONG	  3u /* 64-bit, memory mapped to itself */
 
 #ifdef __cplusplus
 extern "C" {

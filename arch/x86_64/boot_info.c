@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Judging what the guest is to be told, before it is written. */
+#include "boot_info.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* What the first release knew: a caller's may be shorter or longer than ours. */
+#define LEAST_INFO   (offsetof(struct impost_x86_boot_info, rsdp) + sizeof(uint64_t))
+
+#define LIMIT_32_BIT UINT64_C(0x100000000)
+
+int boot_info_take(struct impost_context *ctx, const struct impost_x86_boot_info *info,
+		   struct impost_x86_boot_info *ret_info)
+{
+	struct impost_x86_boot_info *taken = ret_info;
+
+	if (info->size < LEAST_INFO)
+		return impost_error_set(ctx, -EINVAL, "boot info of size %u: %zu is needed",
+					info->size, LEAST_INFO);
+	*taken = (struct impost_x86_boot_info){0};
+	memcpy(taken, info, info->size < sizeof(*taken) ? info->size : sizeof(*taken));
+	if (!taken->kernel || !taken->e820 || !taken->e820_count)
+		return impost_error_set(ctx, -EINVAL, "boot info without %s",
+					taken->kernel ? "an e820 map" : "a kernel");
+	if (taken->e820_count > IMPOST_X86_E820_MAX)
+		return impost_error_set(ctx, -ENOSPC,
+					"the e820 map has %u entries, the guest has room for %u",
+					taken->e820_count, IMPOST_X86_E820_MAX);
+	if (!taken->cmdline)
+		taken->cmdline = "";
+	return 0;
+}
+
+int boot_info_check_initrd(struct impost_context *ctx, const struct impost_x86_boot_info *info)
+{
+	const struct impost_x86_initrd *initrd = info->initrd;
+
+	if (!initrd || (initrd->gpa < LIMIT_32_BIT && initrd->bytes <= LIMIT_32_BIT - initrd->gpa))
+		return 0;
+	return impost_error_set(ctx, -EINVAL,
+				"the initrd, %" PRIu64 " bytes at 0x%" PRIx64
+				", must end below 4 GiB for the protocol %s",
+				initrd->bytes, initrd->gpa,
+				impost_x86_protocol_name(info->kernel->protocol));
+}
