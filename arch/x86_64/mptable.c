@@ -132,15 +132,6 @@ struct plan {
 
 /* --- checks --- */
 
-static int check_counted(struct impost_context *ctx, const char *what, uint32_t count,
-			 const void *at)
-{
-	if (count && !at)
-		return impost_error_set(ctx, -EINVAL, "MP table: %u %s, but the pointer is NULL",
-					count, what);
-	return 0;
-}
-
 /* Checks the CPUs' ids, and finds the I/O APIC's. */
 static int plan_ids(struct impost_context *ctx, struct plan *plan)
 {
@@ -213,7 +204,8 @@ static int plan_override(struct impost_context *ctx, struct plan *plan,
 static int plan_lines(struct impost_context *ctx, struct plan *plan)
 {
 	const struct impost_x86_mptable_config *config = &plan->config;
-	int err = check_counted(ctx, "overrides", config->noverrides, config->overrides);
+	int err = structure_check_counted(ctx, "MP table", "overrides", config->noverrides,
+					  config->overrides);
 
 	for (uint32_t irq = 0; irq < IMPOST_X86_ISA_IRQS; irq++)
 		plan->lines[irq] = (struct line){irq, 0, 0, 0};
@@ -269,7 +261,7 @@ static int plan_make(struct impost_context *ctx, const struct impost_x86_mptable
 	if (err)
 		return err;
 	set_defaults(config);
-	err = check_counted(ctx, "CPUs", config->cpus, config->apic_ids);
+	err = structure_check_counted(ctx, "MP table", "CPUs", config->cpus, config->apic_ids);
 	if (!err)
 		err = plan_ids(ctx, plan);
 	if (!err)
@@ -392,10 +384,9 @@ int impost_x86_mptable_build(struct impost_context *ctx,
 					"MP table: %zu bytes at 0x%" PRIx64
 					": it lies at a multiple of 16, below 4 GiB",
 					bytes, gpa);
-	if (buf && bytes > capacity)
-		return impost_error_set(ctx, -ENOSPC,
-					"MP table: it needs %zu bytes, there is room for %zu",
-					bytes, capacity);
+	err = structure_check_room(ctx, "MP table", bytes, buf, capacity);
+	if (err)
+		return err;
 	if (buf)
 		memcpy(buf, &image, bytes);
 	*ret_bytes = bytes;

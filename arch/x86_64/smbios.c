@@ -596,10 +596,9 @@ int impost_x86_smbios_build(struct impost_context *ctx,
 					"SMBIOS: %zu bytes at 0x%" PRIx64
 					": it lies at a multiple of 16, and does not wrap around",
 					bytes, gpa);
-	if (buf && bytes > capacity)
-		return impost_error_set(ctx, -ENOSPC,
-					"SMBIOS: it needs %zu bytes, there is room for %zu", bytes,
-					capacity);
+	err = structure_check_room(ctx, "SMBIOS", bytes, buf, capacity);
+	if (err)
+		return err;
 	if (buf) {
 		table = (struct table){(uint8_t *)buf + TABLE_OFFSET, table.bytes, 0, 0};
 		put_all(&table, &checked);

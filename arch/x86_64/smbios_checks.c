@@ -101,15 +101,13 @@ static int check_date(struct impost_context *ctx, const char *date)
 static int check_oem_strings(struct impost_context *ctx,
 			     const struct impost_x86_smbios_config *config)
 {
-	int err = 0;
+	int err;
 
 	if (config->noem_strings > IMPOST_X86_SMBIOS_STRINGS_MAX)
 		return impost_error_set(ctx, -EINVAL, "SMBIOS: %u OEM strings, there may be %u",
 					config->noem_strings, IMPOST_X86_SMBIOS_STRINGS_MAX);
-	if (config->noem_strings && !config->oem_strings)
-		return impost_error_set(ctx, -EINVAL,
-					"SMBIOS: %u OEM strings, but the pointer is NULL",
-					config->noem_strings);
+	err = structure_check_counted(ctx, "SMBIOS", "OEM strings", config->noem_strings,
+				      config->oem_strings);
 	for (uint32_t i = 0; !err && i < config->noem_strings; i++) {
 		if (!is_given(config->oem_strings[i]))
 			return impost_error_set(ctx, -EINVAL, "SMBIOS: OEM string %u is %s", i,
@@ -169,13 +167,12 @@ static int check_range(struct impost_context *ctx, const struct impost_x86_smbio
 static int check_ram(struct impost_context *ctx, const struct impost_x86_smbios_config *config)
 {
 	uint64_t end = 0;
-	int err = 0;
+	int err;
 
-	if (config->nram > RANGES_MAX || (config->nram && !config->ram))
-		return impost_error_set(ctx, -EINVAL, "SMBIOS: %u ranges of RAM%s; there may be %u",
-					config->nram,
-					config->ram ? "" : ", the pointer to which is NULL",
-					RANGES_MAX);
+	if (config->nram > RANGES_MAX)
+		return impost_error_set(ctx, -EINVAL, "SMBIOS: %u ranges of RAM, there may be %u",
+					config->nram, RANGES_MAX);
+	err = structure_check_counted(ctx, "SMBIOS", "ranges of RAM", config->nram, config->ram);
 	for (uint32_t i = 0; !err && i < config->nram; i++)
 		err = check_range(ctx, &config->ram[i], &end);
 	return err;
@@ -256,12 +253,9 @@ static int check_structures(struct impost_context *ctx,
 			    const struct impost_x86_smbios_config *config)
 {
 	handles taken = {0};
-	int err = 0;
+	int err = structure_check_counted(ctx, "SMBIOS", "own structures", config->nstructures,
+					  config->structures);
 
-	if (config->nstructures && !config->structures)
-		return impost_error_set(ctx, -EINVAL,
-					"SMBIOS: %u own structures, but the pointer is NULL",
-					config->nstructures);
 	for (uint32_t i = 0; !err && i < config->nstructures; i++)
 		err = check_structure(ctx, i, &config->structures[i], taken);
 	return err;

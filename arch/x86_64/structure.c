@@ -50,3 +50,22 @@ int structure_check_text(struct impost_context *ctx, const char *name, const cha
 	}
 	return 0;
 }
+
+int structure_check_counted(struct impost_context *ctx, const char *table, const char *what,
+			    uint32_t count, const void *at)
+{
+	if (count && !at)
+		return impost_error_set(ctx, -EINVAL, "%s: %u %s, but the pointer is NULL", table,
+					count, what);
+	return 0;
+}
+
+int structure_check_room(struct impost_context *ctx, const char *table, size_t bytes,
+			 const void *buf, size_t capacity)
+{
+	if (buf && bytes > capacity)
+		return impost_error_set(ctx, -ENOSPC,
+					"%s: it needs %zu bytes, there is room for %zu", table,
+					bytes, capacity);
+	return 0;
+}

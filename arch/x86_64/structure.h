@@ -23,4 +23,13 @@ uint8_t structure_checksum(const void *data, size_t bytes);
 int structure_check_text(struct impost_context *ctx, const char *name, const char *text,
 			 size_t max);
 
+/* Refuses (-EINVAL) COUNT things, called WHAT, of TABLE, that are nowhere. */
+int structure_check_counted(struct impost_context *ctx, const char *table, const char *what,
+			    uint32_t count, const void *at);
+
+/* Refuses (-ENOSPC) TABLE, which needs BYTES, where there are but CAPACITY at BUF; NULL: it is only
+ * measured. */
+int structure_check_room(struct impost_context *ctx, const char *table, size_t bytes,
+			 const void *buf, size_t capacity);
+
 #endif

@@ -519,7 +519,7 @@ Test(smbios, wrong_descriptions_are_refused_by_name)
 	WRONG("cpu_family 0xff is", config.cpu_family = 0xff);
 	WRONG("cpu_family 0x10000 is", config.cpu_family = 0x10000);
 	WRONG("cpu_mhz 65536", config.cpu_mhz = 65536);
-	WRONG("2 ranges of RAM, the pointer to which is NULL", config.ram = NULL);
+	WRONG("2 ranges of RAM, but the pointer is NULL", config.ram = NULL);
 	WRONG("4097 ranges", config.nram = 4097);
 	WRONG("1 own structures, but the pointer", config.structures = NULL);
 	assert_refused(&ram, impost_x86_smbios_build(ram.ctx, NULL, 0, buf, 1024, &bytes), EINVAL,
