@@ -12,6 +12,7 @@
 #include <impost/vcpu.h>
 #include <impost/version.h>
 #include <impost/vm.h>
+#include <impost/x86_64/acpi.h>
 #include <impost/x86_64/aml.h>
 #include <impost/x86_64/boot.h>
 #include <impost/x86_64/cpuid.h>
