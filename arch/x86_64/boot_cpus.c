@@ -48,7 +48,7 @@ int boot_set_registers(const struct boot *boot)
 					     boot->cr3);
 	if (err < 0)
 		return err;
-	impost_x86_setup_regs(&regs, boot->result.kernel.entry, IMPOST_X86_ZERO_PAGE_ADDR);
+	impost_x86_setup_regs(&regs, &boot->result.kernel, IMPOST_X86_ZERO_PAGE_ADDR);
 	err = impost_vcpu_set_sregs(vcpu, &sregs);
 	if (err == 0)
 		err = impost_vcpu_set_regs(vcpu, &regs);

@@ -4,17 +4,43 @@
 
 #include <stdlib.h>
 
+/* Each protocol's entry in each of its modes, with only these registers not 0. */
+static const struct {
+	uint32_t protocol, mode;
+	uint64_t entry, rip, rsp, rsi, rbx;
+} entries[] = {
+	/* boot.rst: RSI or ESI holds the base of struct boot_params; EBP, EDI and EBX are 0 */
+	{IMPOST_X86_PROTOCOL_LINUX64, IMPOST_X86_MODE_LONG, 0x1000200, 0x1000200, 0x8ff0, 0x7000,
+	 0},
+	{IMPOST_X86_PROTOCOL_LINUX32, IMPOST_X86_MODE_PROTECTED, 0x1000000, 0x1000000, 0x8ff0,
+	 0x7000, 0},
+	/* Xen, docs/misc/pvh: EBX holds the address of struct hvm_start_info */
+	{IMPOST_X86_PROTOCOL_PVH, IMPOST_X86_MODE_PROTECTED, 0x1000350, 0x1000350, 0x8ff0, 0,
+	 0x7000},
+	{IMPOST_X86_PROTOCOL_FLAT, IMPOST_X86_MODE_PROTECTED, 0x100000, 0x100000, 0x8ff0, 0,
+	 0x7000},
+	{IMPOST_X86_PROTOCOL_FLAT, IMPOST_X86_MODE_LONG, 0x100000, 0x100000, 0x8ff0, 0, 0x7000},
+	{IMPOST_X86_PROTOCOL_FLAT, IMPOST_X86_MODE_REAL, 0x10000, 0, 0xfffe, 0, 0},
+};
+
 Test(regs, golden)
 {
-	struct impost_x86_regs regs, want = {.size = sizeof(want)};
+	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+		const struct impost_x86_kernel kernel = {.size = sizeof(kernel),
+							 .protocol = entries[i].protocol,
+							 .mode = entries[i].mode,
+							 .entry = entries[i].entry};
+		struct impost_x86_regs regs, want = {.size = sizeof(want)};
 
-	memset(&regs, PATTERN, sizeof(regs));
-	impost_x86_setup_regs(&regs, 0x1000200, 0x7000);
-	want.rip = 0x1000200;
-	want.rsi = 0x7000; /* boot.rst: RSI holds the base of struct boot_params */
-	want.rsp = 0x8ff0;
-	want.rflags = 2; /* boot.rst: interrupts off; SDM vol. 1, 3.4.3: bit 1 is 1 */
-	cr_assert_arr_eq(&regs, &want, sizeof(regs));
+		memset(&regs, PATTERN, sizeof(regs));
+		impost_x86_setup_regs(&regs, &kernel, 0x7000);
+		want.rip = entries[i].rip;
+		want.rsp = entries[i].rsp;
+		want.rsi = entries[i].rsi;
+		want.rbx = entries[i].rbx;
+		want.rflags = 2; /* SDM vol. 1, 3.4.3: bit 1 is 1; interrupts off */
+		cr_assert_arr_eq(&regs, &want, sizeof(regs), "row %zu", i);
+	}
 }
 
 Test(sregs, golden)

@@ -21,12 +21,6 @@
 extern "C" {
 #endif
 
-/* --- registers: pure functions that fill a section; the caller sets it on a vCPU --- */
-
-/* General registers at the 64-bit entry: RIP, RSI = zero page, RSP, RFLAGS = 2. */
-IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs, uint64_t entry,
-				      uint64_t zero_page);
-
 /*
  * Makes what the backend supports into what vCPU ID of CPUS shall see: APIC id, hypervisor bit, TSC
  * deadline when IRQCHIP (IMPOST_IRQCHIP_*, not _DEFAULT) has a local APIC, no APIC and x2APIC when

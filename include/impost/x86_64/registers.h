@@ -86,6 +86,16 @@ IMPOST_API int impost_x86_write_page_tables(struct impost_memory *memory,
 IMPOST_API void impost_x86_setup_fpu(struct impost_x86_xsave *xsave);
 
 /*
+ * General registers at KERNEL's entry. INFO, the address of what tells the guest of its machine, is
+ * in RSI for the Linux protocols, zero page (boot.rst, "64-bit Boot Protocol" and "32-bit Boot
+ * Protocol"), and in RBX for PVH and for flat binaries in protected and long mode, start info (Xen,
+ * docs/misc/pvh). In real mode IP is 0 and SP 0xfffe, and INFO does not count; else RIP is the
+ * entry and RSP IMPOST_X86_BOOT_STACK. RFLAGS is 2, interrupts off, and all else 0.
+ */
+IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs,
+				      const struct impost_x86_kernel *kernel, uint64_t info);
+
+/*
  * Segments, tables and control registers for MODE. Keeps APIC base and CR8.
  *
  * Real: six segments of 64 KiB that begin at ENTRY, CR0 = ET, IDT as after reset, at 0 (SDM vol. 3,
