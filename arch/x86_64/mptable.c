@@ -21,6 +21,9 @@
 #define ISA_BUS	   0	/* its id: the only bus */
 #define ALL_LAPICS 0xff
 
+/* What the first release knew: a host's struct may be shorter or longer than ours. */
+#define LEAST_CONFIG (offsetof(struct impost_x86_mptable_config, product) + sizeof(const void *))
+
 /* Entry types (table 4-3). */
 enum { ENTRY_CPU, ENTRY_BUS, ENTRY_IOAPIC, ENTRY_IRQ, ENTRY_LOCAL_IRQ };
 
@@ -256,7 +259,7 @@ static int plan_make(struct impost_context *ctx, const struct impost_x86_mptable
 {
 	struct impost_x86_mptable_config *config = &plan->config;
 	int err = structure_take(ctx, "impost_x86_mptable_config", config, sizeof(*config), from,
-				 sizeof(*config));
+				 LEAST_CONFIG);
 
 	if (err)
 		return err;

@@ -253,7 +253,7 @@ static_assert(sizeof(struct memory_device) == 0x5c, "7.18");
 static_assert(sizeof(struct memory_range) == 0x1f, "7.20");
 static_assert(sizeof(struct boot_information) == 0x0b, "7.33");
 
-/* The table as it grows; `bytes` goes on beyond `capacity`, to say what is needed. */
+/* The table as it grows; with no `data` it is only counted. */
 struct table {
 	uint8_t *data;
 	size_t capacity;
@@ -269,7 +269,7 @@ struct text {
 
 static void put_bytes(struct table *table, const void *data, size_t bytes)
 {
-	if (table->bytes + bytes <= table->capacity)
+	if (table->data && table->bytes + bytes <= table->capacity)
 		memcpy(table->data + table->bytes, data, bytes);
 	table->bytes += bytes;
 }

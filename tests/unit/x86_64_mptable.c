@@ -324,6 +324,21 @@ Test(mptable, every_id_but_the_last_one_without_an_io_apic)
 	ram_free(&ram);
 }
 
+/* A host that was compiled with a later release has a longer struct. */
+Test(mptable, what_a_later_release_added_is_not_looked_at)
+{
+	struct {
+		struct impost_x86_mptable_config config;
+		uint64_t added;
+	} later = {config_make(), UINT64_MAX};
+	uint64_t state = 4;
+	struct seen seen;
+
+	later.config.size = sizeof(later);
+	build_and_read(&later.config, &state, &seen);
+	cr_assert_eq(seen.cpus, 2u);
+}
+
 /* --- refusals --- */
 
 static const uint32_t doubled_ids[] = {3, 1, 3};

@@ -235,6 +235,20 @@ Test(smbios, nothing_but_its_size_is_enough)
 	cr_assert_eq(seen.threads, 1u);
 }
 
+/* A host that was compiled with a later release has a longer struct. */
+Test(smbios, what_a_later_release_added_is_not_looked_at)
+{
+	struct {
+		struct impost_x86_smbios_config config;
+		uint64_t added;
+	} later = {config_make(), UINT64_MAX};
+	struct seen seen;
+
+	later.config.size = sizeof(later);
+	build_and_read(&later.config, &seen);
+	cr_assert_eq(seen.count[221], 1u);
+}
+
 Test(smbios, memory_of_every_size)
 {
 	static const uint64_t sizes[] = {4096,
