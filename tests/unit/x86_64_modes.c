@@ -263,9 +263,14 @@ static void guest_free(struct guest *g)
 static void enter(struct guest *g, uint32_t mode, const struct impost_x86_paging *paging)
 {
 	struct impost_memory *memory = impost_vm_memory(g->vm);
-	struct impost_x86_regs regs = {.size = sizeof(regs), .rflags = 2};
 	struct impost_x86_runstate runs = {sizeof(runs), IMPOST_X86_RUNNING};
-	uint64_t cr3 = 0, entry = mode == IMPOST_X86_MODE_REAL ? 0x10000 : 0x100000;
+	const struct impost_x86_kernel kernel = {
+		.protocol = IMPOST_X86_PROTOCOL_FLAT,
+		.mode = mode,
+		.entry = mode == IMPOST_X86_MODE_REAL ? 0x10000 : 0x100000,
+	};
+	struct impost_x86_regs regs;
+	uint64_t cr3 = 0;
 	struct impost_x86_layout layout;
 	struct impost_x86_sregs sregs;
 
@@ -275,9 +280,9 @@ static void enter(struct guest *g, uint32_t mode, const struct impost_x86_paging
 		cr_assert_eq(impost_x86_write_page_tables(memory, &layout, paging, &cr3), 0, "%s",
 			     impost_error(g->ctx));
 	cr_assert_eq(impost_vcpu_get_sregs(g->cpu, &sregs), 0);
-	cr_assert_eq(impost_x86_setup_sregs(&sregs, mode, entry, paging, cr3), 0);
+	cr_assert_eq(impost_x86_setup_sregs(&sregs, mode, kernel.entry, paging, cr3), 0);
 	cr_assert_eq(impost_vcpu_set_sregs(g->cpu, &sregs), 0, "%s", impost_error(g->ctx));
-	regs.rip = mode == IMPOST_X86_MODE_REAL ? 0 : entry;
+	impost_x86_setup_regs(&regs, &kernel, 0);
 	cr_assert_eq(impost_vcpu_set_regs(g->cpu, &regs), 0, "%s", impost_error(g->ctx));
 	cr_assert_eq(impost_vcpu_set(g->cpu, IMPOST_SECTION_RUNSTATE, &runs, sizeof(runs)), 0);
 }
@@ -334,6 +339,9 @@ Test(modes, the_mock_lets_long_mode_in_and_finds_all_ram, .timeout = 60)
 				cr_assert_eq(gpa, at);
 			}
 			cr_assert_eq(impost_vcpu_translate(g.cpu, paging.end - 1, &gpa), 0);
+			/* The last page is whole. */
+			paging.end += paging.page_bytes - 1;
+			paging.end -= paging.end % paging.page_bytes;
 			cr_assert_neq(impost_vcpu_translate(g.cpu, paging.end, &gpa), 0);
 			guest_free(&g);
 		}
