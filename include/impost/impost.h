@@ -22,5 +22,6 @@
 #include <impost/x86_64/registers.h>
 #include <impost/x86_64/smbios.h>
 #include <impost/x86_64/state.h>
+#include <impost/x86_64/template.h>
 
 #endif
