@@ -36,8 +36,7 @@ struct shifts topology_shifts(const struct impost_x86_topology *topology)
 	return shifts;
 }
 
-/* That each number is one, and the ids are not too long; then no product of them overflows. */
-static int check_numbers(struct impost_context *ctx, const struct impost_x86_topology *topology)
+int topology_check_numbers(struct impost_context *ctx, const struct impost_x86_topology *topology)
 {
 	uint32_t bits;
 
@@ -63,7 +62,7 @@ static int check_numbers(struct impost_context *ctx, const struct impost_x86_top
 int impost_x86_topology_check(struct impost_context *ctx,
 			      const struct impost_x86_topology *topology, uint32_t cpus)
 {
-	int err = check_numbers(ctx, topology);
+	int err = topology_check_numbers(ctx, topology);
 	uint32_t product;
 
 	if (err < 0)
@@ -113,7 +112,7 @@ int impost_x86_topology_parse(struct impost_context *ctx, const char *text,
 					"topology \"%s\": write SOCKETS:DIES:CORES:THREADS, such "
 					"as 1:1:4:2",
 					text);
-	err = check_numbers(ctx, &topology);
+	err = topology_check_numbers(ctx, &topology);
 	if (err == 0)
 		*ret_topology = topology;
 	return err;

@@ -10,6 +10,9 @@ struct shifts {
 	uint32_t core, die, socket;
 };
 
+/* That each number is one, and APIC ids are not too long; then no product of them overflows. */
+int topology_check_numbers(struct impost_context *ctx, const struct impost_x86_topology *topology);
+
 struct shifts topology_shifts(const struct impost_x86_topology *topology);
 
 #endif

@@ -6,8 +6,11 @@
 
 #include "internal.h"
 
+#define LEAF_FEATURES  0x1u
 #define LEAF_XSAVE     0xdu
 #define LEAF_ADDRESSES 0x80000008u
+
+#define TSC_DEADLINE   (1u << 24) /* CPUID.01H:ECX */
 
 /* --- CPUID --- */
 
@@ -150,9 +153,17 @@ void kvm_cpuid_probe(struct backend *b)
 		free(table);
 		return;
 	}
-	for (uint32_t i = 0; i < table->head.nent; i++)
-		if (table->head.entries[i].function == LEAF_ADDRESSES)
-			b->caps.phys_bits = table->head.entries[i].eax & 0xff;
+	for (uint32_t i = 0; i < table->head.nent; i++) {
+		struct kvm_cpuid_entry2 *e = &table->head.entries[i];
+
+		if (e->function == LEAF_ADDRESSES)
+			b->caps.phys_bits = e->eax & 0xff;
+		/* Kernels as late as 6.1 tell of the timer by a capability alone (api.rst, 4.46).
+		 */
+		if (e->function == LEAF_FEATURES &&
+		    ioctl(b->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+			e->ecx |= TSC_DEADLINE;
+	}
 	b->cpuid = table;
 }
 

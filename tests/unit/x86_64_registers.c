@@ -43,6 +43,36 @@ Test(regs, golden)
 	}
 }
 
+Test(sregs, golden)
+{
+	const struct impost_x86_paging paging = {.size = sizeof(paging), .levels = 4};
+	struct impost_x86_sregs sregs;
+
+	memset(&sregs, PATTERN, sizeof(sregs));
+	sregs.apic_base = 0xfee00900;
+	sregs.cr8 = 3;
+	cr_assert_eq(impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &paging, 0x9000), 0);
+	cr_assert_eq(sregs.size, sizeof(sregs));
+	cr_assert_eq(sregs.flags, 0u);
+	cr_assert_eq(sregs.cr0, 0x80000011u); /* PE, ET, PG */
+	cr_assert_eq(sregs.cr2, 0u);
+	cr_assert_eq(sregs.cr3, 0x9000u);
+	cr_assert_eq(sregs.cr4, 0x20u);	  /* PAE: SDM vol. 3, 4.5 */
+	cr_assert_eq(sregs.efer, 0x500u); /* LME, LMA: SDM vol. 3, 10.8.5 */
+	cr_assert_eq(sregs.cr8, 3u);
+	cr_assert_eq(sregs.apic_base, 0xfee00900u);
+	cr_assert_eq(sregs.cs.selector, 0x10);
+	cr_assert_eq(sregs.cs.access, 0xa09bu); /* G, L, P, S, execute/read, accessed */
+	cr_assert_eq(sregs.ss.selector, 0x18);
+	cr_assert_eq(sregs.ss.access, 0xc093u); /* G, D/B, P, S, read/write, accessed */
+	cr_assert_eq(sregs.tr.access, 0x8bu);	/* SDM vol. 3, 27.3.1.2: busy 64-bit TSS */
+	cr_assert_eq(sregs.tr.base, 0x580u);
+	cr_assert_eq(sregs.tr.limit, 0x67u);
+	cr_assert_eq(sregs.ldtr.access, IMPOST_X86_AR_UNUSABLE);
+	cr_assert_eq(sregs.gdtr.base, 0x500u);
+	cr_assert_eq(sregs.idtr.limit, 0u);
+}
+
 /* An XSAVE section with AREA bytes, filled with a pattern. */
 static struct impost_x86_xsave *xsave_make(uint32_t area, uint64_t xcr0)
 {
@@ -148,143 +178,4 @@ Test(lapic, golden)
 	memcpy(want.regs + 0x360, &lint1, 4);
 	impost_x86_setup_lapic(&lapic, 1);
 	cr_assert_arr_eq(&lapic, &want, sizeof(lapic));
-}
-
-/* --- CPUID --- */
-
-enum {
-	VENDOR,
-	FEATURES,
-	CACHE_L1,
-	CACHE_L3,
-	CACHE_END,
-	SMT,
-	CORES,
-	BEYOND,
-	OTHER,
-	AMD_FEATURES,
-	AMD_SIZES,
-	AMD_CACHE,
-	AMD_TOPOLOGY,
-	LEAVES
-};
-
-static void cpuid_make(struct impost_x86_cpuid leaves[LEAVES], int amd)
-{
-	const struct impost_x86_cpuid made[LEAVES] = {
-		[VENDOR] = {.leaf = 0, .ebx = amd ? 0x68747541 : 0x756e6547},
-		[FEATURES] = {.leaf = 1, .ebx = 0xaabb0800, .ecx = 0x00200001, .edx = 0x201},
-		[CACHE_L1] = {.leaf = 4, .subleaf = 0, .flags = 1, .eax = 0xfc01c121},
-		[CACHE_L3] = {.leaf = 4, .subleaf = 3, .flags = 1, .eax = 0x0c03c163},
-		[CACHE_END] = {.leaf = 4, .subleaf = 4, .flags = 1},
-		[SMT] = {.leaf = 0xb, .subleaf = 0, .flags = 1, .eax = 7, .ebx = 9, .edx = 99},
-		[CORES] = {.leaf = 0xb, .subleaf = 1, .flags = 1},
-		[BEYOND] = {.leaf = 0x1f, .subleaf = 2, .flags = 1, .eax = 7, .ebx = 9},
-		[OTHER] = {.leaf = 7, .flags = 1, .eax = 1, .ebx = 2, .ecx = 3, .edx = 4},
-		[AMD_FEATURES] = {.leaf = 0x80000001},
-		[AMD_SIZES] = {.leaf = 0x80000008, .eax = 0x3030, .ecx = 0x1f},
-		[AMD_CACHE] = {.leaf = 0x8000001d, .subleaf = 3, .flags = 1, .eax = 0x0003c163},
-		[AMD_TOPOLOGY] = {.leaf = 0x8000001e, .eax = 5, .ebx = 0x105, .ecx = 0x301},
-	};
-
-	memcpy(leaves, made, sizeof(made));
-}
-
-Test(cpuid, golden_for_cpu_5_of_6)
-{
-	struct impost_x86_cpuid leaves[LEAVES], before[LEAVES];
-
-	cpuid_make(leaves, 0);
-	memcpy(before, leaves, sizeof(before));
-	impost_x86_setup_cpuid(leaves, LEAVES, 5, 6, IMPOST_IRQCHIP_FULL);
-	cr_assert_eq(leaves[FEATURES].ebx, 0x05060800u); /* APIC id, logical processors */
-	cr_assert_eq(leaves[FEATURES].ecx, 0x81200001u); /* hypervisor, TSC deadline, x2APIC */
-	cr_assert_eq(leaves[FEATURES].edx, 0x10000201u); /* HTT, APIC */
-	cr_assert_eq(leaves[CACHE_L1].eax, 0x14000121u); /* 6 cores, each with its own */
-	cr_assert_eq(leaves[CACHE_L3].eax, 0x14014163u); /* shared by 6 */
-	cr_assert_eq(leaves[CACHE_END].eax, 0u);
-	cr_assert_eq(leaves[SMT].eax, 0u);
-	cr_assert_eq(leaves[SMT].ebx, 1u);
-	cr_assert_eq(leaves[SMT].ecx, 0x100u);
-	cr_assert_eq(leaves[SMT].edx, 5u);
-	cr_assert_eq(leaves[CORES].eax, 3u); /* 3 bits hold the ids 0 to 5 */
-	cr_assert_eq(leaves[CORES].ebx, 6u);
-	cr_assert_eq(leaves[CORES].ecx, 0x201u);
-	cr_assert_eq(leaves[CORES].edx, 5u);
-	cr_assert_eq(leaves[BEYOND].eax, 0u);
-	cr_assert_eq(leaves[BEYOND].ebx, 0u);
-	cr_assert_eq(leaves[BEYOND].ecx, 2u);
-	cr_assert_arr_eq(&leaves[OTHER], &before[OTHER], sizeof(leaves[OTHER]));
-	cr_assert_eq(leaves[AMD_FEATURES].ecx, 0u); /* reserved on Intel */
-	cr_assert_eq(leaves[AMD_SIZES].ecx, 0x1fu);
-}
-
-Test(cpuid, amd_topology)
-{
-	struct impost_x86_cpuid leaves[LEAVES];
-
-	cpuid_make(leaves, 1);
-	impost_x86_setup_cpuid(leaves, LEAVES, 5, 6, IMPOST_IRQCHIP_FULL);
-	cr_assert_eq(leaves[AMD_FEATURES].ecx, 2u);	  /* CmpLegacy */
-	cr_assert_eq(leaves[AMD_SIZES].ecx, 0x3005u);	  /* NC = 5, 3 bits of APIC id */
-	cr_assert_eq(leaves[AMD_SIZES].eax, 0x3030u);	  /* address widths stay */
-	cr_assert_eq(leaves[AMD_CACHE].eax, 0x00014163u); /* shared by 6 */
-	cr_assert_eq(leaves[AMD_TOPOLOGY].eax, 5u);
-	cr_assert_eq(leaves[AMD_TOPOLOGY].ebx, 5u);
-	cr_assert_eq(leaves[AMD_TOPOLOGY].ecx, 0u);
-}
-
-Test(cpuid, one_cpu_has_no_neighbours)
-{
-	struct impost_x86_cpuid leaves[LEAVES];
-
-	cpuid_make(leaves, 0);
-	impost_x86_setup_cpuid(leaves, LEAVES, 0, 1, IMPOST_IRQCHIP_LAPIC);
-	cr_assert_eq(leaves[FEATURES].ebx, 0x00010800u);
-	cr_assert_eq(leaves[FEATURES].edx, 0x201u);
-	cr_assert_eq(leaves[CACHE_L3].eax, 0x163u);
-	cr_assert_eq(leaves[CORES].eax, 0u);
-	cr_assert_eq(leaves[CORES].ebx, 1u);
-}
-
-Test(cpuid, without_a_local_apic)
-{
-	struct impost_x86_cpuid leaves[LEAVES];
-
-	cpuid_make(leaves, 0);
-	leaves[FEATURES].ecx |= 1u << 24;
-	impost_x86_setup_cpuid(leaves, LEAVES, 0, 1, IMPOST_IRQCHIP_NONE);
-	cr_assert_eq(leaves[FEATURES].ecx, 0x80000001u);
-	cr_assert_eq(leaves[FEATURES].edx, 0x1u);
-}
-
-/* Fields that are too narrow are full, never wrapped. */
-Test(cpuid, more_cpus_than_the_old_fields_hold)
-{
-	struct impost_x86_cpuid leaves[LEAVES];
-
-	cpuid_make(leaves, 1);
-	impost_x86_setup_cpuid(leaves, LEAVES, 299, 300, IMPOST_IRQCHIP_FULL);
-	cr_assert_eq(leaves[FEATURES].ebx, 0x2bff0800u);
-	cr_assert_eq(leaves[CACHE_L1].eax >> 26, 63u);
-	cr_assert_eq(leaves[CACHE_L3].eax >> 14 & 0xfff, 299u);
-	cr_assert_eq(leaves[CORES].eax, 9u);
-	cr_assert_eq(leaves[CORES].ebx, 300u);
-	cr_assert_eq(leaves[CORES].edx, 299u);
-	cr_assert_eq(leaves[AMD_SIZES].ecx & 0xff, 255u);
-}
-
-/* A kernel takes the package's number from the id above the core level's shift: all have one. */
-Test(cpuid, every_cpu_is_in_one_package)
-{
-	for (uint32_t cpus = 1; cpus <= 64; cpus++) {
-		for (uint32_t id = 0; id < cpus; id++) {
-			struct impost_x86_cpuid leaves[LEAVES];
-
-			cpuid_make(leaves, 0);
-			impost_x86_setup_cpuid(leaves, LEAVES, id, cpus, IMPOST_IRQCHIP_FULL);
-			cr_assert_eq(leaves[CORES].edx >> leaves[CORES].eax, 0u);
-			cr_assert_eq(leaves[CORES].edx, id);
-		}
-	}
 }

@@ -155,3 +155,69 @@ Test(zero_page, refusals_write_nothing)
 		cr_assert_eq(got[i], PATTERN);
 	ram_free(&ram);
 }
+
+/* --- GDT --- */
+
+/* Decodes descriptor NUMBER of the GDT in guest memory (SDM vol. 3, figure 3-8). */
+static struct impost_x86_segment decode(struct ram *ram, uint64_t gdt, uint16_t selector)
+{
+	struct impost_x86_segment segment = {.selector = selector};
+	uint8_t d[8];
+
+	cr_assert_eq(impost_memory_read(ram->memory, gdt + selector, d, 8), 0);
+	segment.base = d[2] | (uint32_t)d[3] << 8 | (uint32_t)d[4] << 16 | (uint32_t)d[7] << 24;
+	segment.limit = d[0] | (uint32_t)d[1] << 8 | (uint32_t)(d[6] & 0xf) << 16;
+	segment.access = d[5] | (uint32_t)(d[6] & 0xf0) << 8;
+	if (segment.access & IMPOST_X86_AR_G)
+		segment.limit = segment.limit << 12 | 0xfff;
+	return segment;
+}
+
+static void assert_agrees(struct ram *ram, const struct impost_x86_sregs *sregs,
+			  const struct impost_x86_segment *segment)
+{
+	struct impost_x86_segment got = decode(ram, sregs->gdtr.base, segment->selector);
+
+	cr_assert_leq(segment->selector + 7u, sregs->gdtr.limit);
+	cr_assert_eq(got.base, segment->base);
+	cr_assert_eq(got.limit, segment->limit);
+	cr_assert_eq(got.access, segment->access);
+}
+
+/* boot.rst wants flat 4 GiB code at 0x10 and data at 0x18; the registers hold what the table says.
+ */
+Test(gdt, agrees_with_the_registers)
+{
+	static const uint64_t golden[] = {0,
+					  0,
+					  UINT64_C(0x00af9b000000ffff),
+					  UINT64_C(0x00cf93000000ffff),
+					  UINT64_C(0x00008b0005800067),
+					  0};
+	const struct impost_x86_paging paging = {.size = sizeof(paging), .levels = 4};
+	struct impost_x86_sregs sregs = {0};
+	struct ram ram = ram_make(MIB);
+	uint64_t got[6];
+
+	cr_assert_eq(impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &paging, 0x9000), 0);
+	cr_assert_eq(impost_x86_write_gdt(ram.memory, IMPOST_X86_MODE_LONG), 0);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_GDT_ADDR, got, sizeof(got)), 0);
+	cr_assert_arr_eq(got, golden, sizeof(golden));
+	cr_assert_eq(sregs.gdtr.limit, sizeof(golden) - 1);
+	assert_agrees(&ram, &sregs, &sregs.cs);
+	assert_agrees(&ram, &sregs, &sregs.ds);
+	assert_agrees(&ram, &sregs, &sregs.es);
+	assert_agrees(&ram, &sregs, &sregs.fs);
+	assert_agrees(&ram, &sregs, &sregs.gs);
+	assert_agrees(&ram, &sregs, &sregs.ss);
+	assert_agrees(&ram, &sregs, &sregs.tr);
+	ram_free(&ram);
+}
+
+Test(gdt, needs_memory)
+{
+	struct ram ram = ram_make(0);
+
+	cr_assert_eq(impost_x86_write_gdt(ram.memory, IMPOST_X86_MODE_LONG), -EFAULT);
+	ram_free(&ram);
+}

@@ -12,6 +12,7 @@
 #include <impost/memory.h>
 #include <impost/vcpu.h>
 #include <impost/vm.h>
+#include <impost/x86_64/cpuid.h>
 #include <impost/x86_64/kernel.h>
 #include <impost/x86_64/layout.h>
 #include <impost/x86_64/registers.h>
@@ -20,15 +21,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/*
- * Makes what the backend supports into what vCPU ID of CPUS shall see: APIC id, hypervisor bit, TSC
- * deadline when IRQCHIP (IMPOST_IRQCHIP_*, not _DEFAULT) has a local APIC, no APIC and x2APIC when
- * not; one package of CPUS cores with a thread each. Works in place on ENTRIES and adds none: for
- * leaves 0xB and 0x1F to tell the topology, sub-leaves 0 and 1 must be there.
- */
-IMPOST_API void impost_x86_setup_cpuid(struct impost_x86_cpuid *entries, uint32_t count,
-				       uint32_t id, uint32_t cpus, uint32_t irqchip);
 
 /* --- all of it --- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CPUID and MSRs by name, and the topology that CPUID tells. Nothing here needs a VM; every
- * function may be called from any thread.
+ * CPUID and MSRs by name, and CPUID made right for one vCPU of a VM, with the topology that it
+ * tells. Nothing here needs a VM; every function may be called from any thread.
  */
 #ifndef IMPOST_X86_64_CPUID_H
 #define IMPOST_X86_64_CPUID_H
@@ -70,14 +70,54 @@ IMPOST_API const struct impost_x86_cpuid *impost_x86_cpuid_find(
  * register. */
 IMPOST_API uint32_t *impost_x86_cpuid_register(struct impost_x86_cpuid *entry, uint32_t reg);
 
+/* What impost_x86_setup_cpuid() is to make. */
+struct impost_x86_cpuid_config {
+	uint32_t size;	  /* of this struct */
+	uint32_t irqchip; /* the VM's: IMPOST_IRQCHIP_NONE, _LAPIC or _FULL (vm.h) */
+	uint32_t apic_id; /* the vCPU's: impost_x86_apic_id() */
+	uint32_t reserved;
+	const struct impost_x86_topology *topology; /* of all vCPUs */
+	/* at most 47 characters; NULL: the backend's, or where it has none that of the CPU below */
+	const char *brand;
+	/* of leaf 0x40000000, at most 12 characters; NULL: the backend's, or "ImpostImpost" */
+	const char *signature;
+};
+
+/* As many entries may be added by impost_x86_setup_cpuid(). */
+#define IMPOST_X86_CPUID_ADDED 24u
+
+/*
+ * Makes what a backend supports (impost_vm_cpuid_supported()) into what one vCPU shall see, in
+ * place: ENTRIES has *COUNT entries and room for CAPACITY; *COUNT + IMPOST_X86_CPUID_ADDED is
+ * always enough. The result is sorted by leaf and sub-leaf and has no entry twice (the first
+ * counts).
+ *
+ * APIC id and topology: leaves 1, 4 and 0x8000001D (L1 and L2 are a core's, L3 a die's), 0xB, 0x1F
+ * (where it was, or there are several dies: then leaf 0 goes as far), and on AMD 0x80000001
+ * (CmpLegacy), 0x80000008, 0x8000001E (a die is a node) and 0x80000026 (where it was). Further: the
+ * hypervisor bit and leaf 0x40000000; without local APICs no APIC, x2APIC or TSC deadline;
+ * OSXSAVE, OSPKE and AESKLE 0, as they follow CR4; AMD's copies of leaf 1 in 0x80000001; the brand
+ * string. All else stays as it was.
+ *
+ * CTX, for error texts, may be NULL. -EINVAL: the configuration's size, irqchip, topology (as
+ * impost_x86_topology_check(), but for the number of CPUs), an APIC id that the topology does not
+ * have, or a text that is empty, too long or not printable ASCII; -ENOSPC: CAPACITY; -ENOMEM. After
+ * a failure ENTRIES and *COUNT are as before.
+ */
+IMPOST_API int impost_x86_setup_cpuid(struct impost_context *ctx,
+				      const struct impost_x86_cpuid_config *config,
+				      struct impost_x86_cpuid *entries, uint32_t capacity,
+				      uint32_t *count);
+
 /* --- CPUID by name, from cpuid.def --- */
 
 /* What a field is: this says what may be done with it so that a guest still runs on a host. */
-#define IMPOST_X86_FIELD_FEATURE  1u /* a bit: 1 if the guest may use something. May be cleared */
-#define IMPOST_X86_FIELD_INVERTED 2u /* a bit: 1 if something is missing or different. May be set \
-				      */
-#define IMPOST_X86_FIELD_LIMIT 3u    /* a number: how much there is. May be made less */
-#define IMPOST_X86_FIELD_VALUE 4u    /* names or describes the CPU: free */
+#define IMPOST_X86_FIELD_FEATURE 1u /* a bit: 1 if the guest may use something. May be cleared */
+#define IMPOST_X86_FIELD_INVERTED                                                              \
+	2u			  /* a bit: 1 if something is missing or different. May be set \
+				   */
+#define IMPOST_X86_FIELD_LIMIT 3u /* a number: how much there is. May be made less */
+#define IMPOST_X86_FIELD_VALUE 4u /* names or describes the CPU: free */
 /* set for each vCPU by impost_x86_setup_cpuid(), or by the hypervisor while the guest runs */
 #define IMPOST_X86_FIELD_MANAGED 5u
 
