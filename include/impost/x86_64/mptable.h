@@ -59,7 +59,8 @@ extern "C" {
  * the configuration table with the processors, the ISA bus, the I/O APIC, the ISA lines, and each
  * processor's local interrupts (ExtINT on the boot CPU's LINT0, NMI on every LINT1: virtual wire
  * mode, 3.6.2.2). An operating system finds it where it lies on 16 bytes in 0xf0000 to 0xfffff:
- * IMPOST_X86_MPTABLE_ADDR is meant for it.
+ * IMPOST_X86_MPTABLE_ADDR is meant for it. Linux reads it where it is built with
+ * CONFIG_X86_MPPARSE, and is given no ACPI tables, or acpi=off.
  *
  * ISA line N is on pin N, as the hypervisors' own default routing has it, where no override moves
  * it. A line whose pin is taken by an override of another line is left out, as IRQ 2, the cascade,
