@@ -3,12 +3,12 @@
 #include <stddef.h>
 
 #include <impost/memory.h>
+#include <impost/x86_64/cpuid.h>
 #include <impost/x86_64/registers.h>
 
 /* SDM vol. 3, table 12-8 and 12.11.2. */
-#define MTRR_PHYSBASE(n) (0x200u + 2u * (n))
-#define MTRR_PHYSMASK(n) (0x201u + 2u * (n))
-#define MTRR_DEF_TYPE	 0x2ffu
+#define MTRR_PHYSBASE(n) (IMPOST_X86_MSR_IA32_MTRR_PHYSBASE0 + 2u * (n))
+#define MTRR_PHYSMASK(n) (IMPOST_X86_MSR_IA32_MTRR_PHYSMASK0 + 2u * (n))
 #define MASK_VALID	 UINT64_C(0x800)
 #define DEF_FIXED	 UINT64_C(0x400)
 #define DEF_ENABLE	 UINT64_C(0x800)
@@ -25,15 +25,22 @@
 #define PAIRS_MAX  255u /* IA32_MTRRCAP has eight bits for it */
 
 /* Ranges of 64 KiB, of 16 KiB, and of 4 KiB. */
+/* clang-format off */
+#define FIXED(range, type) {.index = IMPOST_X86_MSR_IA32_MTRR_FIX##range, .value = (type)}
 static const struct impost_x86_msr fixed_ranges[] = {
-	{.index = 0x250, .value = WB}, /* 0x00000 to 0x7ffff */
-	{.index = 0x258, .value = WB}, /* 0x80000 to 0x9ffff */
-	{.index = 0x259, .value = UC}, /* 0xa0000 to 0xbffff: display memory */
-	{.index = 0x268, .value = WP}, /* 0xc0000, and on in steps of 0x8000: ROMs */
-	{.index = 0x269, .value = WP}, {.index = 0x26a, .value = WP}, {.index = 0x26b, .value = WP},
-	{.index = 0x26c, .value = WP}, {.index = 0x26d, .value = WP}, {.index = 0x26e, .value = WP},
-	{.index = 0x26f, .value = WP},
+	FIXED(64K_00000, WB),
+	FIXED(16K_80000, WB),
+	FIXED(16K_A0000, UC), /* display memory */
+	FIXED(4K_C0000, WP),  /* ROMs, up to 1 MiB */
+	FIXED(4K_C8000, WP),
+	FIXED(4K_D0000, WP),
+	FIXED(4K_D8000, WP),
+	FIXED(4K_E0000, WP),
+	FIXED(4K_E8000, WP),
+	FIXED(4K_F0000, WP),
+	FIXED(4K_F8000, WP),
 };
+/* clang-format on */
 #define FIXED_RANGES ((uint32_t)(sizeof(fixed_ranges) / sizeof(fixed_ranges[0])))
 _Static_assert(IMPOST_X86_MTRRS(0) == FIXED_RANGES + 1, "the fixed ranges, and the default type");
 
@@ -103,7 +110,7 @@ int impost_x86_setup_mtrrs(const struct impost_x86_mtrr_config *config, struct i
 		msrs[i] = fixed_ranges[i];
 	fill_variable(config, msrs + FIXED_RANGES);
 	msrs[count - 1] = (struct impost_x86_msr){
-		.index = MTRR_DEF_TYPE,
+		.index = IMPOST_X86_MSR_IA32_MTRR_DEF_TYPE,
 		.value = DEF_ENABLE | DEF_FIXED | WRITE_BACK,
 	};
 	*ret_count = count;

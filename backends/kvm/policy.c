@@ -158,10 +158,10 @@ void kvm_cpuid_probe(struct backend *b)
 
 		if (e->function == LEAF_ADDRESSES)
 			b->caps.phys_bits = e->eax & 0xff;
-		/* Kernels as late as 6.1 tell of the timer by a capability alone (api.rst, 4.46).
-		 */
+		/* Kernels as late as 6.1 tell of the timer by a capability alone (api.rst,
+		 * KVM_GET_SUPPORTED_CPUID). */
 		if (e->function == LEAF_FEATURES &&
-		    ioctl(b->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+		    kvm_extension(b->fd, KVM_CAP_TSC_DEADLINE_TIMER))
 			e->ecx |= TSC_DEADLINE;
 	}
 	b->cpuid = table;

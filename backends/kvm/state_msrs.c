@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include <impost/x86_64/cpuid.h>
+
 #include "internal.h"
 
 /* Neutral and kernel's entry are the same, so arrays are copied whole. */
@@ -27,11 +29,11 @@ union batch {
 static const struct {
 	uint32_t first, count;
 } not_listed[] = {
-	{0x200, 16}, /* MTRR_PHYSBASE0 to MTRR_PHYSMASK7 */
-	{0x250, 1},  /* MTRR_FIX64K_00000 */
-	{0x258, 2},  /* MTRR_FIX16K_80000, _A0000 */
-	{0x268, 8},  /* MTRR_FIX4K_C0000 to _F8000 */
-	{0x2ff, 1},  /* MTRR_DEF_TYPE */
+	{IMPOST_X86_MSR_IA32_MTRR_PHYSBASE0, 16}, /* to PHYSMASK7 */
+	{IMPOST_X86_MSR_IA32_MTRR_FIX64K_00000, 1},
+	{IMPOST_X86_MSR_IA32_MTRR_FIX16K_80000, 2}, /* and A0000 */
+	{IMPOST_X86_MSR_IA32_MTRR_FIX4K_C0000, 8},  /* to F8000 */
+	{IMPOST_X86_MSR_IA32_MTRR_DEF_TYPE, 1},
 };
 
 struct list {

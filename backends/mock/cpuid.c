@@ -5,12 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define B(bit) UINT32_C(1) << (bit)
+#define B(field) UINT32_C(1) << BIT_##field
 #define S4(s) \
 	((uint32_t)(s)[0] | (uint32_t)(s)[1] << 8 | (uint32_t)(s)[2] << 16 | (uint32_t)(s)[3] << 24)
 #define SUB IMPOST_X86_CPUID_SUBLEAF
 
 /* clang-format off */
+/* Number of each field's lowest bit in its register. */
+enum {
+#define IMPOST_X86_CPUID_FIELD(leaf, sub, reg, high, low, NAME, KIND, flag, meaning) BIT_##NAME = low,
+#include <impost/x86_64/cpuid.def>
+};
+
 #define CPUID(leaf, sub, flags, a, b, c, d) {leaf, sub, flags, a, b, c, d, 0},
 static const struct impost_x86_cpuid supported[] = {
 #include "cpuid.def"
@@ -121,7 +127,7 @@ int32_t mock_vm_cpuid_set(void *handle, const struct impost_x86_cpuid *entries, 
 	return err;
 }
 
-/* APIC ids stand in leaf 1 (EBX 31:24) and in leaf 0xb (EDX). */
+/* APIC ids stand in leaf 1 (EBX 31:24) and in leaves 0xb and 0x1f (EDX). */
 static void put_apic_id(struct impost_x86_cpuid *entries, uint32_t count, uint32_t id)
 {
 	uint32_t i;
@@ -129,7 +135,7 @@ static void put_apic_id(struct impost_x86_cpuid *entries, uint32_t count, uint32
 	for (i = 0; i < count; i++) {
 		if (entries[i].leaf == 1)
 			entries[i].ebx = (entries[i].ebx & 0xffffff) | id << 24;
-		if (entries[i].leaf == 0xb)
+		if (entries[i].leaf == 0xb || entries[i].leaf == 0x1f)
 			entries[i].edx = id;
 	}
 }
@@ -207,10 +213,10 @@ uint32_t mock_cpuid_phys_bits(const struct mock_vcpu *v)
 
 bool mock_cpuid_has_la57(const struct mock_vcpu *v)
 {
-	return leaf_of(v, 7).ecx & (B(16));
+	return leaf_of(v, 7).ecx & (B(LA57));
 }
 
 bool mock_cpuid_has_1g_pages(const struct mock_vcpu *v)
 {
-	return leaf_of(v, 0x80000001).edx & (B(26));
+	return leaf_of(v, 0x80000001).edx & (B(PAGE1GB));
 }

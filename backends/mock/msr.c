@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <impost/x86_64/cpuid.h>
+
 #include "rules.h"
 
 static bool mtrr_type_ok(uint64_t type)
@@ -59,18 +61,11 @@ static const struct msr {
 	uint64_t reset;
 	const char *name;
 } msrs[] = {
-#define MSR(index, name, reset, rule) {index, RULE_##rule, reset, #name},
+#define MSR(name, reset, rule) {IMPOST_X86_MSR_##name, RULE_##rule, reset, #name},
 #include "msr.def"
 };
 /* clang-format on */
 static_assert(ARRAY_LEN(msrs) <= MOCK_NMSRS_MAX, "room in struct mock_vcpu");
-
-/* Those whose value is kept elsewhere. */
-#define MSR_TSC	      0x10u
-#define MSR_APIC_BASE 0x1bu
-#define MSR_EFER      0xc0000080u
-#define MSR_FS_BASE   0xc0000100u
-#define MSR_GS_BASE   0xc0000101u
 
 static const struct msr *find(uint32_t index)
 {
@@ -86,15 +81,15 @@ static const struct msr *find(uint32_t index)
 static uint64_t *place(struct mock_vcpu *v, const struct msr *m)
 {
 	switch (m->index) {
-	case MSR_TSC:
+	case IMPOST_X86_MSR_IA32_TIME_STAMP_COUNTER:
 		return NULL;
-	case MSR_APIC_BASE:
+	case IMPOST_X86_MSR_IA32_APIC_BASE:
 		return &v->sregs.apic_base;
-	case MSR_EFER:
+	case IMPOST_X86_MSR_IA32_EFER:
 		return &v->sregs.efer;
-	case MSR_FS_BASE:
+	case IMPOST_X86_MSR_IA32_FS_BASE:
 		return &v->sregs.fs.base;
-	case MSR_GS_BASE:
+	case IMPOST_X86_MSR_IA32_GS_BASE:
 		return &v->sregs.gs.base;
 	default:
 		return &v->msrs[m - msrs];
@@ -118,7 +113,7 @@ static const struct msr_rule *broken_rule(struct mock_vcpu *v, const struct msr 
 
 static void store(struct mock_vcpu *v, const struct msr *m, uint64_t x)
 {
-	if (m->index == MSR_TSC)
+	if (m->index == IMPOST_X86_MSR_IA32_TIME_STAMP_COUNTER)
 		mock_vcpu_set_tsc(v, x);
 	else
 		*place(v, m) = x;
