@@ -208,13 +208,18 @@ void machine_take_event(struct machine *machine)
 
 static int create_cpus(struct machine *machine, uint32_t count)
 {
+	struct impost_x86_topology topology;
+	int err = impost_x86_boot_topology(machine->ctx, count, &topology);
+
+	if (err < 0)
+		return err;
 	machine->cpus = calloc(count, sizeof(*machine->cpus));
 	if (!machine->cpus)
 		return impost_error_set(machine->ctx, -ENOMEM, "no memory for %u vCPUs", count);
 	for (uint32_t i = 0; i < count; i++) {
 		struct machine_cpu *cpu = &machine->cpus[i];
-		int err = impost_vcpu_create(machine->vm, i, &cpu->vcpu);
 
+		err = impost_vcpu_create(machine->vm, impost_x86_apic_id(&topology, i), &cpu->vcpu);
 		if (err < 0)
 			return err;
 		cpu->machine = machine;

@@ -17,6 +17,7 @@
 #include "console.h"
 #include "machine.h"
 #include "report.h"
+#include "tables.h"
 
 /* Why the main loop ended. */
 enum reason { STILL_RUNNING, GUEST_ENDED, USER_LEFT, OUTPUT_CLOSED, SIGNALLED };
@@ -91,6 +92,7 @@ static int boot(struct run *run)
 {
 	struct machine *machine = &run->machine;
 	struct impost_x86_boot_config config;
+	struct impost_x86_acpi_config acpi;
 	struct impost_vcpu **vcpus;
 	int err;
 
@@ -101,6 +103,8 @@ static int boot(struct run *run)
 	impost_x86_boot_config_init(machine->ctx, &config);
 	config.kernel_fd = run->kernel;
 	config.initrd_fd = run->initrd;
+	tables_describe(machine->vm, &acpi);
+	config.acpi = &acpi;
 	vcpus = calloc(machine->ncpus, sizeof(struct impost_vcpu *));
 	if (!vcpus)
 		return impost_error_set(machine->ctx, -ENOMEM, "no memory for a list of vCPUs");

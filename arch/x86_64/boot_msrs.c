@@ -3,10 +3,19 @@
 #include <stdlib.h>
 
 #include "boot_steps.h"
+#include "ram.h"
 
-#define IA32_MTRRCAP 0xfeu /* SDM vol. 3, 12.11.1 */
-#define MTRR_PAIRS   0xffu
-#define MSRS_MAX     (32u + IMPOST_X86_MTRRS(MTRR_PAIRS))
+#define MTRR_PAIRS 0xffu
+#define BOOT_MSRS  32u
+
+/* CPUID 1:EDX: memory type range registers. */
+#define MTRR (1u << 12)
+
+/* What every vCPU is given. */
+struct msr_set {
+	struct impost_x86_msr *msr;
+	uint32_t count, capacity;
+};
 
 struct msr_list {
 	uint32_t *indices;
@@ -40,50 +49,104 @@ static int is_listed(const struct msr_list *list, uint32_t index)
 	return 0;
 }
 
-/* Adds the MTRRs that VCPU has to the *COUNT that are in MSRS. */
-static int add_mtrrs(struct impost_vcpu *vcpu, struct impost_x86_msr msrs[MSRS_MAX],
-		     uint32_t *count)
+/* How many MSRs the template names. */
+static uint32_t count_named(const struct boot *boot)
 {
-	struct impost_x86_mtrr_config config = {
-		.size = sizeof(config),
-		.phys_bits = impost_vm_caps(impost_vcpu_vm(vcpu))->phys_bits,
-		.hole_start = IMPOST_X86_HOLE_START,
-		.hole_end = IMPOST_X86_HOLE_END,
-	};
-	struct impost_x86_msr cap = {.index = IA32_MTRRCAP};
-	uint32_t done, mtrrs;
+	uint32_t index, count = 0;
+
+	while (boot->cpu_template &&
+	       impost_x86_template_msr(boot->cpu_template, count, &index) == 0)
+		count++;
+	return count;
+}
+
+/*
+ * Adds the template's MSRs to SET, of which it names NAMED: they are computed from what they are
+ * here, in the room that is left behind them.
+ */
+static int add_template(struct boot *boot, uint32_t named, struct msr_set *set)
+{
+	struct impost_x86_msr *have = set->msr + set->capacity - named;
+	uint32_t done, added = 0, count = 0;
 	int err;
 
-	if (!config.phys_bits || impost_vcpu_get_msrs(vcpu, &cap, 1, &done) < 0)
+	if (!boot->cpu_template)
 		return 0;
+	for (uint32_t i = 0; i < named; i++) {
+		impost_x86_template_msr(boot->cpu_template, i, &have[count].index);
+		if (impost_vcpu_get_msrs(boot->vcpus[0], &have[count], 1, &done) == 0)
+			count++;
+	}
+	err = impost_x86_template_msrs(boot->ctx, boot->cpu_template, have, count,
+				       set->msr + set->count, named, &added, NULL, NULL);
+	set->count += added;
+	return err;
+}
+
+/* Where RAM ends below 4 GiB, or the hole begins, whichever is higher. */
+static int find_hole(struct boot *boot, uint64_t *ret_start)
+{
+	uint64_t start = IMPOST_X86_HOLE_START;
+	uint32_t cursor = 0;
+	struct range run;
+	int more;
+
+	while ((more = ram_next(boot->memory, &cursor, &run)) > 0) {
+		if (run.start < IMPOST_X86_HOLE_END && run.end > start)
+			start = run.end < IMPOST_X86_HOLE_END ? run.end : IMPOST_X86_HOLE_END;
+	}
+	*ret_start = start;
+	return more;
+}
+
+/* Adds the MTRRs to SET, if the CPU has them. */
+static int add_mtrrs(struct boot *boot, struct msr_set *set)
+{
+	const struct impost_x86_cpuid *features =
+		impost_x86_cpuid_find(boot->cpuid.entries, boot->cpuid.count, 1, 0);
+	const struct impost_x86_cpuid *sizes =
+		impost_x86_cpuid_find(boot->cpuid.entries, boot->cpuid.count, 0x80000008, 0);
+	struct impost_x86_mtrr_config config = {.size = sizeof(config),
+						.hole_end = IMPOST_X86_HOLE_END};
+	struct impost_x86_msr cap = {.index = IMPOST_X86_MSR_IA32_MTRRCAP};
+	uint32_t count, done;
+	int err;
+
+	if (!features || !(features->edx & MTRR) || !sizes ||
+	    impost_vcpu_get_msrs(boot->vcpus[0], &cap, 1, &done) < 0)
+		return 0;
+	config.phys_bits = sizes->eax & 0xff;
 	config.variable = (uint32_t)(cap.value & MTRR_PAIRS);
-	err = impost_x86_setup_mtrrs(&config, msrs + *count, MSRS_MAX - *count, &mtrrs);
+	err = find_hole(boot, &config.hole_start);
+	if (err == 0)
+		err = impost_x86_setup_mtrrs(&config, set->msr + set->count,
+					     set->capacity - set->count, &count);
 	if (err < 0)
-		return impost_error_set(impost_vm_context(impost_vcpu_vm(vcpu)), err,
-					"boot: %u variable-range MTRRs do not suffice for the hole",
-					config.variable);
-	*count += mtrrs;
+		return impost_error_set(
+			boot->ctx, err,
+			"boot: MTRRs: the %u variable ranges of this CPU, with %u bits of address, "
+			"cannot make %#llx to %#llx uncached",
+			config.variable, config.phys_bits, (unsigned long long)config.hole_start,
+			(unsigned long long)config.hole_end);
+	set->count += count;
 	return 0;
 }
 
 /*
- * Sets the boot MSRs of VCPU. One that the backend does not list (lists are incomplete: KVM's has
- * no MTRRs) is tried too, and may be refused: then it does not exist here.
+ * Sets SET on VCPU. One that the backend does not list (lists are incomplete: KVM's has no MTRRs)
+ * is tried too, and may be refused: then it does not exist here.
  */
-static int set_msrs(struct impost_vcpu *vcpu, const struct msr_list *list)
+static int set_msrs(struct impost_vcpu *vcpu, const struct msr_set *set,
+		    const struct msr_list *list)
 {
-	struct impost_x86_msr msrs[MSRS_MAX];
-	uint32_t count, done, at = 0;
-	int err;
+	uint32_t done, at = 0;
+	int err = 0;
 
-	err = impost_x86_setup_msrs(msrs, MSRS_MAX, &count);
-	if (err == 0)
-		err = add_mtrrs(vcpu, msrs, &count);
-	while (err == 0 && at < count) {
+	while (err == 0 && at < set->count) {
 		done = 0;
-		err = impost_vcpu_set_msrs(vcpu, msrs + at, count - at, &done);
+		err = impost_vcpu_set_msrs(vcpu, set->msr + at, set->count - at, &done);
 		at += done;
-		if (err < 0 && at < count && !is_listed(list, msrs[at].index)) {
+		if (err < 0 && at < set->count && !is_listed(list, set->msr[at].index)) {
 			err = 0;
 			at++;
 		}
@@ -91,14 +154,27 @@ static int set_msrs(struct impost_vcpu *vcpu, const struct msr_list *list)
 	return err;
 }
 
-int boot_set_msrs(const struct boot *boot)
+int boot_set_msrs(struct boot *boot)
 {
+	uint32_t named = count_named(boot);
+	struct msr_set set = {.capacity = BOOT_MSRS + IMPOST_X86_MTRRS(MTRR_PAIRS) + 2 * named};
 	struct msr_list list = {NULL, 0};
 	int err;
 
 	err = get_msr_list(boot, &list);
+	set.msr = calloc(set.capacity, sizeof(*set.msr));
+	if (err == 0 && !set.msr)
+		err = impost_error_set(boot->ctx, -ENOMEM, "boot: no memory for %u MSRs",
+				       set.capacity);
+	if (err == 0)
+		err = impost_x86_setup_msrs(set.msr, BOOT_MSRS, &set.count);
+	if (err == 0)
+		err = add_template(boot, named, &set);
+	if (err == 0)
+		err = add_mtrrs(boot, &set);
 	for (uint32_t i = 0; err == 0 && i < boot->count; i++)
-		err = set_msrs(boot->vcpus[i], &list);
+		err = set_msrs(boot->vcpus[i], &set, &list);
+	free(set.msr);
 	free(list.indices);
 	return err;
 }

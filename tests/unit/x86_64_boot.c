@@ -3,139 +3,9 @@
  * impost_x86_boot() as a whole, on the mock, whose entry checks and page walk must accept what it
  * set up, and on KVM where that works: both must give the same.
  */
-#include "x86_64.h"
-
-#include <stdlib.h>
+#include "boot_machine.h"
 
 #define CPUS 3u
-
-/* mov $0x5a,%al; out %al,$0x80; hlt */
-static const uint8_t code[] = {0xb0, 0x5a, 0xe6, 0x80, 0xf4};
-
-struct machine {
-	struct impost_context *ctx;
-	struct impost_vm *vm;
-	struct impost_vcpu *vcpus[CPUS];
-};
-
-static void set(struct impost_context *ctx, const char *section, const char *key, const char *value)
-{
-	cr_assert_eq(impost_context_set(ctx, section, key, value), 0, "%s", impost_error(ctx));
-}
-
-/* A context that knows the plugins; skips the test where BACKEND cannot run. */
-static struct impost_context *context_make(const char *backend)
-{
-	struct impost_caps caps = {.size = sizeof(caps)};
-	struct impost_context *ctx;
-	char why[512];
-
-	cr_assert_eq(impost_context_open(NULL, NULL, &ctx), 0);
-	set(ctx, "impost", "plugin_dir", PLUGIN_DIR);
-	set(ctx, "impost", "backend", backend);
-	if (!strcmp(backend, "mock"))
-		set(ctx, "backend.mock", "script", SCRIPT);
-	if (impost_backend_probe(ctx, backend, &caps) < 0) {
-		cr_assert_str_neq(backend, "mock", "%s", impost_error(ctx));
-		snprintf(why, sizeof(why), "%s", impost_error(ctx));
-		impost_context_close(ctx);
-		cr_skip_test("%s", why);
-	}
-	return ctx;
-}
-
-static struct machine machine_make(struct impost_context *ctx, uint64_t bytes, uint32_t irqchip)
-{
-	struct machine m = {.ctx = ctx};
-	struct impost_vm_config config;
-
-	cr_assert_eq(impost_vm_config_init(ctx, &config), 0);
-	config.cpus = CPUS;
-	config.irqchip = irqchip;
-	cr_assert_eq(impost_vm_create(ctx, &config, &m.vm), 0, "%s", impost_error(ctx));
-	cr_assert_eq(impost_x86_add_ram(impost_vm_memory(m.vm), bytes), 0);
-	for (uint32_t i = 0; i < CPUS; i++)
-		cr_assert_eq(impost_vcpu_create(m.vm, i, &m.vcpus[i]), 0, "%s", impost_error(ctx));
-	return m;
-}
-
-static void machine_free(struct machine *m)
-{
-	for (uint32_t i = 0; i < CPUS; i++)
-		cr_assert_eq(impost_vcpu_destroy(m->vcpus[i]), 0);
-	cr_assert_eq(impost_vm_destroy(m->vm), 0);
-	cr_assert_eq(impost_context_close(m->ctx), 0);
-}
-
-static int bz_file(void)
-{
-	struct bz bz = bz_make();
-
-	memcpy(bz.bytes + BZ_SETUP_BYTES + 0x200, code, sizeof(code));
-	return file_make(&bz, sizeof(bz));
-}
-
-static int elf_file(void)
-{
-	struct elf elf = elf_make();
-
-	memcpy(elf.text + 0x10, code, sizeof(code));
-	return file_make(&elf, sizeof(elf));
-}
-
-static struct impost_x86_boot_config config_make(struct impost_context *ctx, int kernel_fd)
-{
-	struct impost_x86_boot_config config;
-
-	impost_x86_boot_config_init(ctx, &config);
-	cr_assert_eq(config.kernel_fd, -1);
-	cr_assert_eq(config.initrd_fd, -1);
-	config.kernel_fd = kernel_fd;
-	return config;
-}
-
-static void get(struct impost_vcpu *vcpu, uint32_t section, void *buf, uint32_t capacity)
-{
-	uint32_t bytes;
-
-	cr_assert_eq(impost_vcpu_get(vcpu, section, buf, capacity, &bytes), 0);
-}
-
-static void assert_runstate(struct impost_vcpu *vcpu, uint32_t want)
-{
-	struct impost_x86_runstate runstate;
-
-	get(vcpu, IMPOST_SECTION_RUNSTATE, &runstate, sizeof(runstate));
-	cr_assert_eq(runstate.state, want);
-}
-
-/* Entry leaf LEAF, sub-leaf SUBLEAF of VCPU's CPUID; all zero if there is none. */
-static struct impost_x86_cpuid leaf_of(struct impost_vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
-{
-	static struct impost_x86_cpuid entries[512];
-	uint32_t count;
-
-	cr_assert_eq(impost_vcpu_get_cpuid(vcpu, entries, 512, &count), 0);
-	for (uint32_t i = 0; i < count; i++) {
-		if (entries[i].leaf == leaf && entries[i].subleaf == subleaf)
-			return entries[i];
-	}
-	return (struct impost_x86_cpuid){0};
-}
-
-/* Runs the boot CPU to the guest's byte on port 0x80. */
-static void assert_runs(struct machine *m)
-{
-	struct impost_exit exit;
-	char text[256];
-
-	cr_assert_eq(impost_vcpu_run(m->vcpus[0], &exit), 0, "%s", impost_error(m->ctx));
-	impost_exit_format(&exit, text, sizeof(text));
-	cr_assert_eq(exit.kind, IMPOST_EXIT_IO, "%s", text);
-	cr_assert_eq(exit.u.io.port, 0x80);
-	cr_assert_eq(exit.u.io.dir, IMPOST_EXIT_WRITE);
-	cr_assert_eq(*(const uint8_t *)exit.u.io.data, 0x5a);
-}
 
 static void assert_boot_cpu(struct machine *m, uint64_t entry)
 {
@@ -155,10 +25,10 @@ static void assert_boot_cpu(struct machine *m, uint64_t entry)
 	cr_assert_eq(sregs.efer, 0x500u);
 	cr_assert_eq(sregs.cs.selector, 0x10);
 	cr_assert(sregs.apic_base & 0x100, "the boot CPU's BSP flag stays");
-	get(m->vcpus[0], IMPOST_SECTION_XSAVE, xsave, IMPOST_X86_XSAVE_MAX);
+	get_section(m->vcpus[0], IMPOST_SECTION_XSAVE, xsave, IMPOST_X86_XSAVE_MAX);
 	cr_assert_eq(xsave->area[0], 0x7f);
 	cr_assert_eq(xsave->area[1], 0x03);
-	get(m->vcpus[0], IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic));
+	get_section(m->vcpus[0], IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic));
 	cr_assert_arr_eq(lapic.regs + 0x350, lint[0], 4);
 	cr_assert_arr_eq(lapic.regs + 0x360, lint[1], 4);
 	assert_runstate(m->vcpus[0], IMPOST_X86_RUNNING);
@@ -182,10 +52,11 @@ static void assert_every_cpu(struct machine *m)
 
 static void boots(const char *backend, int kernel_fd, uint64_t entry)
 {
-	struct machine m = machine_make(context_make(backend), 8 * MIB, IMPOST_IRQCHIP_DEFAULT);
+	struct machine m =
+		machine_make(context_make(backend), 8 * MIB, IMPOST_IRQCHIP_DEFAULT, CPUS);
 	struct impost_x86_boot_config config = config_make(m.ctx, kernel_fd);
 	struct impost_x86_sregs before, after;
-	struct impost_x86_boot_result result;
+	struct impost_x86_boot_result result = {.size = sizeof(result)};
 	int fds = count_fds();
 
 	config.initrd_fd = file_make("initrd", 6);
@@ -193,8 +64,8 @@ static void boots(const char *backend, int kernel_fd, uint64_t entry)
 	cr_assert_eq(impost_vcpu_get_sregs(m.vcpus[1], &before), 0);
 	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, CPUS, &config, &result), 0, "%s",
 		     impost_error(m.ctx));
-	cr_assert_eq(result.kernel.entry, entry);
-	cr_assert_eq(result.initrd.gpa, 8 * MIB - 4096);
+	cr_assert_eq(result.entry, entry);
+	cr_assert_eq(result.initrd_gpa, 8 * MIB - 4096);
 	assert_boot_cpu(&m, entry);
 	assert_every_cpu(&m);
 	cr_assert_eq(impost_vcpu_get_sregs(m.vcpus[1], &after), 0);
@@ -231,7 +102,7 @@ Test(boot, elf_on_kvm)
 /* Without a local APIC nothing waits for SIPI, and the guest is told that it has none. */
 static void boots_without_irqchip(const char *backend)
 {
-	struct machine m = machine_make(context_make(backend), 8 * MIB, IMPOST_IRQCHIP_NONE);
+	struct machine m = machine_make(context_make(backend), 8 * MIB, IMPOST_IRQCHIP_NONE, CPUS);
 	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
 
 	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, CPUS, &config, NULL), 0, "%s",
@@ -258,8 +129,8 @@ Test(boot, cpuid_for_the_whole_vm)
 	struct impost_x86_boot_config config;
 	struct machine m;
 
-	set(ctx, "backend.mock", "cpuid", "vm");
-	m = machine_make(ctx, 8 * MIB, IMPOST_IRQCHIP_DEFAULT);
+	set_key(ctx, "backend.mock", "cpuid", "vm");
+	m = machine_make(ctx, 8 * MIB, IMPOST_IRQCHIP_DEFAULT, CPUS);
 	config = config_make(ctx, elf_file());
 	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, CPUS, &config, NULL), 0, "%s",
 		     impost_error(ctx));
@@ -276,8 +147,8 @@ Test(boot, command_line_of_the_configuration)
 	struct machine m;
 	char got[8];
 
-	set(ctx, "boot", "cmdline", "panic=1");
-	m = machine_make(ctx, 8 * MIB, IMPOST_IRQCHIP_DEFAULT);
+	set_key(ctx, "boot", "cmdline", "panic=1");
+	m = machine_make(ctx, 8 * MIB, IMPOST_IRQCHIP_DEFAULT, CPUS);
 	config = config_make(ctx, elf_file());
 	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, CPUS, &config, NULL), 0);
 	cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), IMPOST_X86_CMDLINE_ADDR, got, 8),
@@ -290,8 +161,10 @@ Test(boot, command_line_of_the_configuration)
 /* Each step's refusal comes through, leaks nothing, and the next boot works. */
 Test(boot, refusals)
 {
-	struct machine m = machine_make(context_make("mock"), 8 * MIB, IMPOST_IRQCHIP_DEFAULT);
-	struct machine other = machine_make(context_make("mock"), MIB, IMPOST_IRQCHIP_DEFAULT);
+	struct machine m =
+		machine_make(context_make("mock"), 8 * MIB, IMPOST_IRQCHIP_DEFAULT, CPUS);
+	struct machine other =
+		machine_make(context_make("mock"), MIB, IMPOST_IRQCHIP_DEFAULT, CPUS);
 	struct impost_x86_boot_config good = config_make(m.ctx, elf_file()), bad;
 	struct impost_vcpu *swapped[] = {m.vcpus[1], m.vcpus[0]};
 	struct impost_vcpu *foreign[] = {m.vcpus[0], other.vcpus[1]};
@@ -345,7 +218,7 @@ Test(boot, a_configuration_of_another_release)
 	unsigned char *bytes = (unsigned char *)config;
 	const size_t shorter = offsetof(struct impost_x86_boot_config, cmdline);
 
-	set(ctx, "boot", "cmdline", "quiet");
+	set_key(ctx, "boot", "cmdline", "quiet");
 	memset(config, 0xee, sizeof(config));
 	config[0].size = (uint32_t)shorter;
 	impost_x86_boot_config_fill(ctx, config);

@@ -1,47 +1,97 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bringing an x86_64 guest up: kernels, tables and registers, against the neutral interface alone.
- * Each step is usable by itself; impost_x86_boot() puts them together. Functions on one object
- * follow that object's thread rules; error texts go to the context of the VM or map that is given.
+ * Bringing an x86_64 guest up. Each step is a public function of its own, in the headers that this
+ * one includes, and usable by itself; impost_x86_boot() puts them together.
  */
 #ifndef IMPOST_X86_64_BOOT_H
 #define IMPOST_X86_64_BOOT_H
 
 #include <stddef.h>
 
-#include <impost/memory.h>
 #include <impost/vcpu.h>
 #include <impost/vm.h>
+#include <impost/x86_64/acpi.h>
 #include <impost/x86_64/cpuid.h>
 #include <impost/x86_64/kernel.h>
 #include <impost/x86_64/layout.h>
+#include <impost/x86_64/mptable.h>
 #include <impost/x86_64/registers.h>
-#include <impost/x86_64/state.h>
+#include <impost/x86_64/smbios.h>
+#include <impost/x86_64/template.h>
+
+/* Tables that tell the guest of its machine. */
+#define IMPOST_X86_TABLE_ACPI	1u
+#define IMPOST_X86_TABLE_MP	2u
+#define IMPOST_X86_TABLE_SMBIOS 4u
+
+/*
+ * What to boot, and as what. All but kernel_fd may be left as impost_x86_boot_config_init() fills
+ * it. What is pointed to is the caller's, and is needed during the call only.
+ */
+struct impost_x86_boot_config {
+	uint32_t size;		/* set by impost_x86_boot_config_init() */
+	int32_t kernel_fd;	/* not closed */
+	int32_t initrd_fd;	/* not closed; -1: none */
+	uint32_t protocol;	/* IMPOST_X86_PROTOCOL_*: `[boot] protocol` */
+	uint32_t mode;		/* IMPOST_X86_MODE_*, of a flat binary: `[boot] mode`; 0: long */
+	uint32_t paging_levels; /* at entry in long mode: 4 or 5; 0: as many as RAM needs */
+	uint64_t address;	/* of a flat binary: `[boot] address`; 0: the mode's own */
+	const char *cmdline;	/* `[boot] cmdline`; NULL: "" */
+
+	/* A template, or the name or file of one (impost_x86_template_open()): `[cpu] template`.
+	 * Both NULL: the guest sees what the backend offers. */
+	const struct impost_x86_template *cpu_template;
+	const char *template_name;
+	const char *brand; /* `[cpu] brand`; NULL: the backend's or the host's */
+
+	/* NULL: as impost_x86_boot_topology() has it. */
+	const struct impost_x86_topology *topology;
+
+	/*
+	 * What ACPI and SMBIOS tell beyond vCPUs and memory. Members that are 0 or NULL and that
+	 * the VM itself answers are filled in: CPUs, APIC ids, interrupt controllers, processors,
+	 * RAM.
+	 *
+	 * Without `acpi` the host's devices are not known, and there are no ACPI tables where an MP
+	 * table can tell of the CPUs: a guest then finds what else a PC has by itself. Where it
+	 * cannot, and there are local APICs, tables are written that name CPUs and interrupt
+	 * controllers and nothing else: no device, and no register to reset or switch off with.
+	 */
+	const struct impost_x86_acpi_config *acpi;
+	const struct impost_x86_smbios_config *smbios;
+
+	/*
+	 * What the host has taken already, ECAM windows or ROMs, say; all that is placed is added.
+	 * It is as it was after a failure. NULL: nothing is.
+	 */
+	struct impost_x86_layout *layout;
+	uint32_t without; /* IMPOST_X86_TABLE_*: these are not written */
+	uint32_t reserved;
+};
+
+/* What came of it. */
+struct impost_x86_boot_result {
+	uint32_t size;	   /* set by the caller to sizeof(struct impost_x86_boot_result) */
+	uint32_t protocol; /* IMPOST_X86_PROTOCOL_*, as it was found out */
+	uint32_t mode;	   /* IMPOST_X86_MODE_* at entry */
+	uint32_t tables;   /* IMPOST_X86_TABLE_* that were written */
+	uint64_t entry;	   /* gpa of the first instruction */
+	uint64_t kernel_start;
+	uint64_t kernel_end;
+	uint64_t initrd_gpa;
+	uint64_t initrd_bytes; /* 0: none */
+	uint64_t cr3;	       /* of the page tables; 0: none */
+	uint64_t rsdp;	       /* gpa; 0: no ACPI tables */
+	uint64_t info; /* gpa of zero page or start info; 0: none, a flat binary in real mode */
+};
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* --- all of it --- */
-
-/* What to boot. */
-struct impost_x86_boot_config {
-	uint32_t size;	   /* set by impost_x86_boot_config_init() */
-	int32_t kernel_fd; /* the caller's; not closed */
-	int32_t initrd_fd; /* -1: none */
-	uint32_t reserved;
-	const char *cmdline; /* NULL: "" */
-};
-
-/* What came of it. */
-struct impost_x86_boot_result {
-	struct impost_x86_kernel kernel;
-	struct impost_x86_initrd initrd; /* bytes 0: none */
-};
-
 /*
- * Fills CONFIG with no kernel (-1), no initrd (-1), and `[boot] cmdline` of CTX. _fill wants its
- * `size` set and fills so much of it; _init sets it first.
+ * Fills CONFIG with no kernel (-1), no initrd (-1), and what CTX has in `[boot]` and `[cpu]`.
+ * Strings are CTX's. _fill wants its `size` set and fills so much of it; _init sets it first.
  */
 IMPOST_API void impost_x86_boot_config_fill(struct impost_context *ctx,
 					    struct impost_x86_boot_config *config);
@@ -53,16 +103,34 @@ static inline void impost_x86_boot_config_init(struct impost_context *ctx,
 }
 
 /*
- * Sets COUNT vCPUs and the memory of VM up, so that running VCPUS[0], which must be vCPU 0, boots
- * the kernel; the others keep their reset state and wait for SIPI. In a VM with IMPOST_IRQCHIP_NONE
- * the others' run state is left alone: who emulates their local APICs starts them. Every vCPU gets
- * CPUID and the boot MSRs; one of these that the backend neither lists (impost_vm_msr_list()) nor
- * takes does not exist there and is left out. RAM must be there (impost_x86_add_ram()). RET_RESULT
- * may be NULL.
+ * The topology of CPUS vCPUs: what `[cpu] topology` of CTX says, else one socket of CPUS cores with
+ * a thread each. A host creates vCPU number I with the id impost_x86_apic_id(&topology, I).
+ * -EINVAL:
+ * `[cpu] topology` is no topology, or one of another number of CPUs.
+ */
+IMPOST_API int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpus,
+					struct impost_x86_topology *ret_topology);
+
+/*
+ * Sets the memory of VM and all its COUNT vCPUs up, so that running VCPUS[0] boots the kernel. The
+ * others wait for SIPI; in a VM with IMPOST_IRQCHIP_NONE their run state is left alone: who
+ * emulates their local APICs starts them. With an APIC id above 254 all local APICs are switched to
+ * x2APIC mode. The vCPUs are in order of the topology, and their ids its APIC ids. RAM must be
+ * there (impost_x86_add_ram()). RET_RESULT may be NULL.
  *
- * -EINVAL: no kernel, no vCPU, a NULL one, one of another VM, or VCPUS[0] is not vCPU 0; else
- * errors are those of the steps. After a failure memory and vCPUs may be set up in part: call again
- * with what is right, or destroy the VM.
+ * Every vCPU gets CPUID, the boot MSRs, those of the template, and MTRRs if it has them; an MSR
+ * that the backend neither lists (impost_vm_msr_list()) nor takes does not exist there and is left
+ * out. Where things go, and which registers hold what: docs/boot.md. The MP table is written where
+ * it can be right: with an I/O APIC, and no APIC id above 254.
+ *
+ * -EINVAL: a `size` that cannot be, no kernel, no vCPU, a NULL one, one of another VM, or whose id
+ * is not the topology's; command line or initrd for a flat binary in real mode, which nothing could
+ * tell of them; 5 levels of page tables where CPUID has no LA57. -EEXIST: two things would lie at
+ * one address; the text names both. Else errors are those of the steps.
+ *
+ * Files, tables and the template are judged before a vCPU is touched: after one of these errors the
+ * VM is good for another call, though memory may have been written. When a vCPU refuses something,
+ * others may be set up already: call again with what is right, or destroy the VM.
  */
 IMPOST_API int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus,
 			       uint32_t count, const struct impost_x86_boot_config *config,

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where impost_x86_boot() puts things, on the mock: what may not lie over what, what the host is
+ * told of it, and which tables there are.
+ */
+#include "boot_machine.h"
+
+/* What lies at WHAT in LAYOUT; bytes 0 if nothing does. */
+static struct impost_x86_place place_of(const struct impost_x86_layout *layout, const char *what)
+{
+	for (uint32_t i = 0; i < layout->count; i++)
+		if (!strcmp(layout->place[i].what, what))
+			return layout->place[i];
+	return (struct impost_x86_place){0};
+}
+
+/* A machine without devices. */
+static const struct impost_x86_acpi_config bare = {.size = sizeof(bare), .hw_reduced = 1};
+
+/* --- overlaps --- */
+
+/* A flat binary at an address, or a place of the host's, that is taken already, and by whom. */
+static const struct overlap {
+	const char *mode;
+	uint64_t address; /* of the binary; 0: where it goes by itself */
+	uint64_t place;	  /* of the host's; 0: none */
+	const char *words[2];
+} overlaps[] = {
+	{"long", 0x510, 0, {"kernel", "GDT, IDT and TSS"}},
+	{"protected", 0x580, 0, {"kernel", "GDT, IDT and TSS"}},
+	{"long", 0x6ffe, 0, {"kernel", "PVH start info"}},
+	{"long", 0x8fe0, 0, {"kernel", "boot stack"}},
+	{"protected", 0x1fffe, 0, {"kernel", "command line"}},
+	{"long", 0x9010, 0, {"kernel", "page tables"}},
+	{"real", 0x20000, 0x20000, {"kernel", "host's own"}},
+	{"long", 0xe0000, 0, {"kernel", "ACPI tables"}},
+	{"long", 0xf0000, 0, {"kernel", "MP table"}},
+	{"long", 0xf4000, 0, {"kernel", "SMBIOS"}},
+	{"long", 0, 0x500, {"host's own", "GDT, IDT and TSS"}},
+	{"long", 0, 0x6000, {"host's own", "PVH start info"}},
+	{"long", 0, 0x20000, {"host's own", "command line"}},
+	{"long", 0, 0x100000, {"host's own", "kernel"}},
+	{"long", 0, 0xe0000, {"host's own", "ACPI tables"}},
+	{"long", 0, 0xf0000, {"host's own", "MP table"}},
+	{"long", 0, 0xf4000, {"host's own", "SMBIOS"}},
+};
+
+static void check_overlap(struct machine *m, const struct overlap *overlap, int fd)
+{
+	struct impost_x86_layout layout, before;
+	struct impost_x86_boot_config config = config_make(m->ctx, fd);
+	int err;
+
+	memset(&layout, 0, sizeof(layout));
+	impost_x86_layout_init(&layout);
+	if (overlap->place)
+		cr_assert_eq(impost_x86_layout_claim(m->ctx, &layout, "host's own", overlap->place,
+						     1, IMPOST_X86_E820_RESERVED),
+			     0);
+	before = layout;
+	config.protocol = IMPOST_X86_PROTOCOL_FLAT;
+	cr_assert_eq(impost_x86_mode_from_name(overlap->mode, &config.mode), 0);
+	config.address = overlap->address;
+	config.acpi = &bare;
+	config.layout = &layout;
+	err = impost_x86_boot(m->vm, m->vcpus, m->count, &config, NULL);
+	cr_expect_eq(err, -EEXIST, "%s: %d %s", overlap->words[1], err, impost_error(m->ctx));
+	for (size_t i = 0; i < 2; i++)
+		cr_expect(strstr(impost_error(m->ctx), overlap->words[i]), "\"%s\" lacks \"%s\"",
+			  impost_error(m->ctx), overlap->words[i]);
+	cr_expect_arr_eq(&layout, &before, sizeof(layout), "the host's layout was changed");
+}
+
+/* Both sides are named, and the VM is good for the next boot. */
+Test(places, overlaps)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config;
+	int fd = flat_file();
+
+	for (size_t i = 0; i < sizeof(overlaps) / sizeof(overlaps[0]); i++)
+		check_overlap(&m, &overlaps[i], fd);
+	config = config_make(m.ctx, fd);
+	config.protocol = IMPOST_X86_PROTOCOL_FLAT;
+	boot_it(&m, &config);
+	assert_runs(&m);
+	close(fd);
+	machine_free(&m);
+}
+
+/* What can move does: initrd and page tables go around the host's places. */
+Test(places, the_host_is_told_where_everything_is)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config = config_make(m.ctx, bz_file());
+	struct impost_x86_boot_result result;
+	struct impost_x86_layout layout;
+
+	impost_x86_layout_init(&layout);
+	cr_assert_eq(impost_x86_layout_claim(m.ctx, &layout, "high", 15 * MIB, MIB,
+					     IMPOST_X86_E820_RESERVED),
+		     0);
+	config.initrd_fd = file_make("initrd", 6);
+	config.acpi = &bare;
+	config.layout = &layout;
+	result = boot_it(&m, &config);
+	cr_expect_eq(place_of(&layout, "initrd").gpa, 15 * MIB - 4096);
+	cr_expect_eq(result.initrd_gpa, 15 * MIB - 4096);
+	cr_expect_eq(result.initrd_bytes, 6u);
+	cr_expect_eq(place_of(&layout, "kernel").gpa, BZ_START);
+	cr_expect_eq(result.kernel_start, BZ_START);
+	cr_expect_eq(result.kernel_end, BZ_START + BZ_INIT_SIZE);
+	cr_expect_eq(place_of(&layout, "zero page").gpa, IMPOST_X86_ZERO_PAGE_ADDR);
+	cr_expect_eq(place_of(&layout, "page tables").gpa, result.cr3);
+	cr_expect_eq(place_of(&layout, "ACPI tables").gpa, result.rsdp);
+	cr_expect_eq(place_of(&layout, "MP table").gpa, IMPOST_X86_MPTABLE_ADDR);
+	cr_expect_eq(place_of(&layout, "SMBIOS").gpa, IMPOST_X86_SMBIOS_ADDR);
+	for (uint32_t i = 1; i < layout.count; i++)
+		cr_expect_leq(layout.place[i - 1].gpa + layout.place[i - 1].bytes,
+			      layout.place[i].gpa);
+	close(config.initrd_fd);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* --- tables --- */
+
+#define ALL_TABLES (IMPOST_X86_TABLE_ACPI | IMPOST_X86_TABLE_MP | IMPOST_X86_TABLE_SMBIOS)
+
+static void assert_text(struct machine *m, uint64_t gpa, const char *text)
+{
+	char got[16] = {0};
+
+	cr_assert_eq(impost_memory_read(impost_vm_memory(m->vm), gpa, got, strlen(text)), 0);
+	cr_expect_str_eq(got, text);
+}
+
+/* The type that the zero page's e820 map has at GPA. */
+static uint32_t e820_type(struct machine *m, uint64_t gpa)
+{
+	struct boot_params params;
+
+	cr_assert_eq(impost_memory_read(impost_vm_memory(m->vm), IMPOST_X86_ZERO_PAGE_ADDR, &params,
+					sizeof(params)),
+		     0);
+	for (uint8_t i = 0; i < params.e820_entries; i++) {
+		const struct boot_e820_entry *entry = &params.e820_table[i];
+
+		if (gpa >= entry->addr && gpa < entry->addr + entry->size)
+			return entry->type;
+	}
+	return 0;
+}
+
+Test(places, tables_are_where_a_guest_looks)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config = config_make(m.ctx, bz_file());
+	struct impost_x86_boot_result result;
+
+	config.acpi = &bare;
+	result = boot_it(&m, &config);
+	cr_expect_eq(result.tables, ALL_TABLES);
+	assert_text(&m, result.rsdp, "RSD PTR ");
+	assert_text(&m, IMPOST_X86_MPTABLE_ADDR, "_MP_");
+	assert_text(&m, IMPOST_X86_SMBIOS_ADDR, "_SM3_");
+	cr_expect_eq(e820_type(&m, result.rsdp), IMPOST_X86_E820_RESERVED);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* Which tables there are in a VM with one interrupt controller or another, for a host that says
+ * what it has, or that does not. */
+Test(places, tables_that_are_right)
+{
+	static const struct impost_x86_acpi_config with_ioapic = {
+		.size = sizeof(with_ioapic), .hw_reduced = 1, .has_ioapic = 1};
+	static const struct {
+		uint32_t irqchip, cpus;
+		const struct impost_x86_acpi_config *acpi;
+		uint32_t tables;
+	} rows[] = {
+		{IMPOST_IRQCHIP_FULL, 2, NULL, IMPOST_X86_TABLE_MP},
+		{IMPOST_IRQCHIP_FULL, 2, &bare, IMPOST_X86_TABLE_MP | IMPOST_X86_TABLE_ACPI},
+		{IMPOST_IRQCHIP_FULL, 256, NULL, IMPOST_X86_TABLE_ACPI},
+		{IMPOST_IRQCHIP_LAPIC, 2, NULL, IMPOST_X86_TABLE_ACPI},
+		{IMPOST_IRQCHIP_LAPIC, 2, &bare, IMPOST_X86_TABLE_ACPI},
+		{IMPOST_IRQCHIP_LAPIC, 2, &with_ioapic,
+		 IMPOST_X86_TABLE_MP | IMPOST_X86_TABLE_ACPI},
+		{IMPOST_IRQCHIP_NONE, 2, NULL, 0},
+		{IMPOST_IRQCHIP_NONE, 2, &bare, IMPOST_X86_TABLE_ACPI},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct machine m =
+			machine_make(context_make("mock"), 16 * MIB, rows[i].irqchip, rows[i].cpus);
+		struct impost_x86_boot_config config = config_make(m.ctx, bz_file());
+
+		config.acpi = rows[i].acpi;
+		cr_expect_eq(boot_it(&m, &config).tables, rows[i].tables | IMPOST_X86_TABLE_SMBIOS,
+			     "row %zu", i);
+		close(config.kernel_fd);
+		machine_free(&m);
+	}
+}
+
+Test(places, tables_that_are_not_wanted)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config = config_make(m.ctx, bz_file());
+	struct impost_x86_boot_result result;
+	uint8_t byte;
+
+	config.without = IMPOST_X86_TABLE_ACPI | IMPOST_X86_TABLE_MP | IMPOST_X86_TABLE_SMBIOS;
+	result = boot_it(&m, &config);
+	cr_expect_eq(result.tables, 0u);
+	cr_expect_eq(result.rsdp, 0u);
+	for (uint64_t gpa = IMPOST_X86_ACPI_ADDR; gpa < MIB; gpa++) {
+		cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), gpa, &byte, 1), 0);
+		cr_assert_eq(byte, 0, "at %#llx", (unsigned long long)gpa);
+	}
+	config.without = 8;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 2, &config, NULL), EINVAL, "0x8");
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* Tables that are too many for the BIOS area lie in high RAM, and the e820 map says so. */
+Test(places, many_acpi_tables)
+{
+	static struct {
+		char signature[4];
+		uint32_t bytes;
+		uint8_t rest[70000];
+	} ssdt = {.signature = {'S', 'S', 'D', 'T'}, .bytes = sizeof(ssdt)};
+	const struct impost_x86_acpi_table table = {.data = &ssdt, .bytes = sizeof(ssdt)};
+	const struct impost_x86_acpi_config acpi = {
+		.size = sizeof(acpi), .hw_reduced = 1, .tables = &table, .ntables = 1};
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config = config_make(m.ctx, bz_file());
+	struct impost_x86_layout layout;
+	struct impost_x86_place place;
+
+	impost_x86_layout_init(&layout);
+	config.acpi = &acpi;
+	config.layout = &layout;
+	boot_it(&m, &config);
+	place = place_of(&layout, "ACPI tables");
+	cr_expect_geq(place.gpa, MIB);
+	cr_expect_geq(place.bytes, sizeof(ssdt));
+	cr_expect_eq(e820_type(&m, place.gpa), IMPOST_X86_E820_ACPI);
+	cr_expect_eq(place_of(&layout, "ACPI RSDP").gpa, IMPOST_X86_ACPI_ADDR);
+	assert_runs(&m);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* --- what is given --- */
+
+/* vCPUs must be those of the topology, one by one. */
+Test(places, ids_must_be_the_topologys)
+{
+	struct impost_context *ctx = context_make("mock");
+	struct impost_x86_boot_config config;
+	struct impost_x86_topology topology;
+	struct machine m = machine_make(ctx, 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 6);
+
+	config = config_make(ctx, elf_file());
+	cr_assert_eq(impost_x86_topology_parse(ctx, "2:1:3:1", &topology), 0);
+	config.topology = &topology;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 6, &config, NULL), EINVAL,
+		       "vCPU number 3 has id 3, but in topology 2:1:3:1 its APIC id is 4");
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 5, &config, NULL), EINVAL, "5");
+	set_key(ctx, "cpu", "topology", "1:1:5:1");
+	config.topology = NULL;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 6, &config, NULL), EINVAL, "6");
+	set_key(ctx, "cpu", "topology", "many");
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 6, &config, NULL), EINVAL, "many");
+	set_key(ctx, "cpu", "topology", "1:1:3:2");
+	boot_it(&m, &config);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* A binary in real mode cannot be told of what goes into a block of information. */
+Test(places, real_mode_has_no_block_of_information)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 1);
+	struct impost_x86_boot_config config = config_make(m.ctx, flat_file());
+
+	config.protocol = IMPOST_X86_PROTOCOL_FLAT;
+	config.mode = IMPOST_X86_MODE_REAL;
+	config.cmdline = "quiet";
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL,
+		       "command line");
+	config.cmdline = NULL;
+	config.initrd_fd = config.kernel_fd;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL, "initrd");
+	config.initrd_fd = -1;
+	cr_expect_eq(boot_it(&m, &config).info, 0u);
+	assert_runs(&m);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* Configuration and result may be those of another release: shorter, or longer. */
+Test(places, structs_of_another_release)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 1);
+	struct {
+		struct impost_x86_boot_config known;
+		uint64_t later;
+	} config = {.known = config_make(m.ctx, elf_file())};
+	struct {
+		struct impost_x86_boot_result known;
+		uint64_t later;
+	} result = {.later = ~UINT64_C(0)};
+
+	config.known.size = offsetof(struct impost_x86_boot_config, reserved);
+	result.known.size = sizeof(result);
+	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), 0, "%s",
+		     impost_error(m.ctx));
+	cr_expect_eq(result.known.size, sizeof(result));
+	cr_expect_eq(result.known.entry, ELF_TEXT + 0x10);
+	cr_expect_eq(result.later, 0u);
+	config.known.size = sizeof(config);
+	result.known.size = offsetof(struct impost_x86_boot_result, info);
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), EINVAL,
+		       "the result's size");
+	result.known.size = sizeof(result.known);
+	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), 0, "%s",
+		     impost_error(m.ctx));
+	assert_runs(&m);
+	close(config.known.kernel_fd);
+	machine_free(&m);
+}
