@@ -82,6 +82,16 @@ static int usage_hint(const struct command *command)
 	return STATUS_USAGE;
 }
 
+static int too_many(const struct command *command, const char *operand)
+{
+	if (command->most)
+		complain("%s: what is '%s'? There is one too many", command->name, operand);
+	else
+		complain("%s: what is '%s'? This command takes options only", command->name,
+			 operand);
+	return usage_hint(command);
+}
+
 int options_parse(const struct command *command, int argc, char **argv,
 		  struct invocation *invocation)
 {
@@ -99,11 +109,10 @@ int options_parse(const struct command *command, int argc, char **argv,
 			return usage_hint(command);
 		invocation->values[id] = options[id].argument ? optarg : "";
 	}
-	if (optind < argc) {
-		complain("%s: what is '%s'? This command takes options only", command->name,
-			 argv[optind]);
-		return usage_hint(command);
-	}
+	invocation->operands = argv + optind;
+	invocation->noperands = argc - optind;
+	if (invocation->noperands > command->most)
+		return too_many(command, argv[optind + command->most]);
 	if (invocation_has(invocation, OPTION_HELP)) {
 		print_help(command);
 		return finish_output(STATUS_OK);
@@ -111,6 +120,12 @@ int options_parse(const struct command *command, int argc, char **argv,
 	if (invocation_has(invocation, OPTION_VERSION)) {
 		printf("impost %s\n", impost_version());
 		return finish_output(STATUS_OK);
+	}
+	if (invocation->noperands < command->least) {
+		complain("%s: %s", command->name,
+			 invocation->noperands ? "there is one missing: see the synopsis"
+					       : "of what? See the synopsis");
+		return usage_hint(command);
 	}
 	return -1;
 }

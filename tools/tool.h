@@ -26,22 +26,32 @@ struct invocation;
 
 /* A subcommand. */
 struct command {
-	const char *name;
+	const char *name;  /* one word, or two with a blank between them */
 	unsigned int flag; /* COMMAND_*, in options.def's masks */
 	const char *synopsis;
 	const char *summary;
 	int (*run)(const struct invocation *invocation);
+	int least, most; /* operands */
 };
 
-#define COMMAND_LIST   1u
-#define COMMAND_DOCTOR 2u
-#define COMMAND_RUN    4u
-#define COMMAND_ALL    7u
+#define COMMAND_LIST	      1u
+#define COMMAND_DOCTOR	      2u
+#define COMMAND_RUN	      4u
+#define COMMAND_CPU_DUMP      8u
+#define COMMAND_CPU_COMPARE   16u
+#define COMMAND_CPU_BASELINE  32u
+#define COMMAND_CPU_TEMPLATES 64u
+#define COMMAND_CPU_FIELDS    128u
+#define COMMAND_ALL	      255u
+/* Those that look for plugins. */
+#define COMMAND_PLUGINS (COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP)
 
 /* A parsed command line, with the context that came of it. */
 struct invocation {
 	const struct command *command;
 	const char *values[OPTION_COUNT]; /* what was given: the argument, or "" if it has none */
+	char *const *operands;		  /* what is no option */
+	int noperands;
 	struct impost_context *ctx;
 };
 
@@ -53,10 +63,15 @@ static inline bool invocation_has(const struct invocation *invocation, enum tool
 int command_list(const struct invocation *invocation);
 int command_doctor(const struct invocation *invocation);
 int command_run(const struct invocation *invocation);
+int command_cpu_dump(const struct invocation *invocation);
+int command_cpu_compare(const struct invocation *invocation);
+int command_cpu_baseline(const struct invocation *invocation);
+int command_cpu_templates(const struct invocation *invocation);
+int command_cpu_fields(const struct invocation *invocation);
 
 /*
- * Reads the options of COMMAND. Returns -1 to go on, or the status to leave with at once (usage
- * errors, --help, --version).
+ * Reads the options and operands of COMMAND. Returns -1 to go on, or the status to leave with at
+ * once (usage errors, --help, --version).
  */
 int options_parse(const struct command *command, int argc, char **argv,
 		  struct invocation *invocation);

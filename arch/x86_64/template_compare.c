@@ -15,7 +15,15 @@ struct saying {
 	uint64_t mask, value;
 };
 
-/* With `rest = clear`, a leaf that is not named counts as not there: all zeros. */
+/* A dump names all that there is, the maker as well: a leaf that it does not name is not there. */
+static bool is_dump(const struct impost_x86_template *tmpl)
+{
+	const struct template_register maker = {.leaf = 0, .reg = IMPOST_X86_EBX};
+	const struct template_register *r = template_find(tmpl, &maker);
+
+	return tmpl->rest_clear && r && r->mask == UINT32_MAX;
+}
+
 static bool names_leaf(const struct impost_x86_template *tmpl, const struct template_register *key)
 {
 	for (uint32_t i = 0; i < tmpl->count; i++)
@@ -41,7 +49,7 @@ static struct saying say(const struct impost_x86_template *tmpl,
 			       !(span->name &&
 				 template_is_component_mask(key->leaf, key->subleaf, key->reg));
 
-		if (cleared || !names_leaf(tmpl, key))
+		if (cleared || (is_dump(tmpl) && !names_leaf(tmpl, key)))
 			s.mask = bits >> span->low;
 	}
 	return s;
