@@ -34,6 +34,7 @@ struct backend {
 	uint32_t run_bytes;
 	uint32_t clock_flags;	  /* KVM_CLOCK_* that the kernel takes */
 	uint32_t nested_bytes;	  /* largest nested state; 0: none */
+	bool amx;		  /* guests may have it */
 	union cpuid_table *cpuid; /* what guests can be given; NULL: the kernel did not tell */
 	struct impost_caps caps;
 };

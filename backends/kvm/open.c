@@ -7,13 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "access.h"
+#include "amx.h"
 #include "internal.h"
 
 #define DEVICE "/dev/kvm"
@@ -40,6 +39,13 @@ const struct impost_option_desc impost_kvm_options[] = {
 		.choices = "full|split|none",
 		.default_value = "full",
 		.help = "interrupt controllers inside the kernel: all, local APICs only, or none",
+	},
+	{
+		.size = sizeof(struct impost_option_desc),
+		.type = IMPOST_OPTION_BOOL,
+		.key = "amx",
+		.default_value = "yes",
+		.help = "let guests have AMX, for which this process asks the kernel once",
 	},
 };
 
@@ -212,23 +218,10 @@ static int32_t check_device(const struct impost_host *host, const char *device, 
 	return 0;
 }
 
-/*
- * Guests get AMX's tile data only if the process has asked before (kernel,
- * Documentation/arch/x86/xstate.rst). If it is refused, the supported CPUID lacks AMX: nothing else
- * to be done.
- */
-static void ask_for_amx(void)
-{
-	enum { REQ_XCOMP_GUEST_PERM = 0x1025, XTILEDATA = 18, CPUID_7_EDX_AMX_TILE = 1 << 24 };
-	uint32_t eax, ebx, ecx, edx;
-
-	if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & CPUID_7_EDX_AMX_TILE))
-		syscall(SYS_arch_prctl, REQ_XCOMP_GUEST_PERM, XTILEDATA);
-}
-
 struct options {
 	const char *device;
 	uint32_t irqchip;
+	bool amx;
 };
 
 static int32_t read_options(const struct impost_open_args *args, struct options *ret)
@@ -241,13 +234,15 @@ static int32_t read_options(const struct impost_open_args *args, struct options 
 		{"split", IMPOST_IRQCHIP_LAPIC},
 		{"none", IMPOST_IRQCHIP_NONE},
 	};
-	struct options o = {.device = DEVICE, .irqchip = IMPOST_IRQCHIP_DEFAULT};
+	struct options o = {.device = DEVICE, .irqchip = IMPOST_IRQCHIP_DEFAULT, .amx = true};
 
 	for (uint32_t i = 0; i < args->noptions; i++) {
 		const struct impost_option *opt = &args->options[i];
 
 		if (strcmp(opt->key, "device") == 0)
 			o.device = opt->value;
+		if (strcmp(opt->key, "amx") == 0)
+			o.amx = strcmp(opt->value, "1") == 0;
 		for (size_t k = 0; strcmp(opt->key, "irqchip") == 0; k++) {
 			if (k == sizeof(irqchips) / sizeof(irqchips[0]))
 				return impost_host_error(args->host, -EINVAL,
@@ -328,7 +323,9 @@ static int32_t backend_open(const struct impost_open_args *args, void **ret_back
 	if (r < 0)
 		goto fail;
 	b->run_bytes = (uint32_t)r;
-	ask_for_amx();
+	b->amx = o.amx;
+	if (o.amx)
+		kvm_amx_ask();
 	kvm_caps_fill(b);
 	r = choose_irqchip(b, o.irqchip);
 	if (r)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "amx.h"
 #include "internal.h"
 
 #define LEAF_FEATURES  0x1u
@@ -164,6 +165,8 @@ void kvm_cpuid_probe(struct backend *b)
 		    kvm_extension(b->fd, KVM_CAP_TSC_DEADLINE_TIMER))
 			e->ecx |= TSC_DEADLINE;
 	}
+	if (!b->amx || !kvm_amx_granted(table->head.entries, table->head.nent))
+		kvm_amx_hide(table->head.entries, table->head.nent);
 	b->cpuid = table;
 }
 
