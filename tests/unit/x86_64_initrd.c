@@ -128,6 +128,103 @@ Test(initrd, agrees_with_trying_every_page)
 	ram_free(&ram);
 }
 
+/* --- with a layout --- */
+
+/* The highest page where BYTES fit above 1 MiB, clear of all places and the kernel; 0: none. */
+static uint64_t model_of_places(uint64_t ram_bytes, uint64_t bytes,
+				const struct impost_x86_layout *layout,
+				const struct impost_x86_kernel *kernel)
+{
+	for (uint64_t gpa = ram_bytes; gpa >= MIB; gpa -= 4096) {
+		uint64_t end = gpa + bytes;
+		int clear = end <= ram_bytes && (end <= kernel->start || gpa >= kernel->end);
+
+		for (uint32_t i = 0; i < layout->count && clear; i++)
+			clear = end <= layout->place[i].gpa ||
+				gpa >= layout->place[i].gpa + layout->place[i].bytes;
+		if (clear)
+			return gpa;
+	}
+	return 0;
+}
+
+/* Whether the kernel is claimed already or not. */
+Test(initrd, is_clear_of_all_places_and_claimed)
+{
+	struct impost_x86_kernel kernel = {
+		.start = 3 * MIB, .end = 3 * MIB + 0x1234, .initrd_max = UINT64_MAX};
+	struct ram ram = ram_make(4 * MIB);
+	uint32_t seed = 11, fitted = 0, refused = 0;
+
+	for (uint32_t round = 0; round < 200; round++) {
+		struct impost_x86_layout layout, before;
+		struct impost_x86_initrd initrd = {0};
+		uint64_t want, bytes;
+		int fd, err;
+
+		impost_x86_layout_init(&layout);
+		if (round % 2)
+			cr_assert_eq(impost_x86_layout_claim(ram.ctx, &layout, "kernel",
+							     kernel.start, 0x1234, 0),
+				     0);
+		for (uint32_t k = 0; k < 12; k++) {
+			uint64_t gpa, size;
+
+			seed = seed * 1103515245 + 12345;
+			gpa = (seed >> 8) % (3 * MIB - 128 * 1024);
+			seed = seed * 1103515245 + 12345;
+			size = 1 + (seed >> 8) % (128 * 1024);
+			impost_x86_layout_claim(NULL, &layout, "table", gpa, size, 0);
+		}
+		seed = seed * 1103515245 + 12345;
+		bytes = 1 + (seed >> 8) % (3 * MIB / 2);
+		want = model_of_places(4 * MIB, bytes, &layout, &kernel);
+		before = layout;
+		fd = initrd_make(bytes);
+		err = impost_x86_load_initrd(ram.memory, &layout, fd, &kernel, &initrd);
+		close(fd);
+		cr_assert_eq(err, want ? 0 : -EFBIG, "%s", impost_error(ram.ctx));
+		cr_assert_eq(initrd.gpa, want);
+		cr_assert_eq(layout.count, before.count + (want ? 1 : 0));
+		fitted += want != 0;
+		refused += want == 0;
+		if (want)
+			assert_loaded(&ram, &initrd);
+		else
+			cr_assert_arr_eq(&layout, &before, sizeof(layout));
+	}
+	cr_assert(fitted > 50 && refused > 20, "%u fitted, %u refused", fitted, refused);
+	ram_free(&ram);
+}
+
+Test(initrd, layouts_that_have_no_room)
+{
+	struct impost_x86_kernel kernel = {
+		.start = 2 * MIB, .end = 3 * MIB, .initrd_max = UINT64_MAX};
+	struct ram ram = ram_make(4 * MIB);
+	struct impost_x86_layout layout;
+	struct impost_x86_initrd initrd;
+	int fd = initrd_make(4096);
+
+	impost_x86_layout_init(&layout);
+	cr_assert_eq(impost_x86_layout_claim(ram.ctx, &layout, "device", 2 * MIB - 1, 2, 0), 0);
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, &layout, fd, &kernel, &initrd),
+		       EEXIST, "the kernel (0x200000 to 0x2fffff) overlaps the device");
+	impost_x86_layout_init(&layout);
+	cr_assert_eq(impost_x86_layout_claim(ram.ctx, &layout, "kernel", 2 * MIB, MIB, 0), 0);
+	for (uint64_t i = 1; i < IMPOST_X86_PLACES_MAX; i++)
+		cr_assert_eq(impost_x86_layout_claim(ram.ctx, &layout, "x", 16 * i, 1, 0), 0);
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, &layout, fd, &kernel, &initrd),
+		       ENOSPC, "the initrd beside 64 places");
+	layout.size = 0;
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, &layout, fd, &kernel, &initrd),
+		       EINVAL, "impost_x86_layout_init");
+	close(fd);
+	ram_free(&ram);
+}
+
+/* --- bad files --- */
+
 Test(initrd, bad_files)
 {
 	struct impost_x86_kernel kernel = {.start = MIB, .end = 2 * MIB, .initrd_max = UINT32_MAX};
