@@ -360,7 +360,7 @@ static void put_path(struct impost_aml *aml, const char *path)
 	count = count_segments(path + prefix);
 	if (count < 0 || (count == 0 && prefix == 0)) {
 		aml_fail(aml, -EINVAL,
-			 "\"%s\" is no ACPI name: segments of up to four of A-Z, 0-9 and _, no "
+			 "\"%.80s\" is no ACPI name: segments of up to four of A-Z, 0-9 and _, no "
 			 "digit first, with dots between, after \\ or ^",
 			 path);
 		return;
