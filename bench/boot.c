@@ -5,11 +5,14 @@
  *   bench-boot PLUGIN_DIR boot ROUNDS     with a bzImage of 8 MiB, and what copying its payload
  *                                         alone costs: nanoseconds of both, and their ratio
  *   bench-boot PLUGIN_DIR setup ROUNDS    with a bzImage of 1 KiB: the set-up without the copy
+ *   bench-boot PLUGIN_DIR tables ROUNDS   the page tables for 1 TiB alone, with pages of 2 MiB:
+ *                                         nanoseconds, and their bytes
  *
  * Numbers are medians. Each round has a new VM, whose memory was never touched, and the kernel in
  * the page cache.
  */
 #include <asm/bootparam.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +30,7 @@
 #define KERNEL_START (UINT64_C(16) << 20)
 #define KERNEL_ALIGN (UINT32_C(2) << 20)
 #define MAX_ROUNDS   1000
+#define TIB	     (UINT64_C(1) << 40)
 
 struct bench {
 	struct impost_context *ctx;
@@ -211,6 +215,44 @@ static int measure_setup(struct bench *bench, unsigned int rounds)
 	return 0;
 }
 
+/* Nanoseconds of mapping a new TiB of RAM to itself; negative: it failed. */
+static double time_tables(const struct bench *bench, struct impost_memory *memory,
+			  uint64_t *ret_bytes)
+{
+	struct impost_x86_layout layout;
+	struct impost_x86_paging paging;
+	double start;
+	uint64_t cr3;
+
+	if (impost_x86_add_ram(memory, TIB))
+		return failed(bench, "1 TiB of RAM");
+	start = now_ns();
+	impost_x86_layout_init(&layout);
+	if (impost_x86_paging_for(memory, NULL, 0, &paging) ||
+	    impost_x86_write_page_tables(memory, &layout, &paging, &cr3))
+		return failed(bench, "page tables");
+	start = now_ns() - start;
+	return impost_x86_page_tables_bytes(&paging, ret_bytes) ? -1 : start;
+}
+
+static int measure_tables(struct bench *bench, unsigned int rounds)
+{
+	static double tables[MAX_ROUNDS];
+	struct impost_memory *memory;
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < rounds; i++) {
+		if (impost_memory_create(bench->ctx, &memory))
+			return failed(bench, "memory");
+		tables[i] = time_tables(bench, memory, &bytes);
+		impost_memory_destroy(memory);
+		if (tables[i] < 0)
+			return -1;
+	}
+	printf("%.1f %" PRIu64 "\n", median(tables, rounds), bytes);
+	return 0;
+}
+
 static int measure(struct bench *bench, char **argv)
 {
 	unsigned int rounds = (unsigned int)strtoul(argv[2], NULL, 10);
@@ -225,6 +267,8 @@ static int measure(struct bench *bench, char **argv)
 		return measure_boot(bench, rounds);
 	if (strcmp(argv[1], "setup") == 0)
 		return measure_setup(bench, rounds);
+	if (strcmp(argv[1], "tables") == 0)
+		return measure_tables(bench, rounds);
 	fprintf(stderr, "bench-boot: what is %s?\n", argv[1]);
 	return -1;
 }
@@ -235,7 +279,7 @@ int main(int argc, char **argv)
 	int ret;
 
 	if (argc != 4) {
-		fprintf(stderr, "usage: %s PLUGIN_DIR boot|setup ROUNDS\n", argv[0]);
+		fprintf(stderr, "usage: %s PLUGIN_DIR boot|setup|tables ROUNDS\n", argv[0]);
 		return EXIT_FAILURE;
 	}
 	if (impost_context_open(NULL, NULL, &bench.ctx))

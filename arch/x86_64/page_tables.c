@@ -70,26 +70,34 @@ static struct plan make_plan(const struct impost_x86_paging *paging)
 	return plan;
 }
 
-/* Fills table number INDEX of level L, for tables that begin at GPA. */
+/* How many of ENTRIES entries for 1 << SHIFT bytes each, from FIRST on, begin below END. */
+static uint64_t entries_below(uint64_t first, unsigned int shift, uint64_t end)
+{
+	uint64_t count = end > first ? divide_up(end - first, shift) : 0;
+
+	return count < ENTRIES ? count : ENTRIES;
+}
+
+/* Fills table number INDEX of level L, for tables that begin at GPA: first pointers, then pages. */
 static void fill(const struct plan *plan, unsigned int l, uint64_t index, uint64_t gpa,
 		 struct table *table)
 {
-	const struct level *level = &plan->level[l];
-	uint64_t leaves_from = level->shift > SHIFT_HUGE    ? UINT64_MAX
-			       : level->shift == SHIFT_HUGE ? plan->huge_from
-							    : 0;
+	const unsigned int shift = plan->level[l].shift;
+	const uint64_t first = index * ENTRIES << shift;
+	uint64_t pages_from = shift > SHIFT_HUGE    ? plan->end
+			      : shift == SHIFT_HUGE ? plan->huge_from
+						    : 0;
+	uint64_t pointers = entries_below(first, shift, pages_from);
+	uint64_t used = entries_below(first, shift, plan->end), k = 0;
 
-	for (uint64_t k = 0; k < ENTRIES; k++) {
-		uint64_t number = index * ENTRIES + k, address = number << level->shift;
-
-		if (address >= plan->end)
-			table->entry[k] = 0;
-		else if (address >= leaves_from)
-			table->entry[k] = address | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
-		else
-			table->entry[k] = (gpa + (level[1].first + number) * sizeof(struct table)) |
-					  PTE_PRESENT | PTE_WRITE;
-	}
+	if (pointers)
+		gpa += (plan->level[l + 1].first + index * ENTRIES) * sizeof(struct table);
+	for (; k < pointers; k++)
+		table->entry[k] = (gpa + k * sizeof(struct table)) | PTE_PRESENT | PTE_WRITE;
+	for (; k < used; k++)
+		table->entry[k] = (first + (k << shift)) | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
+	for (; k < ENTRIES; k++)
+		table->entry[k] = 0;
 }
 
 static int write_tables(struct impost_memory *memory, const struct plan *plan, uint64_t gpa)
