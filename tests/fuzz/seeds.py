@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes small valid images for the fuzz targets to start from. Usage: seeds.py FOLDER bz|elf"""
+"""Writes small valid images for the fuzz targets to start from. Usage: seeds.py FOLDER bz|elf|pvh"""
 import struct
 import sys
 from pathlib import Path
@@ -69,8 +69,8 @@ SEEDS = {
     "bz-32-bit": bzimage(1, 0),
     "elf-one": elf((PT_LOAD, 0x100000, 128, 0)),
     "elf-bss": elf((PT_LOAD, 0x100000, 64, 0), (PT_LOAD, 0x102000, 32, 4096)),
-    "elf-pvh": elf((PT_LOAD, 0x100000, 64, 0), (PT_NOTE, 0, PVH_64, 0)),
-    "elf-pvh-32": elf((PT_LOAD, 0x100000, 64, 64), (PT_NOTE, 0, PVH_32, 0), bits=32),
+    "pvh-64": elf((PT_LOAD, 0x100000, 64, 0), (PT_NOTE, 0, PVH_64, 0)),
+    "pvh-32": elf((PT_LOAD, 0x100000, 64, 64), (PT_NOTE, 0, PVH_32, 0), bits=32),
     "elf-note": elf((PT_NOTE, 0, 16, 0), (PT_LOAD, 0x200000, 16, 16)),
     "elf-low": elf((PT_LOAD, 0x1000, 16, 0)),
 }
