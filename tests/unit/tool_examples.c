@@ -61,6 +61,41 @@ static void host_on(const char *backend)
 	cr_assert_eq(strncmp(result->err, backend, strlen(backend)), 0, "%s", result->err);
 }
 
+/* examples/boot.c: everything of the INI and of the host's is in what it prints. */
+static void set_up_on(const char *backend)
+{
+	static const char *const lines[] = {
+		"CPU 3: APIC id 4\n", "linux64, entered at 0x", " doorbell\n",	  " kernel\n",
+		" zero page\n",	      " page tables\n",		" ACPI tables\n", " MP table\n",
+		" SMBIOS\n",
+	};
+	const struct tool_result *result;
+	char text[4096];
+
+	snprintf(text, sizeof(text),
+		 "[impost]\nbackend = %s\nplugin_dir = %s\n[vm]\nmemory = 64M\ncpus = 6\n"
+		 "[cpu]\ntopology = 2:1:3:1\ntemplate = own.ini\n[boot]\nkernel = %s\n",
+		 backend, tool_env("IMPOST_PLUGINS"), tool_env("IMPOST_HELLO"));
+	tool_write_text("boot.ini", text);
+	tool_write_text("own.ini", "[template]\nname = own\n[cpuid]\nAVX = clear\n");
+	setenv("IMPOST_TOOL", tool_env("IMPOST_BOOT_HOST"), 1);
+	result = TOOL_RUN("@boot.ini");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		cr_expect(strstr(result->out, lines[i]), "no %s in %s", lines[i], result->out);
+}
+
+Test(examples, set_up_on_mock)
+{
+	set_up_on("mock");
+}
+
+Test(examples, set_up_on_kvm)
+{
+	need_kvm();
+	set_up_on("kvm");
+}
+
 Test(examples, run_on_mock)
 {
 	run_on("mock");
