@@ -189,8 +189,8 @@ static int find_pvh(struct elf *elf, Elf *handle)
 		elf->protocol = IMPOST_X86_PROTOCOL_PVH;
 	else if (elf->protocol == IMPOST_X86_PROTOCOL_PVH || !is_64_bit(elf))
 		return impost_error_set(elf->image.ctx, -IMPOST_EIMAGE,
-					"the kernel is %s ELF file without a PVH entry (a note "
-					"\"Xen\" of type 18)",
+					"the kernel is %s ELF file without a PVH entry (an ELF "
+					"note of type 18)",
 					is_64_bit(elf) ? "an" : "a 32-bit");
 	return 0;
 }
