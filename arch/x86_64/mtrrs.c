@@ -22,7 +22,7 @@
 #define WB	   EIGHT(WRITE_BACK)
 
 #define FIXED_END  UINT64_C(0x100000)
-#define PAIRS_MAX  255u /* IA32_MTRRCAP has eight bits for it */
+#define PAIRS_MAX  40u /* the next would be where the fixed ranges are: MSR 0x250 */
 
 /* Ranges of 64 KiB, of 16 KiB, and of 4 KiB. */
 /* clang-format off */

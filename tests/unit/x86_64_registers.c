@@ -43,36 +43,6 @@ Test(regs, golden)
 	}
 }
 
-Test(sregs, golden)
-{
-	const struct impost_x86_paging paging = {.size = sizeof(paging), .levels = 4};
-	struct impost_x86_sregs sregs;
-
-	memset(&sregs, PATTERN, sizeof(sregs));
-	sregs.apic_base = 0xfee00900;
-	sregs.cr8 = 3;
-	cr_assert_eq(impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &paging, 0x9000), 0);
-	cr_assert_eq(sregs.size, sizeof(sregs));
-	cr_assert_eq(sregs.flags, 0u);
-	cr_assert_eq(sregs.cr0, 0x80000011u); /* PE, ET, PG */
-	cr_assert_eq(sregs.cr2, 0u);
-	cr_assert_eq(sregs.cr3, 0x9000u);
-	cr_assert_eq(sregs.cr4, 0x20u);	  /* PAE: SDM vol. 3, 4.5 */
-	cr_assert_eq(sregs.efer, 0x500u); /* LME, LMA: SDM vol. 3, 10.8.5 */
-	cr_assert_eq(sregs.cr8, 3u);
-	cr_assert_eq(sregs.apic_base, 0xfee00900u);
-	cr_assert_eq(sregs.cs.selector, 0x10);
-	cr_assert_eq(sregs.cs.access, 0xa09bu); /* G, L, P, S, execute/read, accessed */
-	cr_assert_eq(sregs.ss.selector, 0x18);
-	cr_assert_eq(sregs.ss.access, 0xc093u); /* G, D/B, P, S, read/write, accessed */
-	cr_assert_eq(sregs.tr.access, 0x8bu);	/* SDM vol. 3, 27.3.1.2: busy 64-bit TSS */
-	cr_assert_eq(sregs.tr.base, 0x580u);
-	cr_assert_eq(sregs.tr.limit, 0x67u);
-	cr_assert_eq(sregs.ldtr.access, IMPOST_X86_AR_UNUSABLE);
-	cr_assert_eq(sregs.gdtr.base, 0x500u);
-	cr_assert_eq(sregs.idtr.limit, 0u);
-}
-
 /* An XSAVE section with AREA bytes, filled with a pattern. */
 static struct impost_x86_xsave *xsave_make(uint32_t area, uint64_t xcr0)
 {
