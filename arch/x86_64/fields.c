@@ -42,10 +42,26 @@ static int is_in(const struct impost_x86_cpuid_field *field, uint32_t leaf, uint
 	       field->subleaf == subleaf;
 }
 
+/* The number of the first field of LEAF or a higher one: the table is in order of leaves. */
+static size_t first_of(uint32_t leaf)
+{
+	size_t low = 0, high = FIELDS;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (fields[middle].leaf < leaf)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 const struct impost_x86_cpuid_field *impost_x86_cpuid_field_at(uint32_t leaf, uint32_t subleaf,
 							       uint32_t reg, uint32_t bit)
 {
-	for (size_t i = 0; i < FIELDS; i++) {
+	for (size_t i = first_of(leaf); i < FIELDS && fields[i].leaf == leaf; i++) {
 		const struct impost_x86_cpuid_field *field = &fields[i];
 
 		if (is_in(field, leaf, subleaf) && field->reg == reg && field->low <= bit &&

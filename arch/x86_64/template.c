@@ -221,15 +221,13 @@ void template_judge(const struct template_register *r, uint64_t have, uint64_t *
 	uint64_t result = have;
 	struct template_span span;
 
-	for (uint32_t bit = 0; bit < register_bits(r); bit = span.high + 1) {
+	for (uint64_t left = r->mask; left; left &= ~span_bits(&span)) {
 		uint64_t bits, want;
 		const char *reason;
 		char name[TEMPLATE_NAME_MAX];
 
-		span = template_span_at(r, bit);
+		span = template_span_at(r, (uint32_t)__builtin_ctzll(left));
 		bits = span_bits(&span);
-		if (!(r->mask & bits))
-			continue;
 		want = (have & ~r->mask) | (r->value & r->mask);
 		reason = obstacle(&span, (have & bits) >> span.low, (want & bits) >> span.low);
 		if (!reason) {

@@ -111,21 +111,19 @@ static void apply_register(struct application *a, const struct template_register
 
 /* --- rest = clear --- */
 
-/* The bits of register R, of which the template says nothing, that `rest = clear` clears. */
-static uint32_t rest_of(const struct template_register *r)
+/* Those of BITS of register R, of which the template says nothing, that `rest = clear` clears. */
+static uint32_t rest_of(const struct template_register *r, uint32_t bits)
 {
-	uint32_t bits = 0;
 	bool follows = template_is_component_mask(r->leaf, r->subleaf, r->reg);
 
-	if (!template_is_feature_register(r->leaf, r->subleaf, r->reg))
-		return 0;
-	for (uint32_t bit = 0; bit < 32; bit++) {
+	for (uint32_t left = bits; left; left &= left - 1) {
+		const uint32_t bit = (uint32_t)__builtin_ctz(left);
 		const struct template_span span = template_span_at(r, bit);
 
-		if (span.kind == IMPOST_X86_FIELD_FEATURE && !(follows && span.name))
-			bits |= UINT32_C(1) << bit;
+		if (span.kind != IMPOST_X86_FIELD_FEATURE || (follows && span.name))
+			bits &= ~(UINT32_C(1) << bit);
 	}
-	return bits;
+	return bits && template_is_feature_register(r->leaf, r->subleaf, r->reg) ? bits : 0;
 }
 
 static void clear_rest(struct application *a)
@@ -140,9 +138,9 @@ static void clear_rest(struct application *a)
 				.reg = reg,
 			};
 			const struct template_register *r = template_find(a->tmpl, &key);
-			uint32_t named = r ? (uint32_t)r->named : 0;
+			uint32_t *value = impost_x86_cpuid_register(e, reg);
 
-			*impost_x86_cpuid_register(e, reg) &= ~(rest_of(&key) & ~named);
+			*value &= ~rest_of(&key, *value & ~(r ? (uint32_t)r->named : 0));
 		}
 	}
 }
@@ -206,11 +204,12 @@ static void check_set(struct application *a, const struct template_register *r)
 			*impost_x86_cpuid_register(&had_entry, r->reg) &
 			~*impost_x86_cpuid_register(is ? is : &none, r->reg);
 
-	for (uint32_t bit = 0; bit < 32; bit++) {
+	for (; lost; lost &= lost - 1) {
+		const uint32_t bit = (uint32_t)__builtin_ctz(lost);
 		const struct template_span span = template_span_at(r, bit);
 		char name[TEMPLATE_NAME_MAX], reason[160];
 
-		if (!(lost >> bit & 1) || span.kind != IMPOST_X86_FIELD_FEATURE)
+		if (span.kind != IMPOST_X86_FIELD_FEATURE)
 			continue;
 		template_span_name(r, &span, name);
 		template_why_clear(&a->work, r, bit, reason, sizeof(reason));
@@ -322,54 +321,56 @@ static uint64_t msr_value(const struct impost_x86_template *tmpl, const struct t
 	return value;
 }
 
+/* One walk over the MSRs that are named: judges them, counts those that change, and, if RET_MSRS is
+ * not NULL, fills them in. */
+static uint32_t walk_msrs(const struct impost_x86_template *tmpl, const struct impost_x86_msr *have,
+			  uint32_t have_count, struct impost_x86_msr *ret_msrs,
+			  struct template_refusals *refusals)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < tmpl->count; i++) {
+		const struct template_register *r = &tmpl->registers[i];
+		const struct impost_x86_msr *msr = r->msr ? find_msr(have, have_count, r->leaf)
+							  : NULL;
+		char name[TEMPLATE_NAME_MAX];
+		uint64_t value;
+
+		if (r->msr && !msr && r->mask) {
+			template_register_name(r, name);
+			template_refuse(refusals, name, "the backend has no such MSR");
+		}
+		value = msr ? msr_value(tmpl, r, msr->value, refusals) : 0;
+		if (!msr || value == msr->value)
+			continue;
+		if (ret_msrs)
+			ret_msrs[count] = (struct impost_x86_msr){.index = r->leaf, .value = value};
+		count++;
+	}
+	return count;
+}
+
 int impost_x86_template_msrs(struct impost_context *ctx, const struct impost_x86_template *tmpl,
 			     const struct impost_x86_msr *have, uint32_t have_count,
 			     struct impost_x86_msr *ret_msrs, uint32_t capacity,
 			     uint32_t *ret_count, impost_x86_refused_fn refused, void *opaque)
 {
 	struct template_refusals refusals = {.tell = refused, .opaque = opaque};
-	uint32_t count = 0;
+	uint32_t count;
 	int err;
 
 	if (!tmpl || !ret_count || (!have && have_count) || (!ret_msrs && capacity))
 		return impost_error_set(ctx, -EINVAL, "a CPU template: an argument is NULL");
-	/* Once to judge and count, and once to fill. */
-	for (int pass = 0; pass < 2; pass++) {
-		count = 0;
-		for (uint32_t i = 0; i < tmpl->count; i++) {
-			const struct template_register *r = &tmpl->registers[i];
-			const struct impost_x86_msr *msr =
-				r->msr ? find_msr(have, have_count, r->leaf) : NULL;
-			char name[TEMPLATE_NAME_MAX];
-			uint64_t value;
-
-			if (r->msr && !msr && r->mask) {
-				template_register_name(r, name);
-				template_refuse(&refusals, name, "the backend has no such MSR");
-			}
-			if (!msr)
-				continue;
-			value = msr_value(tmpl, r, msr->value, &refusals);
-			if (value == msr->value)
-				continue;
-			if (pass)
-				ret_msrs[count] =
-					(struct impost_x86_msr){.index = r->leaf, .value = value};
-			count++;
-		}
-		err = template_refused(ctx, tmpl, &refusals);
-		if (err)
-			return err;
-		if (pass)
-			break;
-		if (count > capacity) {
-			*ret_count = count;
-			return impost_error_set(ctx, -ENOSPC,
-						"CPU template %.128s sets %u MSRs, and there is "
-						"room for %u",
-						tmpl->name, count, capacity);
-		}
-	}
+	count = walk_msrs(tmpl, have, have_count, NULL, &refusals);
+	err = template_refused(ctx, tmpl, &refusals);
+	if (err)
+		return err;
 	*ret_count = count;
+	if (count > capacity)
+		return impost_error_set(
+			ctx, -ENOSPC, "CPU template %.128s sets %u MSRs, and there is room for %u",
+			tmpl->name, count, capacity);
+	if (count)
+		walk_msrs(tmpl, have, have_count, ret_msrs, &refusals);
 	return 0;
 }

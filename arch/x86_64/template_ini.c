@@ -113,11 +113,12 @@ static int take_head(struct loader *loader, const struct ini_item *item)
 /* What is computed for each vCPU cannot be fixed. */
 static int check_managed(struct loader *loader, unsigned line, const struct template_register *r)
 {
-	for (uint32_t bit = 0; bit < register_bits(r); bit++) {
-		const struct template_span span = template_span_at(r, bit);
+	for (uint64_t left = r->mask; left; left &= left - 1) {
+		const struct template_span span =
+			template_span_at(r, (uint32_t)__builtin_ctzll(left));
 		char name[TEMPLATE_NAME_MAX];
 
-		if (span.kind != IMPOST_X86_FIELD_MANAGED || !(r->mask & span_bits(&span)))
+		if (span.kind != IMPOST_X86_FIELD_MANAGED)
 			continue;
 		template_span_name(r, &span, name);
 		return fail(loader, line,
@@ -205,26 +206,19 @@ static int take(struct loader *loader, const struct ini_item *item)
 
 static int take_all(struct loader *loader, const struct ini_item *items)
 {
+	uint32_t room = 0;
 	int err = 0;
 
-	loader->lines = calloc(IMPOST_X86_TEMPLATE_MAX, sizeof(*loader->lines));
-	loader->tmpl = template_new(loader->file, IMPOST_X86_TEMPLATE_MAX);
+	for (const struct ini_item *i = items; i && room < IMPOST_X86_TEMPLATE_MAX; i = i->next)
+		room++;
+	loader->lines = calloc(room + 1, sizeof(*loader->lines));
+	loader->tmpl = template_new(loader->file, room);
 	if (!loader->lines || !loader->tmpl)
 		err = no_memory(loader->ctx);
 	for (; !err && items; items = items->next)
 		err = take(loader, items);
 	free(loader->lines);
 	return err;
-}
-
-/* Gives back the room for registers that there are not. */
-static void shrink(struct impost_x86_template *tmpl)
-{
-	void *smaller =
-		realloc(tmpl->registers, ((size_t)tmpl->count + 1) * sizeof(*tmpl->registers));
-
-	if (smaller)
-		tmpl->registers = smaller;
 }
 
 int impost_x86_template_load_buffer(struct impost_context *ctx, const char *name, const char *text,
@@ -250,7 +244,6 @@ int impost_x86_template_load_buffer(struct impost_context *ctx, const char *name
 		impost_x86_template_free(loader.tmpl);
 		return err;
 	}
-	shrink(loader.tmpl);
 	template_sort(loader.tmpl);
 	*ret_template = loader.tmpl;
 	return 0;
