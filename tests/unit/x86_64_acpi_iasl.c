@@ -283,7 +283,7 @@ static void put_top(struct impost_aml *aml)
 	impost_aml_field(aml, "PRST", IMPOST_AML_BYTE_ACCESS | IMPOST_AML_WRITE_AS_ZEROS);
 	impost_aml_field_unit(aml, NULL, 32);
 	impost_aml_field_unit(aml, "CPEN", 1);
-	impost_aml_field_unit(aml, NULL, 63);
+	impost_aml_field_unit(aml, NULL, 62); /* of 63, iasl makes two bytes where one is enough */
 	impost_aml_end(aml);
 	impost_aml_method(aml, "CNTR", 0, 0);
 	impost_aml_op(aml, IMPOST_AML_STORE);
