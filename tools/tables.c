@@ -44,6 +44,10 @@ static struct impost_x86_acpi_gas port(uint16_t number)
 		.space = IMPOST_X86_ACPI_IO, .bits = 8, .access = 1, .address = number};
 }
 
+/*
+ * Hardware-reduced: there is nothing to emulate but two registers, and Linux, which then looks for
+ * no PIT, SCI, PM timer or ISA device, boots with fewer exits and no complaint.
+ */
 void tables_describe(const struct impost_vm *vm, struct impost_x86_acpi_config *ret_acpi)
 {
 	int has_line = impost_vm_irqchip(vm) == IMPOST_IRQCHIP_FULL;

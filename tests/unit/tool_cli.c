@@ -69,6 +69,10 @@ Test(tool, usage_errors)
 		{{"run", "--cpus", "0"}, 2, "cpus"},
 		{{"run", "--cpus", "two"}, 2, "cpus"},
 		{{"run", "--log", "loud"}, 2, "log"},
+		{{"run", "--boot", "elf"}, 2, "auto|linux64|linux32|pvh|flat"},
+		{{"run", "--flat-mode", "virtual"}, 2, "real|protected|long"},
+		{{"run", "--flat-address", "high"}, 2, "address"},
+		{{"run", "--cpu-template", ""}, 2, "a template's name"},
 	};
 
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
@@ -89,6 +93,15 @@ Test(tool, refused_runs)
 		{{"--kernel", "/dev/null"}, 3, "not a regular file"},
 		{{"--kernel", "@empty"}, 3, "kernel"},
 		{{"--kernel", "@garbage"}, 3, "kernel"},
+		{{"--boot", "linux32"}, 3, "linux32"},
+		{{"--boot", "pvh"}, 3, "PVH"},
+		{{"--flat-mode", "real"}, 3, "flat"},
+		{{"--flat-address", "1M"}, 3, "flat"},
+		{{"--topology", "1:1:2"}, 3, "1:1:2"},
+		{{"--topology", "1:1:2:1"}, 3, "1:1:2:1"},
+		{{"--topology", "1:1:0:1"}, 3, "1:1:0:1"},
+		{{"--cpu-template", "nosuch"}, 3, "nosuch"},
+		{{"--cpu-template", "@missing.ini"}, 3, "missing.ini"},
 		{{"--initrd", "@missing"}, 3, "cannot open the initrd"},
 		{{"--initrd", "@empty"}, 3, "initrd"},
 		{{"--initrd", "@."}, 3, "a folder"},
@@ -343,6 +356,47 @@ Test(tool, clean_ends)
 		cr_expect_eq(result->status, 0, "%s: %d, %s", scripts[i], result->status,
 			     result->err);
 	}
+}
+
+/* Bytes as they are: mov $0x34,%al; mov $0x600,%dx; out %al,(%dx); hlt, in any mode but for the
+ * size of an immediate. */
+Test(tool, flat_binaries)
+{
+	static const struct {
+		const char *mode;
+		const char *code;
+		size_t bytes;
+	} binaries[] = {
+		{"real", "\xb0\x34\xba\x00\x06\xee\xf4", 7},
+		{"protected", "\xb0\x34\xba\x00\x06\x00\x00\xee\xf4", 9},
+		{"long", "\xb0\x34\xba\x00\x06\x00\x00\xee\xf4", 9},
+	};
+
+	tool_write_mock("[vcpu 0]\nout = 0x600 1 0x34\n");
+	for (size_t i = 0; i < sizeof(binaries) / sizeof(binaries[0]); i++) {
+		const struct tool_result *result;
+
+		tool_write("flat", binaries[i].code, binaries[i].bytes);
+		result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--backend", "kvm,mock",
+				  "--kernel", "@flat", "--boot", "flat", "--flat-mode",
+				  binaries[i].mode, "--cpus", "2", "--topology", "1:1:1:2");
+		cr_expect_eq(result->status, 0, "%s: %s", binaries[i].mode, result->err);
+	}
+}
+
+/* A template's file is taken from where it is named: a command line's from the current folder. */
+Test(tool, cpu_templates)
+{
+	const struct tool_result *result;
+
+	tool_write_mock("[vcpu 0]\nhlt =\n");
+	tool_write_text("own.ini", "[template]\nname = own\n[cpuid]\nAVX = clear\n");
+	tool_write_text("wrong.ini", "[template]\nname = wrong\n[cpuid]\nAVX512F = set\n");
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--cpu-template", "@own.ini");
+	cr_expect_eq(result->status, 0, "%s", result->err);
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--cpu-template", "@wrong.ini");
+	cr_expect_eq(result->status, 3, "%s", result->err);
+	cr_expect(strstr(result->err, "AVX512F"), "%s", result->err);
 }
 
 /* What is no reset, and what is nobody's port or address. A wrong answer ends the script. */

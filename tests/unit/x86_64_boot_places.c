@@ -255,6 +255,68 @@ Test(places, many_acpi_tables)
 	machine_free(&m);
 }
 
+/* --- templates --- */
+
+static struct impost_x86_template *template_make(struct impost_context *ctx, const char *ini)
+{
+	struct impost_x86_template *made;
+
+	cr_assert_eq(impost_x86_template_load_buffer(ctx, "ini", ini, strlen(ini), &made), 0, "%s",
+		     impost_error(ctx));
+	return made;
+}
+
+/* A feature is hidden from every vCPU; what the backend lacks is refused before any is touched. */
+Test(places, templates)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+	struct impost_x86_template *good, *bad, *bad_msr;
+
+	good = template_make(m.ctx, "[template]\nname = good\n[cpuid]\nAVX = clear\n");
+	bad = template_make(m.ctx, "[template]\nname = bad\n[cpuid]\nAVX512F = set\n");
+	bad_msr = template_make(m.ctx, "[template]\nname = bad\n[msr]\n"
+				       "IA32_ARCH_CAPABILITIES.RDCL_NO = set\n");
+	config.cpu_template = bad;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 2, &config, NULL), ENOTSUP, "AVX512F");
+	cr_expect(leaf_of(m.vcpus[0], 1, 0).ecx >> 28 & 1, "AVX is still there");
+	config.cpu_template = bad_msr;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 2, &config, NULL), ENOTSUP,
+		       "IA32_ARCH_CAPABILITIES");
+	config.cpu_template = good;
+	config.brand = "Impost CPU";
+	boot_it(&m, &config);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct impost_x86_cpuid brand = leaf_of(m.vcpus[i], 0x80000002, 0);
+
+		cr_expect_eq(leaf_of(m.vcpus[i], 1, 0).ecx >> 28 & 1, 0u, "AVX");
+		cr_expect(!memcmp(&brand.eax, "Impost CPU", 10));
+	}
+	assert_runs(&m);
+	impost_x86_template_free(good);
+	impost_x86_template_free(bad);
+	impost_x86_template_free(bad_msr);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* A name is that of a shipped template, or a file's. */
+Test(places, templates_by_name)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 1);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+
+	config.template_name = "x86-64-v1";
+	boot_it(&m, &config);
+	cr_expect_eq(leaf_of(m.vcpus[0], 1, 0).ecx >> 20 & 1, 0u, "SSE4.2 is not of level 1");
+	config.template_name = "nosuch";
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), ENOENT, "nosuch");
+	config.template_name = "/nosuch.ini";
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), ENOENT, "nosuch.ini");
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
 /* --- what is given --- */
 
 /* vCPUs must be those of the topology, one by one. */

@@ -128,9 +128,10 @@ IMPOST_API int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpu
  * tell of them; 5 levels of page tables where CPUID has no LA57. -EEXIST: two things would lie at
  * one address; the text names both. Else errors are those of the steps.
  *
- * Files, tables and the template are judged before a vCPU is touched: after one of these errors the
- * VM is good for another call, though memory may have been written. When a vCPU refuses something,
- * others may be set up already: call again with what is right, or destroy the VM.
+ * Files, tables and what the template says of CPUID are judged before a vCPU is touched: after one
+ * of these errors the VM is good for another call, though memory may have been written. When a vCPU
+ * refuses something, an MSR of the template perhaps, others may be set up already: call again with
+ * what is right, or destroy the VM.
  */
 IMPOST_API int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus,
 			       uint32_t count, const struct impost_x86_boot_config *config,
