@@ -24,6 +24,7 @@ struct guest {
 	uint32_t edx_1;	   /* EDX of leaf 1, as rewritten */
 	int lapic;	   /* the hypervisor has local APICs */
 	int amd;
+	int topoext; /* there is leaf 0x8000001E */
 	struct brand brand;
 };
 
@@ -39,6 +40,9 @@ static void set_bits(uint32_t *reg, unsigned int high, unsigned int low, uint32_
 
 	*reg = (*reg & ~(max << low)) | (value < max ? value : max) << low;
 }
+
+#define LEAF_TOPOEXT 0x8000001eu
+#define TOPOEXT_BIT  22 /* of 0x80000001.ECX */
 
 /* --- who rewrites which leaf --- */
 
@@ -106,9 +110,10 @@ static void hypervisor(struct impost_x86_cpuid *e, const struct guest *g)
 
 static void highest_extended(struct impost_x86_cpuid *e, const struct guest *g)
 {
-	(void)g;
-	if (e->eax < BRAND_LAST)
-		e->eax = BRAND_LAST;
+	uint32_t last = g->topoext ? LEAF_TOPOEXT : BRAND_LAST;
+
+	if (e->eax < last)
+		e->eax = last;
 }
 
 /* On Intel's CPUs these bits are reserved, or other bits' own. */
@@ -119,6 +124,7 @@ static void amd_features(struct impost_x86_cpuid *e, const struct guest *g)
 	if (!g->amd)
 		return;
 	set_bit(&e->ecx, 1, g->per_socket > 1); /* CmpLegacy: HTT means cores, not threads */
+	set_bit(&e->ecx, TOPOEXT_BIT, g->topoext);
 	e->edx = (e->edx & ~copies) | (g->edx_1 & copies);
 }
 
@@ -166,7 +172,7 @@ static const struct {
 	{BRAND_LAST, brand},
 	{0x80000008, amd_sizes},
 	{0x8000001d, cache},
-	{0x8000001e, amd_topology},
+	{LEAF_TOPOEXT, amd_topology},
 };
 
 static void rewrite(struct impost_x86_cpuid *entries, uint32_t count, struct guest *g)
@@ -269,9 +275,6 @@ static int is_made_anew(uint32_t leaf)
 static void add_missing(struct additions *to, const struct guest *g,
 			const struct impost_x86_cpuid *entries, uint32_t count)
 {
-	const struct impost_x86_cpuid *amd = impost_x86_cpuid_find(entries, count, 0x80000001, 0);
-	const uint32_t topoext = 1u << 22;
-
 	if (!has_leaf(entries, count, 0x40000000)) {
 		struct impost_x86_cpuid *e = add(to, 0x40000000, 0, 0);
 
@@ -284,8 +287,8 @@ static void add_missing(struct additions *to, const struct guest *g,
 		if (has_leaf(entries, count, 0x80000000) && !has_leaf(entries, count, leaf))
 			add(to, leaf, 0, 0);
 	}
-	if (g->amd && amd && amd->ecx & topoext && !has_leaf(entries, count, 0x8000001e))
-		add(to, 0x8000001e, 0, 0);
+	if (g->topoext && !has_leaf(entries, count, LEAF_TOPOEXT))
+		add(to, LEAF_TOPOEXT, 0, 0);
 }
 
 /* --- the table as a whole --- */
@@ -395,6 +398,18 @@ static int check(struct impost_context *ctx, const struct impost_x86_cpuid_confi
 	return err;
 }
 
+/*
+ * Whether the guest has leaf 0x8000001E: where the backend has it, and where nothing else can tell
+ * what is asked for: AMD has no other leaf for threads and nodes.
+ */
+static int has_topoext(const struct impost_x86_topology *t, const struct impost_x86_cpuid *entries,
+		       uint32_t count)
+{
+	const struct impost_x86_cpuid *e = impost_x86_cpuid_find(entries, count, 0x80000001, 0);
+
+	return e && (e->ecx >> TOPOEXT_BIT & 1 || t->threads > 1 || t->dies > 1);
+}
+
 static struct guest make_guest(const struct impost_x86_cpuid_config *config,
 			       const struct impost_x86_cpuid *entries, uint32_t count)
 {
@@ -413,6 +428,7 @@ static struct guest make_guest(const struct impost_x86_cpuid_config *config,
 		.amd = is_amd(entries, count),
 	};
 
+	g.topoext = g.amd && has_topoext(t, entries, count);
 	if (first && !g.amd && t->dies > 1 && g.max_leaf < LEAF_LEVELS_V2)
 		g.max_leaf = LEAF_LEVELS_V2;
 	brand_choose(&g.brand, config->brand, entries, count);

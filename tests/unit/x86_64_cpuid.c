@@ -543,6 +543,34 @@ Test(cpuid, more_cpus_than_the_old_fields_hold)
 	cr_assert_eq(cpuid(&b, 0x80000008, 0).ecx >> 12, 9u);
 }
 
+/* AMD tells threads and nodes in a leaf that TOPOEXT announces: it comes where they are asked for.
+ */
+Test(cpuid, amd_topoext_where_it_is_needed)
+{
+	static const struct impost_x86_cpuid old[] = {
+		{0x00000000, 0, 0, 0xd, VENDOR_AMD, 0},
+		{0x00000001, 0, 0, 0x00600f12, 0x00010800, 0x00802009, 0x178bfbff, 0},
+		{0x80000000, 0, 0, 0x8000000a, VENDOR_AMD, 0},
+		{0x80000001, 0, 0, 0x00600f12, 0, 0x000001f1, 0x2fd3fbff, 0},
+	};
+	struct impost_x86_topology flat = topology_of(2, 1, 4, 1);
+	struct impost_x86_topology threads = topology_of(1, 1, 4, 2),
+				   dies = topology_of(1, 2, 4, 1);
+	struct table table = set_up(old, COUNT(old), &flat, 7);
+
+	cr_assert_eq(cpuid(&table, 0x80000000, 0).eax, 0x8000000au);
+	cr_assert_eq(cpuid(&table, 0x80000001, 0).ecx, 0x000001f3u);
+	cr_assert_eq(table.entry[table.count - 1].leaf, 0x80000004u);
+	table = set_up(old, COUNT(old), &threads, 7);
+	cr_assert_eq(cpuid(&table, 0x80000000, 0).eax, 0x8000001eu);
+	cr_assert_eq(cpuid(&table, 0x80000001, 0).ecx, 0x004001f3u);
+	cr_assert_eq(cpuid(&table, 0x8000001e, 0).eax, 7u);
+	cr_assert_eq(cpuid(&table, 0x8000001e, 0).ebx, 0x103u);
+	table = set_up(old, COUNT(old), &dies, 7);
+	cr_assert_eq(cpuid(&table, 0x80000001, 0).ecx, 0x004001f3u);
+	cr_assert_eq(cpuid(&table, 0x8000001e, 0).ecx, 0x101u);
+}
+
 /* Leaf 0x80000026 is written where the backend has it, up to the socket. */
 Test(cpuid, amd_levels_where_they_were)
 {

@@ -94,10 +94,11 @@ struct impost_x86_cpuid_config {
  *
  * APIC id and topology: leaves 1, 4 and 0x8000001D (L1 and L2 are a core's, L3 a die's), 0xB, 0x1F
  * (where it was, or there are several dies: then leaf 0 goes as far), and on AMD 0x80000001
- * (CmpLegacy), 0x80000008, 0x8000001E (a die is a node) and 0x80000026 (where it was). Further: the
- * hypervisor bit and leaf 0x40000000; without local APICs no APIC, x2APIC or TSC deadline;
- * OSXSAVE, OSPKE and AESKLE 0, as they follow CR4; AMD's copies of leaf 1 in 0x80000001; the brand
- * string. All else stays as it was.
+ * (CmpLegacy), 0x80000008, 0x8000001E (a die is a node; where TOPOEXT was, or there are several
+ * threads or dies: then TOPOEXT is set) and 0x80000026 (where it was). Further: the hypervisor bit
+ * and leaf 0x40000000; without local APICs no APIC, x2APIC or TSC deadline; OSXSAVE, OSPKE and
+ * AESKLE 0, as they follow CR4; AMD's copies of leaf 1 in 0x80000001; the brand string. All else
+ * stays as it was.
  *
  * CTX, for error texts, may be NULL. -EINVAL: the configuration's size, irqchip, topology (as
  * impost_x86_topology_check(), but for the number of CPUs), an APIC id that the topology does not
