@@ -505,6 +505,7 @@ Test(load, claims_what_it_takes)
 		struct impost_x86_layout layout;
 		int loaded = 0;
 
+		cr_assert_eq(lseek(fd, 5, SEEK_SET), 5);
 		impost_x86_layout_init(&layout);
 		cr_assert_eq(impost_memory_fill(ram.memory, 0, PATTERN, RAM_BYTES), 0);
 		cr_assert_eq(impost_x86_kernel_read(ram.ctx, fd, NULL, &kernel), 0);
@@ -522,6 +523,7 @@ Test(load, claims_what_it_takes)
 			loaded += within && got[at] != PATTERN;
 		}
 		cr_assert_gt(loaded, 300);
+		cr_assert_eq(lseek(fd, 0, SEEK_CUR), 5, "the descriptor's offset is the caller's");
 		close(fd);
 	}
 	ram_free(&ram);
