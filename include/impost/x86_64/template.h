@@ -86,8 +86,9 @@ IMPOST_API int impost_x86_template_from_cpu(struct impost_context *ctx, const ch
 
 /*
  * The same of what VM's backend offers here: the CPUID that guests can be given, and the MSRs of
- * kind IMPOST_X86_MSR_FEATURE as a vCPU with that CPUID has them. VM has no vCPU yet; one is made
- * for it and destroyed. Errors are those of these calls.
+ * kind IMPOST_X86_MSR_FEATURE as a vCPU with that CPUID has them. VM must have no vCPU 0 yet: it is
+ * made for this and destroyed, and as some hypervisors give no id twice, VM is good for nothing
+ * else afterwards. -EINVAL: an argument is NULL; else errors are those of these calls.
  */
 IMPOST_API int impost_x86_template_probe(struct impost_vm *vm,
 					 struct impost_x86_template **ret_template);
