@@ -109,7 +109,7 @@ static int add_mtrrs(struct boot *boot, struct msr_set *set)
 	struct impost_x86_mtrr_config config = {.size = sizeof(config),
 						.hole_end = IMPOST_X86_HOLE_END};
 	struct impost_x86_msr cap = {.index = IMPOST_X86_MSR_IA32_MTRRCAP};
-	uint32_t count, done;
+	uint32_t count = 0, done;
 	int err;
 
 	if (!features || !(features->edx & MTRR) || !sizes ||

@@ -231,7 +231,7 @@ static void tell_cpu(const struct boot *boot, struct impost_x86_smbios_config *c
 		leaf = impost_x86_cpuid_find(entries, count, 0x80000002 + i, 0);
 		if (!leaf)
 			return;
-		copy_text(texts->brand + 16 * i, &leaf->eax, 16);
+		copy_text(texts->brand + (size_t)16 * i, &leaf->eax, 16);
 	}
 	if (!config->cpu_brand)
 		config->cpu_brand = texts->brand + strspn(texts->brand, " ");

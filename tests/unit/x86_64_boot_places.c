@@ -255,6 +255,41 @@ Test(places, many_acpi_tables)
 	machine_free(&m);
 }
 
+/* --- MTRRs --- */
+
+/* The uncached range begins where RAM ends below 4 GiB, on all CPUs: a host may have a hole of its
+ * own. */
+Test(places, memory_types_follow_the_ram)
+{
+	static const struct {
+		uint64_t ram, hole;
+	} rows[] = {{16 * MIB, IMPOST_X86_HOLE_START}, {3 * GIB, 3 * GIB}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct machine m =
+			machine_make(context_make("mock"), 4096, IMPOST_IRQCHIP_DEFAULT, 2);
+		struct impost_region region = {.size = sizeof(region),
+					       .gpa = 4096,
+					       .bytes = rows[i].ram - 4096,
+					       .flags = IMPOST_REGION_NORESERVE};
+		struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+
+		cr_assert_eq(impost_memory_add(impost_vm_memory(m.vm), &region), 0, "%s",
+			     impost_error(m.ctx));
+		boot_it(&m, &config);
+		for (uint32_t cpu = 0; cpu < 2; cpu++) {
+			struct impost_x86_msr msrs[] = {{.index = 0x200}, {.index = 0x2ff}};
+
+			cr_assert_eq(impost_vcpu_get_msrs(m.vcpus[cpu], msrs, 2, NULL), 0);
+			cr_expect_eq(msrs[0].value, rows[i].hole, "row %zu: %#llx", i,
+				     (unsigned long long)msrs[0].value);
+			cr_expect_eq(msrs[1].value, 0xc06u);
+		}
+		close(config.kernel_fd);
+		machine_free(&m);
+	}
+}
+
 /* --- templates --- */
 
 static struct impost_x86_template *template_make(struct impost_context *ctx, const char *ini)
