@@ -3,6 +3,7 @@
  * CPUID for one vCPU: its APIC id and the topology, said in every leaf that says it (SDM vol. 2,
  * CPUID, and vol. 3, 9.9; AMD APM vol. 3, appendix E), and what else depends on the VM.
  */
+#include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,6 +134,16 @@ static void brand(struct impost_x86_cpuid *e, const struct guest *g)
 	brand_put(&g->brand, e);
 }
 
+/*
+ * First-level caches: those of the CPU below where the backend does not tell (KVM of Linux 6.1).
+ * Without them Linux knows none of the caches.
+ */
+static void amd_first_caches(struct impost_x86_cpuid *e, const struct guest *g)
+{
+	if (g->amd && !e->eax && !e->ebx && !e->ecx && !e->edx)
+		__get_cpuid(e->leaf, &e->eax, &e->ebx, &e->ecx, &e->edx);
+}
+
 static void amd_sizes(struct impost_x86_cpuid *e, const struct guest *g)
 {
 	if (!g->amd)
@@ -170,6 +181,7 @@ static const struct {
 	{BRAND_FIRST, brand},
 	{BRAND_FIRST + 1, brand},
 	{BRAND_LAST, brand},
+	{0x80000005, amd_first_caches},
 	{0x80000008, amd_sizes},
 	{0x8000001d, cache},
 	{LEAF_TOPOEXT, amd_topology},
