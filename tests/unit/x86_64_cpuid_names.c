@@ -142,7 +142,7 @@ static uint32_t here(const struct impost_x86_cpuid_field *field)
 {
 	struct impost_x86_cpuid entry = {.leaf = field->leaf, .subleaf = field->subleaf};
 
-	if (field->leaf > __get_cpuid_max(field->leaf & 0x80000000, NULL))
+	if (field->leaf > (uint32_t)__get_cpuid_max(field->leaf & 0x80000000, NULL))
 		return 0;
 	if (field->flags & IMPOST_X86_CPUID_SUBLEAF)
 		entry.flags = IMPOST_X86_CPUID_SUBLEAF;
