@@ -11,12 +11,14 @@
 
 #define RAM_MAX		 64u /* ranges that SMBIOS is told of */
 
-/* Takes a host's struct, which may be shorter or longer than ours, whole. */
+/* Takes as much of a host's struct as is known here; whether that is enough, its builder judges. */
 static void take(void *dst, uint32_t room, const void *src, uint32_t size)
 {
+	uint32_t taken = size < room ? size : room;
+
 	memset(dst, 0, room);
-	memcpy(dst, src, size < room ? size : room);
-	memcpy(dst, &room, sizeof(room)); /* `size` comes first in all of them */
+	memcpy(dst, src, taken);
+	memcpy(dst, &taken, sizeof(taken)); /* `size` comes first in all of them */
 }
 
 static int wanted(const struct boot *boot, uint32_t table)
@@ -173,8 +175,7 @@ static int build_mptable(struct boot *boot, uint64_t gpa, void *buf, size_t capa
 		.overrides = overrides,
 	};
 
-	/* ACPI was built before: there are no more than lines. */
-	for (uint32_t i = 0; i < acpi.noverrides && i < IMPOST_X86_ISA_IRQS; i++)
+	for (uint32_t i = 0; i < acpi.noverrides; i++) /* see check_acpi() */
 		overrides[config.noverrides++] = (struct impost_x86_mptable_override){
 			.isa_irq = acpi.overrides[i].isa_irq,
 			.pin = acpi.overrides[i].gsi,
@@ -270,6 +271,24 @@ static int build_smbios(struct boot *boot, uint64_t gpa, void *buf, size_t capac
 	return impost_x86_smbios_build(boot->ctx, &config, gpa, buf, capacity, ret_bytes);
 }
 
+/* What is filled in beside what the host gives must go with it. */
+static int check_acpi(const struct boot *boot)
+{
+	const struct impost_x86_acpi_config acpi = acpi_config(boot);
+
+	if (acpi.cpus != boot->count)
+		return impost_error_set(boot->ctx, -EINVAL,
+					"boot: ACPI is to tell of %u CPUs, and there are %u: leave "
+					"that to the boot, with 0",
+					acpi.cpus, boot->count);
+	if (acpi.noverrides > IMPOST_X86_ISA_IRQS || (acpi.noverrides && !acpi.overrides))
+		return impost_error_set(boot->ctx, -EINVAL,
+					"boot: %u overrides of ISA interrupts%s: there are %u",
+					acpi.noverrides, acpi.overrides ? "" : " at NULL",
+					IMPOST_X86_ISA_IRQS);
+	return 0;
+}
+
 int boot_write_tables(struct boot *boot)
 {
 	static const struct fixed mptable = {"MP table", IMPOST_X86_MPTABLE_ADDR,
@@ -277,9 +296,10 @@ int boot_write_tables(struct boot *boot)
 					     build_mptable};
 	static const struct fixed smbios = {"SMBIOS", IMPOST_X86_SMBIOS_ADDR, IMPOST_X86_SMBIOS_MAX,
 					    IMPOST_X86_TABLE_SMBIOS, build_smbios};
-	int err = 0;
+	int err;
 
-	if (wants_acpi(boot))
+	err = check_acpi(boot);
+	if (err == 0 && wants_acpi(boot))
 		err = write_acpi(boot);
 	if (err == 0 && wants_mptable(boot))
 		err = write_fixed(boot, &mptable);

@@ -255,6 +255,29 @@ Test(places, many_acpi_tables)
 	machine_free(&m);
 }
 
+/* What the host gives must go with what is filled in. */
+Test(places, acpi_that_cannot_be)
+{
+	struct impost_x86_acpi_config acpi = bare;
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+
+	config.acpi = &acpi;
+	acpi.cpus = 3;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 2, &config, NULL), EINVAL, "3 CPUs");
+	acpi.cpus = 0;
+	acpi.noverrides = 1;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 2, &config, NULL), EINVAL, "at NULL");
+	acpi.noverrides = 0;
+	acpi.size = 8;
+	cr_expect_eq(impost_x86_boot(m.vm, m.vcpus, 2, &config, NULL), -EINVAL);
+	acpi.size = sizeof(acpi);
+	boot_it(&m, &config);
+	assert_runs(&m);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
 /* --- MTRRs --- */
 
 /* The uncached range begins where RAM ends below 4 GiB, on all CPUs: a host may have a hole of its
