@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ACPI: all tables together, and the two that point to them, XSDT and RSDP. */
 #include "acpi_tables.h"
+#include "structure.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -93,14 +94,11 @@ uint64_t acpi_align(struct acpi *acpi, size_t align)
 	return acpi->gpa + acpi->bytes;
 }
 
-void acpi_sum(uint8_t *data, size_t bytes, size_t checksum)
+/* Makes the sum of all bytes 0 through the one at CHECKSUM. */
+static void set_checksum(uint8_t *data, size_t bytes, size_t checksum)
 {
-	uint8_t sum = 0;
-
 	data[checksum] = 0;
-	for (size_t i = 0; i < bytes; i++)
-		sum = (uint8_t)(sum + data[i]);
-	data[checksum] = (uint8_t)-sum;
+	data[checksum] = structure_checksum(data, bytes);
 }
 
 /* Copies an identifier of BYTES characters, filled up with spaces. */
@@ -138,7 +136,7 @@ uint64_t acpi_end(struct acpi *acpi)
 	if (acpi->error)
 		return 0;
 	memcpy(table + offsetof(struct header, length), &length, sizeof(length));
-	acpi_sum(table, length, offsetof(struct header, checksum));
+	set_checksum(table, length, offsetof(struct header, checksum));
 	return acpi->gpa + acpi->table;
 }
 
@@ -181,8 +179,8 @@ static void make_rsdp(struct acpi *acpi)
 	memcpy(rsdp.signature, "RSD PTR ", sizeof(rsdp.signature));
 	copy_id(rsdp.oem_id, acpi->config.oem_id, sizeof(rsdp.oem_id), "IMPOST");
 	memcpy(acpi->result.rsdp, &rsdp, sizeof(rsdp));
-	acpi_sum(acpi->result.rsdp, RSDP_OLD_BYTES, offsetof(struct rsdp, checksum));
-	acpi_sum(acpi->result.rsdp, sizeof(rsdp), offsetof(struct rsdp, extended_checksum));
+	set_checksum(acpi->result.rsdp, RSDP_OLD_BYTES, offsetof(struct rsdp, checksum));
+	set_checksum(acpi->result.rsdp, sizeof(rsdp), offsetof(struct rsdp, extended_checksum));
 }
 
 static int put_tables(struct acpi *acpi)
@@ -224,21 +222,11 @@ static int put_tables(struct acpi *acpi)
 #define LEAST_CONFIG (offsetof(struct impost_x86_acpi_config, nmemory) + sizeof(uint32_t))
 #define LEAST_DEVICE (offsetof(struct impost_x86_acpi_device, aml_bytes) + sizeof(uint32_t))
 
-static int copy_config(struct acpi *acpi, const struct impost_x86_acpi_config *config)
-{
-	if (!config || config->size < LEAST_CONFIG)
-		return impost_error_set(acpi->ctx, -EINVAL,
-					"ACPI: the configuration's size is %u: set it to sizeof",
-					config ? config->size : 0);
-	memcpy(&acpi->config, config,
-	       config->size < sizeof(*config) ? config->size : sizeof(*config));
-	return 0;
-}
-
 static int copy_devices(struct acpi *acpi)
 {
 	const struct impost_x86_acpi_config *config = &acpi->config;
 	const char *from = (const char *)config->devices;
+	int err = 0;
 
 	if (!config->ndevices)
 		return 0;
@@ -251,20 +239,21 @@ static int copy_devices(struct acpi *acpi)
 	if (!acpi->devices)
 		return impost_error_set(acpi->ctx, -ENOMEM, "ACPI: no memory for %u devices",
 					config->ndevices);
-	for (uint32_t i = 0; i < config->ndevices; i++) {
+	for (uint32_t i = 0; i < config->ndevices && err == 0; i++, from += config->devices->size) {
 		uint32_t size;
 
+		/* Each is found by the first one's size. */
 		memcpy(&size, from, sizeof(size));
-		if (size < LEAST_DEVICE || size != config->devices->size)
-			return impost_error_set(acpi->ctx, -EINVAL,
-						"ACPI: the size of device number %u is %u: set it "
-						"to sizeof in each",
-						i, size);
-		memcpy(&acpi->devices[i], from,
-		       size < sizeof(*acpi->devices) ? size : sizeof(*acpi->devices));
-		from += size;
+		if (size != config->devices->size)
+			err = impost_error_set(acpi->ctx, -EINVAL,
+					       "ACPI: device number %u has size %u, the first %u: "
+					       "set it to sizeof in each",
+					       i, size, config->devices->size);
+		else
+			err = structure_take(acpi->ctx, "impost_x86_acpi_device", &acpi->devices[i],
+					     sizeof(acpi->devices[i]), from, LEAST_DEVICE);
 	}
-	return 0;
+	return err;
 }
 
 /* Are the addresses such that the tables can be there? */
@@ -295,7 +284,8 @@ static int build(struct acpi *acpi, const struct impost_x86_acpi_config *config)
 {
 	int err;
 
-	err = copy_config(acpi, config);
+	err = structure_take(acpi->ctx, "impost_x86_acpi_config", &acpi->config,
+			     sizeof(acpi->config), config, LEAST_CONFIG);
 	if (err == 0)
 		err = copy_devices(acpi);
 	if (err == 0)

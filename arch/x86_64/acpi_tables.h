@@ -61,9 +61,6 @@ uint64_t acpi_end(struct acpi *acpi);
 /* Begins something without a header at a multiple of ALIGN, and returns where it will be. */
 uint64_t acpi_align(struct acpi *acpi, size_t align);
 
-/* Makes the sum of all bytes 0 through the one at CHECKSUM. */
-void acpi_sum(uint8_t *data, size_t bytes, size_t checksum);
-
 /* One table each. */
 int acpi_put_dsdt(struct acpi *acpi);
 void acpi_put_facs(struct acpi *acpi);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* AML: the encoder's buffer, lengths, data, names and operators (ACPI 6.5, chapter 20). */
 #include "aml_encoder.h"
+#include "structure.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -229,14 +230,12 @@ void aml_open(struct impost_aml *aml, enum aml_inside inside)
 /* The end tag (6.4.2.9) and, before all, the buffer's size: a byte or a word, as terms have it. */
 static void close_resources(struct impost_aml *aml, size_t start)
 {
-	uint8_t size[5] = {BYTE_PREFIX}, sum = 0;
+	uint8_t size[5] = {BYTE_PREFIX};
 	uint32_t bytes;
 	size_t content;
 
 	aml_put_byte(aml, 0x79);
-	for (size_t i = start; i < aml->bytes; i++)
-		sum = (uint8_t)(sum + aml->data[i]);
-	aml_put_byte(aml, (uint8_t)-sum);
+	aml_put_byte(aml, structure_checksum(aml->data + start, aml->bytes - start));
 	content = aml->bytes - start;
 	bytes = content <= UINT8_MAX ? 1 : content <= UINT16_MAX ? 2 : 4;
 	size[0] = bytes == 1 ? BYTE_PREFIX : bytes == 2 ? WORD_PREFIX : DWORD_PREFIX;
@@ -527,10 +526,12 @@ void impost_aml_buffer(struct impost_aml *aml, const void *data, uint32_t bytes)
 {
 	size_t start;
 
-	if (!data && bytes)
-		aml_fail(aml, -EINVAL, "a buffer of %u bytes at NULL", bytes);
 	if (!aml_begin(aml, AML_PACKAGE, "a buffer"))
 		return;
+	if (!data && bytes) {
+		aml_fail(aml, -EINVAL, "a buffer of %u bytes at NULL", bytes);
+		return;
+	}
 	aml_put_byte(aml, BUFFER_OP);
 	start = aml->bytes;
 	put_integer(aml, bytes);
@@ -730,6 +731,6 @@ void impost_aml_terms(struct impost_aml *aml, const void *data, size_t bytes)
 {
 	if (!data && bytes)
 		aml_fail(aml, -EINVAL, "terms of %zu bytes at NULL", bytes);
-	if (aml_begin(aml, AML_TERMS, "a list of terms"))
+	else if (aml_begin(aml, AML_TERMS, "a list of terms"))
 		aml_put(aml, data, bytes);
 }

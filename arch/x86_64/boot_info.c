@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Judging what the guest is to be told, before it is written. */
 #include "boot_info.h"
+#include "structure.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 /* What the first release knew: a caller's may be shorter or longer than ours. */
 #define LEAST_INFO   (offsetof(struct impost_x86_boot_info, rsdp) + sizeof(uint64_t))
@@ -14,12 +14,11 @@ int boot_info_take(struct impost_context *ctx, const struct impost_x86_boot_info
 		   struct impost_x86_boot_info *ret_info)
 {
 	struct impost_x86_boot_info *taken = ret_info;
+	int err = structure_take(ctx, "impost_x86_boot_info", taken, sizeof(*taken), info,
+				 LEAST_INFO);
 
-	if (info->size < LEAST_INFO)
-		return impost_error_set(ctx, -EINVAL, "boot info of size %u: %zu is needed",
-					info->size, LEAST_INFO);
-	*taken = (struct impost_x86_boot_info){0};
-	memcpy(taken, info, info->size < sizeof(*taken) ? info->size : sizeof(*taken));
+	if (err < 0)
+		return err;
 	if (!taken->kernel || !taken->e820 || !taken->e820_count)
 		return impost_error_set(ctx, -EINVAL, "boot info without %s",
 					taken->kernel ? "an e820 map" : "a kernel");

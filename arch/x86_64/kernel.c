@@ -2,6 +2,7 @@
 /* Finding out what a kernel file is, and loading it. */
 #include "formats.h"
 #include "places.h"
+#include "structure.h"
 
 #include <elf.h>
 #include <inttypes.h>
@@ -16,14 +17,15 @@
 static int take_want(struct impost_context *ctx, const struct impost_x86_kernel_want *want,
 		     struct impost_x86_kernel_want *ret_want)
 {
+	int err;
+
 	*ret_want = (struct impost_x86_kernel_want){.size = sizeof(*ret_want)};
 	if (!want)
 		return 0;
-	if (want->size < LEAST_WANT)
-		return impost_error_set(ctx, -EINVAL,
-					"kernel: what is wanted has the size %u: %zu is needed",
-					want->size, LEAST_WANT);
-	memcpy(ret_want, want, want->size < sizeof(*want) ? want->size : sizeof(*want));
+	err = structure_take(ctx, "impost_x86_kernel_want", ret_want, sizeof(*ret_want), want,
+			     LEAST_WANT);
+	if (err < 0)
+		return err;
 	if (!impost_x86_protocol_name(want->protocol))
 		return impost_error_set(ctx, -EINVAL, "kernel: there is no boot protocol %u",
 					want->protocol);

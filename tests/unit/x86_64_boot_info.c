@@ -203,7 +203,7 @@ static void assert_refusals(struct ram *ram, write_fn write_info, struct impost_
 		uint64_t value, bytes;
 		const char *words;
 	} wrong[] = {
-		{offsetof(struct impost_x86_boot_info, size), 40, 4, "size 40"},
+		{offsetof(struct impost_x86_boot_info, size), 40, 4, "impost_x86_boot_info has size 40"},
 		{offsetof(struct impost_x86_boot_info, kernel), 0, 8, "without a kernel"},
 		{offsetof(struct impost_x86_boot_info, e820), 0, 8, "without an e820 map"},
 		{offsetof(struct impost_x86_boot_info, e820_count), 0, 4, "without an e820 map"},
