@@ -125,8 +125,8 @@ def read(lines):
 
 
 def visible(boot, facts):
-    """The topology that Linux can see: on an AMD CPU without TOPOEXT, such as QEMU's emulation has, it knows of no
-    threads, and takes them for cores."""
+    """The topology that Linux can see: on an AMD CPU without TOPOEXT it knows of no threads, and takes them for
+    cores."""
     cpu = facts.cpus[0] if facts.cpus else {}
     if cpu.get("vendor_id") == "AuthenticAMD" and "topoext" not in cpu.get("flags", "").split():
         sockets, dies, cores, threads = boot.topology
