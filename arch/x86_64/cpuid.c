@@ -170,21 +170,11 @@ static const struct {
 	uint32_t leaf;
 	void (*rewrite)(struct impost_x86_cpuid *e, const struct guest *g);
 } leaves[] = {
-	{0x00000000, highest},
-	{0x00000001, features},
-	{0x00000004, cache},
-	{0x00000007, more_features},
-	{0x00000019, key_locker},
-	{0x40000000, hypervisor},
-	{0x80000000, highest_extended},
-	{0x80000001, amd_features},
-	{BRAND_FIRST, brand},
-	{BRAND_FIRST + 1, brand},
-	{BRAND_LAST, brand},
-	{0x80000005, amd_first_caches},
-	{0x80000008, amd_sizes},
-	{0x8000001d, cache},
-	{LEAF_TOPOEXT, amd_topology},
+	{0x00000000, highest},		{0x00000001, features},	    {0x00000004, cache},
+	{0x00000007, more_features},	{0x00000019, key_locker},   {0x40000000, hypervisor},
+	{0x80000000, highest_extended}, {0x80000001, amd_features}, {BRAND_FIRST, brand},
+	{BRAND_FIRST + 1, brand},	{BRAND_LAST, brand},	    {0x80000005, amd_first_caches},
+	{0x80000008, amd_sizes},	{0x8000001d, cache},	    {LEAF_TOPOEXT, amd_topology},
 };
 
 static void rewrite(struct impost_x86_cpuid *entries, uint32_t count, struct guest *g)
