@@ -299,6 +299,30 @@ Test(paging, large_tables_lie_high_and_clear_of_others)
 	ram_free(&ram);
 }
 
+/* CR3 is set in the 32-bit part of a kernel's start-up code, and what is below 1 MiB is small. */
+Test(paging, large_tables_lie_between_1_mib_and_4_gib)
+{
+	const struct impost_x86_paging paging = {sizeof(paging), 4, PAGE_2M, 64 * GIB};
+	struct impost_x86_layout layout;
+	uint64_t cr3 = PATTERN, bytes;
+	struct ram ram = ram_make(MIB); /* has room for them, between command line and EBDA */
+
+	cr_assert_eq(impost_x86_page_tables_bytes(&paging, &bytes), 0);
+	cr_assert_lt(bytes, IMPOST_X86_EBDA_ADDR - IMPOST_X86_CMDLINE_ADDR);
+	impost_x86_layout_init(&layout);
+	assert_refused(&ram, impost_x86_write_page_tables(ram.memory, &layout, &paging, &cr3),
+		       EFBIG, "page tables");
+	add_region(&ram, 4 * GIB, 16 * MIB, 0);
+	assert_refused(&ram, impost_x86_write_page_tables(ram.memory, &layout, &paging, &cr3),
+		       EFBIG, "page tables");
+	cr_assert_eq(cr3, (uint64_t)PATTERN);
+	cr_assert_eq(layout.count, 0u);
+	add_region(&ram, 2 * MIB, 2 * MIB, 0);
+	cr_assert_eq(impost_x86_write_page_tables(ram.memory, &layout, &paging, &cr3), 0);
+	cr_assert_eq(cr3, 4 * MIB - bytes);
+	ram_free(&ram);
+}
+
 Test(paging, all_or_nothing)
 {
 	const struct impost_x86_paging small = {sizeof(small), 4, PAGE_2M, 4 * GIB};
