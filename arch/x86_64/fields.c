@@ -12,7 +12,7 @@
 /* clang-format off */
 #define IMPOST_X86_CPUID_FIELD(leaf, sub, reg, high, low, NAME, KIND, flag, meaning) \
 	{leaf, (sub) == ANY ? 0 : (sub), (sub) == ANY ? 0 : IMPOST_X86_CPUID_SUBLEAF, \
-	 IMPOST_X86_##reg, high, low, IMPOST_X86_FIELD_##KIND, #NAME, flag, meaning},
+	 IMPOST_X86_##reg, high, low, IMPOST_X86_FIELD_##KIND, 0, #NAME, flag, meaning},
 static const struct impost_x86_cpuid_field fields[] = {
 #include <impost/x86_64/cpuid.def>
 };

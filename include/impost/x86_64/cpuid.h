@@ -128,11 +128,12 @@ IMPOST_API int impost_x86_setup_cpuid(struct impost_context *ctx,
 /* Bits of a CPUID register. */
 struct impost_x86_cpuid_field {
 	uint32_t leaf;
-	uint32_t subleaf;	/* or IMPOST_X86_CPUID_EACH; 0 where the leaf has none */
-	uint32_t flags;		/* IMPOST_X86_CPUID_SUBLEAF: the leaf has sub-leaves */
-	uint32_t reg;		/* IMPOST_X86_EAX to _EDX */
-	uint32_t high, low;	/* bits */
-	uint32_t kind;		/* IMPOST_X86_FIELD_* */
+	uint32_t subleaf;   /* or IMPOST_X86_CPUID_EACH; 0 where the leaf has none */
+	uint32_t flags;	    /* IMPOST_X86_CPUID_SUBLEAF: the leaf has sub-leaves */
+	uint32_t reg;	    /* IMPOST_X86_EAX to _EDX */
+	uint32_t high, low; /* bits */
+	uint32_t kind;	    /* IMPOST_X86_FIELD_* */
+	uint32_t reserved;
 	const char *name;	/* unique whatever the case: letters, digits and '_' */
 	const char *linux_flag; /* in /proc/cpuinfo where the field is set; NULL: none */
 	const char *meaning;
