@@ -679,6 +679,44 @@ Test(template, a_cpu_of_a_level_takes_its_template)
 			}
 }
 
+/* What kernels and their protection rely on: a level that lost it would boot, but slower or less
+ * safe. */
+#define KEPT                                                                                    \
+	"PCID INVPCID PAGE1GB RDRAND RDSEED X2APIC TSC_DEADLINE TSC_ADJUST INVARIANT_TSC ARAT " \
+	"RDTSCP SMEP SMAP UMIP IBRS_IBPB STIBP SSBD MD_CLEAR L1D_FLUSH ARCH_CAPABILITIES"
+#define KEPT_ON_AMD                                                                            \
+	"AMD_IBPB AMD_IBRS AMD_STIBP AMD_SSBD VIRT_SSBD BTC_NO LFENCE_SERIALIZING VERW_CLEAR " \
+	"NULL_SEL_CLEARS_BASE AUTOMATIC_IBRS SBPB IBPB_BRTYPE SRSO_NO TSA_SQ_NO TOPOEXT"
+
+Test(template, a_level_keeps_what_kernels_rely_on)
+{
+	const char *name;
+
+	for (uint32_t i = 0; (name = impost_x86_template_shipped(i)) != NULL; i++) {
+		bool amd = strstr(name, "-amd"), intel = strstr(name, "-intel");
+		struct cpu cpu = cpu_of(4, amd ? "AuthenticAMD" : "GenuineIntel"), before;
+		struct impost_x86_template *tmpl = load(impost_x86_template_shipped_text(name));
+
+		put(&cpu, "MAX_EXT_LEAF", 0x80000021);
+		put_all(&cpu, KEPT " XSAVEOPT SHA AESNI VMX SVM");
+		if (!intel)
+			put_all(&cpu, KEPT_ON_AMD);
+		/* What is the hypervisor's own, such as KVM's clock, is no field of the CPU's. */
+		entry(&cpu, 0x40000000, 0, 0)->eax = 0x40000001;
+		entry(&cpu, 0x40000001, 0, 0)->eax = 0x0100007b;
+		before = cpu;
+		must_apply(tmpl, &cpu);
+		expect_all(&cpu, name, KEPT, true);
+		if (!intel)
+			expect_all(&cpu, name, KEPT_ON_AMD, true);
+		expect_all(&cpu, name, "SHA AESNI VMX SVM", false);
+		cr_expect_eq(get(&cpu, "XSAVEOPT"), get(&cpu, "XSAVE"), "%s", name);
+		cr_expect_eq(entry(&cpu, 0x40000001, 0, 0)->eax,
+			     entry(&before, 0x40000001, 0, 0)->eax, "%s", name);
+		impost_x86_template_free(tmpl);
+	}
+}
+
 /* What is refused is what the level lacks, by name. */
 Test(template, what_a_level_lacks_is_named)
 {
