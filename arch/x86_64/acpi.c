@@ -220,6 +220,7 @@ static int put_tables(struct acpi *acpi)
 
 /* What the first release knew of the structs: a host's may be shorter or longer than ours. */
 #define LEAST_CONFIG (offsetof(struct impost_x86_acpi_config, nmemory) + sizeof(uint32_t))
+#define LEAST_RESULT (offsetof(struct impost_x86_acpi_result, facs_gpa) + sizeof(uint64_t))
 #define LEAST_DEVICE (offsetof(struct impost_x86_acpi_device, aml_bytes) + sizeof(uint32_t))
 
 static int copy_devices(struct acpi *acpi)
@@ -254,6 +255,20 @@ static int copy_devices(struct acpi *acpi)
 					     sizeof(acpi->devices[i]), from, LEAST_DEVICE);
 	}
 	return err;
+}
+
+/* Refuses a result whose size was not set; NULL is fine, it is not wanted. */
+static int check_result(struct impost_context *ctx, const struct impost_x86_acpi_result *ret_result)
+{
+	return ret_result ? structure_check_size(ctx, "impost_x86_acpi_result", ret_result,
+						 LEAST_RESULT)
+			  : 0;
+}
+
+static void give_result(const struct acpi *acpi, struct impost_x86_acpi_result *ret_result)
+{
+	if (ret_result)
+		structure_give(ret_result, &acpi->result, sizeof(acpi->result));
 }
 
 /* Are the addresses such that the tables can be there? */
@@ -313,7 +328,9 @@ int impost_x86_acpi_build(struct impost_context *ctx, const struct impost_x86_ac
 	struct acpi acpi = {.ctx = ctx, .gpa = tables_gpa};
 	int err;
 
-	err = build(&acpi, config);
+	err = check_result(acpi.ctx, ret_result);
+	if (err == 0)
+		err = build(&acpi, config);
 	if (err == 0 && buf)
 		err = check_places(&acpi, rsdp_gpa);
 	if (err == 0 && buf && capacity < acpi.bytes)
@@ -322,8 +339,8 @@ int impost_x86_acpi_build(struct impost_context *ctx, const struct impost_x86_ac
 				       capacity);
 	if (err == 0 && buf)
 		memcpy(buf, acpi.data, acpi.bytes);
-	if (err == 0 && ret_result)
-		*ret_result = acpi.result;
+	if (err == 0)
+		give_result(&acpi, ret_result);
 	close_build(&acpi);
 	return err;
 }
@@ -336,7 +353,9 @@ int impost_x86_write_acpi(struct impost_memory *memory, const struct impost_x86_
 	struct rsdp before;
 	int err;
 
-	err = build(&acpi, config);
+	err = check_result(acpi.ctx, ret_result);
+	if (err == 0)
+		err = build(&acpi, config);
 	if (err == 0)
 		err = check_places(&acpi, rsdp_gpa);
 	if (err == 0)
@@ -346,8 +365,8 @@ int impost_x86_write_acpi(struct impost_memory *memory, const struct impost_x86_
 	if (err == 0)
 		err = impost_memory_write(memory, rsdp_gpa, acpi.result.rsdp,
 					  sizeof(acpi.result.rsdp));
-	if (err == 0 && ret_result)
-		*ret_result = acpi.result;
+	if (err == 0)
+		give_result(&acpi, ret_result);
 	close_build(&acpi);
 	return err;
 }

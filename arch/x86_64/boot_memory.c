@@ -70,6 +70,8 @@ int boot_load(struct boot *boot)
 	int fd = boot->config.kernel_fd;
 	int err;
 
+	boot->kernel.size = sizeof(boot->kernel);
+	boot->initrd.size = sizeof(boot->initrd);
 	err = impost_x86_kernel_read(boot->ctx, fd, &want, &boot->kernel);
 	if (err == 0)
 		err = check_real_mode(boot);

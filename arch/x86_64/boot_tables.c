@@ -105,7 +105,7 @@ static int place_acpi(struct boot *boot, uint64_t bytes, uint64_t *ret_gpa)
 static int write_acpi(struct boot *boot)
 {
 	const struct impost_x86_acpi_config acpi = acpi_config(boot);
-	struct impost_x86_acpi_result result;
+	struct impost_x86_acpi_result result = {.size = sizeof(result)};
 	uint64_t gpa = 0;
 	int err;
 

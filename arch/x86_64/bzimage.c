@@ -4,6 +4,7 @@
  * Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" and the two boot protocols).
  */
 #include "formats.h"
+#include "structure.h"
 
 #include <asm/bootparam.h>
 #include <assert.h>
@@ -216,7 +217,7 @@ static void take_limits(const struct bzimage *bz, struct impost_x86_kernel *kern
 /* Judges the whole of it. */
 static int judge(struct bzimage *bz, struct impost_x86_kernel *ret_kernel)
 {
-	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
+	struct impost_x86_kernel kernel = {0};
 	int err;
 
 	err = take_header(bz);
@@ -240,14 +241,22 @@ int impost_x86_bzimage_parse(struct impost_context *ctx, const void *head, size_
 {
 	struct bzimage bz = {
 		.ctx = ctx, .head = head, .head_bytes = head_bytes, .file_bytes = file_bytes};
+	struct impost_x86_kernel kernel;
+	int err;
 
+	err = kernel_check_out(ctx, ret_kernel);
+	if (err < 0)
+		return err;
 	if (head_bytes > file_bytes ||
 	    (head_bytes < file_bytes && head_bytes < IMPOST_X86_BZIMAGE_HEAD))
 		return impost_error_set(ctx, -EINVAL,
 					"%zu bytes of a kernel's head given, %u are needed of a "
 					"file of %" PRIu64,
 					head_bytes, IMPOST_X86_BZIMAGE_HEAD, file_bytes);
-	return judge(&bz, ret_kernel);
+	err = judge(&bz, &kernel);
+	if (err == 0)
+		structure_give(ret_kernel, &kernel, sizeof(kernel));
+	return err;
 }
 
 int bzimage_read(const struct image *image, uint32_t protocol, struct impost_x86_kernel *ret_kernel)

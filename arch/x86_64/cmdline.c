@@ -7,6 +7,11 @@
 
 #include <impost/x86_64/kernel.h>
 
+#include "structure.h"
+
+/* What the first release knew of its struct: a caller's may be shorter or longer than ours. */
+#define LEAST_CMDLINE	  (offsetof(struct impost_x86_cmdline, text) + sizeof(char *))
+
 #define END_OF_PARAMETERS "--" /* what follows is for init */
 
 /* Linux takes 0xa0, a no-break space in Latin-1, for a blank too (lib/ctype.c). */
@@ -37,17 +42,16 @@ int impost_x86_cmdline_init(struct impost_x86_cmdline *ret_cmdline,
 			    const struct impost_x86_kernel *kernel, char *buf, size_t buf_bytes)
 {
 	uint64_t capacity = kernel ? (uint64_t)kernel->cmdline_max + 1 : IMPOST_X86_CMDLINE_DEFAULT;
+	struct impost_x86_cmdline cmdline = {.text = buf};
 
-	if (!buf || !buf_bytes)
+	if (!buf || !buf_bytes ||
+	    structure_check_size(NULL, "impost_x86_cmdline", ret_cmdline, LEAST_CMDLINE) < 0)
 		return -EINVAL;
 	if (capacity > IMPOST_X86_CMDLINE_MAX)
 		capacity = IMPOST_X86_CMDLINE_MAX;
 	*buf = '\0';
-	*ret_cmdline = (struct impost_x86_cmdline){
-		.size = sizeof(*ret_cmdline),
-		.capacity = (uint32_t)(buf_bytes < capacity ? buf_bytes : capacity),
-		.text = buf,
-	};
+	cmdline.capacity = (uint32_t)(buf_bytes < capacity ? buf_bytes : capacity);
+	structure_give(ret_cmdline, &cmdline, sizeof(cmdline));
 	return 0;
 }
 

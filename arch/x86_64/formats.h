@@ -12,6 +12,9 @@
 #define CMDLINE_MAX (IMPOST_X86_CMDLINE_DEFAULT - 1)
 #define INITRD_MAX  UINT64_C(0xffffffff)
 
+/* Refuses (-EINVAL) a RET_KERNEL that is the caller's, and whose size was not set. */
+int kernel_check_out(struct impost_context *ctx, const struct impost_x86_kernel *ret_kernel);
+
 /*
  * Each judges IMAGE and fills RET_KERNEL but for `size`. PROTOCOL is what is wanted, and AUTO where
  * the reader chooses.

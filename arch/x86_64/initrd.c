@@ -2,8 +2,12 @@
 /* Placing and loading the initrd: as high as it can go, clear of all that is taken. */
 #include "image.h"
 #include "places.h"
+#include "structure.h"
 
 #include <inttypes.h>
+
+/* What the first release knew of its struct: a caller's may be shorter or longer than ours. */
+#define LEAST_INITRD (offsetof(struct impost_x86_initrd, bytes) + sizeof(uint64_t))
 
 /* Does LAYOUT have KERNEL's place? */
 static int is_claimed(const struct impost_x86_layout *layout,
@@ -64,10 +68,13 @@ int impost_x86_load_initrd(struct impost_memory *memory, struct impost_x86_layou
 			   struct impost_x86_initrd *ret_initrd)
 {
 	struct impost_context *ctx = impost_memory_context(memory);
-	struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
+	struct impost_x86_initrd initrd = {0};
 	struct image image;
 	int err;
 
+	err = structure_check_size(ctx, "impost_x86_initrd", ret_initrd, LEAST_INITRD);
+	if (err < 0)
+		return err;
 	err = image_open(ctx, "initrd", fd, &image);
 	if (err < 0)
 		return err;
@@ -81,6 +88,6 @@ int impost_x86_load_initrd(struct impost_memory *memory, struct impost_x86_layou
 	if (err < 0 && layout)
 		places_release(layout, initrd.gpa);
 	if (err == 0)
-		*ret_initrd = initrd;
+		structure_give(ret_initrd, &initrd, sizeof(initrd));
 	return err;
 }

@@ -10,8 +10,10 @@
 
 #define HDRS_OFFSET 0x202u /* boot.rst, field "header" */
 
-/* What the first release knew of a want: a caller's may be shorter or longer than ours. */
+/* What the first release knew of its structs: a caller's may be shorter or longer than ours. */
 #define LEAST_WANT (offsetof(struct impost_x86_kernel_want, address) + sizeof(uint64_t))
+#define LEAST_KERNEL \
+	(offsetof(struct impost_x86_kernel, setup_header) + IMPOST_X86_SETUP_HEADER_MAX)
 
 /* Takes WANT over, or what stands for NULL, and judges it by itself. */
 static int take_want(struct impost_context *ctx, const struct impost_x86_kernel_want *want,
@@ -72,6 +74,11 @@ static int read_as(const struct image *image, const struct impost_x86_kernel_wan
 				"static ELF file is needed, or ask for the protocol flat");
 }
 
+int kernel_check_out(struct impost_context *ctx, const struct impost_x86_kernel *ret_kernel)
+{
+	return structure_check_size(ctx, "impost_x86_kernel", ret_kernel, LEAST_KERNEL);
+}
+
 int impost_x86_kernel_read(struct impost_context *ctx, int fd,
 			   const struct impost_x86_kernel_want *want,
 			   struct impost_x86_kernel *ret_kernel)
@@ -81,16 +88,16 @@ int impost_x86_kernel_read(struct impost_context *ctx, int fd,
 	struct image image;
 	int err;
 
-	err = take_want(ctx, want, &wanted);
+	err = kernel_check_out(ctx, ret_kernel);
+	if (err == 0)
+		err = take_want(ctx, want, &wanted);
 	if (err == 0)
 		err = image_open(ctx, "kernel", fd, &image);
 	if (err == 0)
 		err = read_as(&image, &wanted, &kernel);
-	if (err < 0)
-		return err;
-	kernel.size = sizeof(kernel);
-	*ret_kernel = kernel;
-	return 0;
+	if (err == 0)
+		structure_give(ret_kernel, &kernel, sizeof(kernel));
+	return err;
 }
 
 /* --- loading --- */

@@ -7,20 +7,45 @@
 /* More than any struct of ours will ever have: such a size was never set. */
 #define SIZE_MOST 4096u
 
-int structure_take(struct impost_context *ctx, const char *name, void *dst, size_t room,
-		   const void *src, size_t least)
+/* Public structs begin with their size. */
+static uint32_t size_of(const void *structure)
 {
 	uint32_t size;
 
-	if (!src)
+	memcpy(&size, structure, sizeof(size));
+	return size;
+}
+
+int structure_check_size(struct impost_context *ctx, const char *name, const void *structure,
+			 size_t least)
+{
+	if (!structure)
 		return impost_error_set(ctx, -EINVAL, "struct %s: the pointer to it is NULL", name);
-	memcpy(&size, src, sizeof(size));
-	if (size < least || size > SIZE_MOST)
+	if (size_of(structure) < least || size_of(structure) > SIZE_MOST)
 		return impost_error_set(ctx, -EINVAL, "struct %s has size %u: set it to its sizeof",
-					name, size);
-	memset(dst, 0, room);
-	memcpy(dst, src, size < room ? size : room);
+					name, size_of(structure));
 	return 0;
+}
+
+int structure_take(struct impost_context *ctx, const char *name, void *dst, size_t room,
+		   const void *src, size_t least)
+{
+	int err = structure_check_size(ctx, name, src, least);
+
+	if (err < 0)
+		return err;
+	memset(dst, 0, room);
+	memcpy(dst, src, size_of(src) < room ? size_of(src) : room);
+	return 0;
+}
+
+void structure_give(void *dst, const void *src, size_t bytes)
+{
+	uint32_t size = size_of(dst);
+
+	memset(dst, 0, size);
+	memcpy(dst, src, size < bytes ? size : bytes);
+	memcpy(dst, &size, sizeof(size));
 }
 
 uint8_t structure_checksum(const void *data, size_t bytes)

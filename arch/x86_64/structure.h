@@ -8,13 +8,19 @@
 
 #include <impost/error.h>
 
-/*
- * Copies a caller's struct NAME, which begins with its `size`, to DST, which has ROOM bytes: what
- * the caller's is shorter by is 0. -EINVAL: it is NULL, or shorter than LEAST, the size of its
- * first version.
- */
+/* Refuses (-EINVAL) a caller's struct NAME that is NULL, or whose `size`, its first member, is less
+ * than LEAST, that of its first version, or was never set. */
+int structure_check_size(struct impost_context *ctx, const char *name, const void *structure,
+			 size_t least);
+
+/* Copies such a struct, checked so, to DST, which has ROOM bytes: what the caller's is shorter by
+ * is 0. */
 int structure_take(struct impost_context *ctx, const char *name, void *dst, size_t room,
 		   const void *src, size_t least);
+
+/* Fills such a struct, checked before, from SRC, which has BYTES bytes, as far as its `size` goes,
+ * which is kept: what the caller's is longer by is 0. */
+void structure_give(void *dst, const void *src, size_t bytes);
 
 /* The byte that makes the sum of BYTES of DATA 0, in which it is still 0. */
 uint8_t structure_checksum(const void *data, size_t bytes);

@@ -57,7 +57,7 @@ static int load_initrd(struct impost_x86_layout *layout, const struct impost_x86
 static void go_on(struct impost_x86_layout *layout, const struct impost_x86_kernel *kernel)
 {
 	struct impost_x86_e820 e820[IMPOST_X86_E820_MAX];
-	struct impost_x86_initrd initrd = {0};
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 	struct impost_x86_boot_info info = {
 		.size = sizeof(info),
 		.e820 = e820,
@@ -101,7 +101,7 @@ static void run(uint32_t protocol)
 {
 	const struct impost_x86_kernel_want want = {.size = sizeof(want), .protocol = protocol};
 	struct impost_context *ctx = impost_memory_context(memory);
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct impost_x86_layout layout;
 	int err;
 

@@ -93,7 +93,7 @@ static struct impost_x86_kernel load(struct machine *m, struct impost_x86_layout
 {
 	const struct impost_x86_kernel_want want = {
 		.size = sizeof(want), .protocol = IMPOST_X86_PROTOCOL_FLAT, .mode = m->mode};
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	char path[512];
 	int fd;
 
@@ -131,7 +131,7 @@ static void set_up(struct machine *m)
 {
 	struct impost_memory *memory = impost_vm_memory(m->vm);
 	struct impost_x86_layout layout;
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	uint64_t cr3 = 0;
 
 	impost_x86_layout_init(&layout);

@@ -86,7 +86,7 @@ static inline int load_as(struct impost_memory *memory, uint32_t protocol, int f
 			  struct impost_x86_kernel *ret_kernel)
 {
 	struct impost_x86_kernel_want want = {.size = sizeof(want), .protocol = protocol};
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	int err;
 
 	err = impost_x86_kernel_read(impost_memory_context(memory), fd, &want, &kernel);

@@ -131,6 +131,42 @@ Test(acpi, structs_of_another_size)
 	cr_assert_eq(impost_context_close(ctx), 0);
 }
 
+/* So has the result. */
+Test(acpi, results_of_another_size)
+{
+	struct impost_context *ctx = open_context();
+	struct impost_x86_acpi_result result = {.size = sizeof(result)};
+	struct {
+		struct impost_x86_acpi_result result;
+		uint64_t newer;
+	} longer = {{.size = sizeof(longer)}, UINT64_MAX};
+	static const uint32_t wrong[] = {0, sizeof(result) - 1, UINT32_MAX};
+	struct machine machine;
+
+	machine_make(&machine);
+	cr_assert_eq(impost_x86_acpi_build(ctx, &machine.config, RSDP_GPA, TABLES_GPA, NULL, 0,
+					   &result),
+		     0, "%s", impost_error(ctx));
+	cr_assert_eq(impost_x86_acpi_build(ctx, &machine.config, RSDP_GPA, TABLES_GPA, NULL, 0,
+					   &longer.result),
+		     0, "%s", impost_error(ctx));
+	cr_assert_eq(longer.result.size, sizeof(longer));
+	cr_assert_eq(longer.newer, 0);
+	longer.result.size = sizeof(result);
+	cr_assert_eq(memcmp(&longer.result, &result, sizeof(result)), 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		result.size = wrong[i];
+		result.bytes = 0;
+		cr_assert_eq(impost_x86_acpi_build(ctx, &machine.config, RSDP_GPA, TABLES_GPA, NULL,
+						   0, &result),
+			     -EINVAL);
+		cr_assert(strstr(impost_error(ctx), "impost_x86_acpi_result has size"), "%s",
+			  impost_error(ctx));
+		cr_assert_eq(result.bytes, 0u);
+	}
+	cr_assert_eq(impost_context_close(ctx), 0);
+}
+
 /* --- into memory --- */
 
 static struct impost_memory *memory_make(struct impost_context *ctx, uint64_t gpa, uint64_t bytes)
@@ -147,7 +183,7 @@ Test(acpi, writes_memory)
 {
 	struct impost_context *ctx = open_context();
 	struct impost_memory *memory = memory_make(ctx, 0, 0x100000);
-	struct impost_x86_acpi_result result;
+	struct impost_x86_acpi_result result = {.size = sizeof(result)};
 	struct machine machine;
 	struct built built;
 	uint8_t *bytes, rsdp[36];
@@ -216,6 +252,7 @@ Test(acpi, refuses)
 		machine_add_all(&machine);
 		memset(buf, 0xa5, sizeof(buf));
 		memset(&result, 0x5a, sizeof(result));
+		result.size = sizeof(result);
 		cr_assert_eq(impost_x86_acpi_build(ctx, &machine.config, RSDP_GPA, TABLES_GPA, NULL,
 						   0, NULL),
 			     0, "%s", impost_error(ctx));
@@ -246,7 +283,7 @@ Test(acpi, refuses_places)
 		{UINT64_MAX - 15, 0xe0000, "wraps around"},
 	};
 	struct impost_context *ctx = open_context();
-	struct impost_x86_acpi_result result;
+	struct impost_x86_acpi_result result = {.size = sizeof(result)};
 	struct machine machine;
 	uint8_t buf[4096];
 

@@ -191,8 +191,8 @@ static inline uint64_t find_table(const struct built *built, const char *signatu
 static inline struct built build(struct impost_context *ctx,
 				 const struct impost_x86_acpi_config *config, uint64_t gpa)
 {
-	struct impost_x86_acpi_result asked;
-	struct built built = {.gpa = gpa};
+	struct impost_x86_acpi_result asked = {.size = sizeof(asked)};
+	struct built built = {.result = {.size = sizeof(built.result)}, .gpa = gpa};
 
 	cr_assert_eq(impost_x86_acpi_build(ctx, config, RSDP_GPA, gpa, NULL, 0, &asked), 0, "%s",
 		     impost_error(ctx));

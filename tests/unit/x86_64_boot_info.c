@@ -21,7 +21,7 @@ static const struct impost_x86_e820 e820[] = {
 /* Parses the test's bzImage. */
 static struct impost_x86_kernel kernel_make(void)
 {
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct bz bz = bz_make();
 
 	cr_assert_eq(impost_x86_bzimage_parse(NULL, &bz, 1024, sizeof(bz), &kernel), 0);
@@ -61,7 +61,8 @@ static void assert_untouched(struct ram *ram, uint64_t gpa, size_t offset)
 
 Test(zero_page, golden)
 {
-	struct impost_x86_initrd initrd = {.gpa = UINT64_C(0x123456000),
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd),
+					   .gpa = UINT64_C(0x123456000),
 					   .bytes = UINT64_C(0x200000001)};
 	struct impost_x86_kernel kernel = kernel_make();
 	struct ram ram = ram_make(16 * MIB);
@@ -95,7 +96,7 @@ static struct boot_params written(struct ram *ram, const struct impost_x86_kerne
 /* What the file says where the loader is to speak is not believed. */
 Test(zero_page, the_file_does_not_speak_for_the_loader)
 {
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct ram ram = ram_make(16 * MIB);
 	struct bz bz = bz_make();
 	struct boot_params got;
@@ -137,7 +138,8 @@ Test(zero_page, rsdp_for_kernels_that_have_a_place_for_it)
 
 Test(start_info, golden)
 {
-	struct impost_x86_initrd initrd = {.gpa = 0x3456000, .bytes = 0x200001};
+	struct impost_x86_initrd initrd = {
+		.size = sizeof(initrd), .gpa = 0x3456000, .bytes = 0x200001};
 	struct impost_x86_kernel kernel = pvh_make();
 	struct ram ram = ram_make(16 * MIB);
 	uint8_t got[192];
@@ -203,7 +205,8 @@ static void assert_refusals(struct ram *ram, write_fn write_info, struct impost_
 		uint64_t value, bytes;
 		const char *words;
 	} wrong[] = {
-		{offsetof(struct impost_x86_boot_info, size), 40, 4, "impost_x86_boot_info has size 40"},
+		{offsetof(struct impost_x86_boot_info, size), 40, 4,
+		 "impost_x86_boot_info has size 40"},
 		{offsetof(struct impost_x86_boot_info, kernel), 0, 8, "without a kernel"},
 		{offsetof(struct impost_x86_boot_info, e820), 0, 8, "without an e820 map"},
 		{offsetof(struct impost_x86_boot_info, e820_count), 0, 4, "without an e820 map"},

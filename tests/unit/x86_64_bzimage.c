@@ -36,7 +36,7 @@ Test(bzimage, loads_at_its_preferred_address)
 	for (size_t i = 0; i < 2; i++) {
 		struct ram ram = ram_make(RAM_BYTES);
 		struct bz bz = bz_make();
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		int fd = file_make(&bz, sizeof(bz));
 
 		cr_assert_eq(loaders[i](ram.memory, fd, &kernel), 0, "%s", impost_error(ram.ctx));
@@ -60,7 +60,7 @@ Test(bzimage, every_prefix_is_refused)
 {
 	struct ram ram = ram_make(RAM_BYTES);
 	struct bz bz = bz_make();
-	struct impost_x86_kernel kernel, before;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)}, before;
 	int fd = file_make(&bz, sizeof(bz)), fds = count_fds();
 
 	memset(&before, PATTERN, sizeof(before));
@@ -87,7 +87,7 @@ Test(bzimage, what_follows_the_payload_does_not_matter)
 {
 	struct ram ram = ram_make(RAM_BYTES);
 	struct bz bz = bz_make();
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	int fd = file_make(&bz, sizeof(bz));
 
 	cr_assert_eq(write(fd, "signature", 9), 9);
@@ -138,7 +138,7 @@ Test(bzimage, fields_that_cannot_be)
 	cr_assert_eq(impost_memory_fill(ram.memory, BZ_START, PATTERN, BZ_INIT_SIZE), 0);
 	for (size_t i = 0; i < sizeof(bad_fields) / sizeof(bad_fields[0]); i++) {
 		struct bz bz = bz_make();
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		int fd;
 
 		memcpy((uint8_t *)&bz.hdr + bad_fields[i].offset, &bad_fields[i].value,
@@ -156,7 +156,7 @@ Test(bzimage, fields_that_cannot_be)
 /* A header that ends where its setup does: setup_sects 0 means 4, and 0 sectors are too few. */
 Test(bzimage, setup_that_ends_within_the_header)
 {
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct ram ram = ram_make(0);
 	struct bz bz = bz_make();
 
@@ -168,7 +168,7 @@ Test(bzimage, setup_that_ends_within_the_header)
 
 Test(bzimage, limits_that_the_header_gives)
 {
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct bz bz = bz_make();
 
 	bz.hdr.xloadflags |= XLF_CAN_BE_LOADED_ABOVE_4G;
@@ -187,7 +187,7 @@ Test(bzimage, limits_that_the_header_gives)
 
 Test(bzimage, head_that_is_too_short_to_judge)
 {
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct bz bz = bz_make();
 
 	cr_assert_eq(impost_x86_bzimage_parse(NULL, &bz, 1023, sizeof(bz), &kernel), -EINVAL);
@@ -204,7 +204,7 @@ Test(bzimage, every_byte_of_the_header_mutated)
 
 	for (size_t at = 0; at < sizeof(struct setup_header); at++) {
 		for (size_t k = 0; k < sizeof(values); k++) {
-			struct impost_x86_kernel kernel;
+			struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 			struct bz bz = bz_make();
 			int fd;
 
@@ -230,7 +230,7 @@ Test(bzimage, every_byte_of_the_header_mutated)
 Test(bzimage, descriptors_that_are_no_files)
 {
 	struct ram ram = ram_make(MIB);
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	int pipes[2], sockets[2], folder, null;
 
 	cr_assert_eq(pipe2(pipes, O_CLOEXEC), 0);
@@ -260,7 +260,7 @@ Test(bzimage, descriptors_that_are_no_files)
 Test(bzimage, text_is_no_kernel)
 {
 	struct ram ram = ram_make(MIB);
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	char text[2000];
 	int fd;
 

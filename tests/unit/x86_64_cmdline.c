@@ -8,7 +8,7 @@
 static struct impost_x86_cmdline cmdline_make(char *buf, size_t bytes, uint32_t max)
 {
 	struct impost_x86_kernel kernel = {.cmdline_max = max};
-	struct impost_x86_cmdline cmdline;
+	struct impost_x86_cmdline cmdline = {.size = sizeof(cmdline)};
 
 	cr_assert_eq(impost_x86_cmdline_init(&cmdline, &kernel, buf, bytes), 0);
 	cr_assert_eq(cmdline.length, 0u);
@@ -30,7 +30,7 @@ Test(cmdline, the_smaller_limit_counts)
 		{UINT32_MAX, 1 << 17, IMPOST_X86_CMDLINE_MAX},
 	};
 	static char buf[1 << 17];
-	struct impost_x86_cmdline cmdline;
+	struct impost_x86_cmdline cmdline = {.size = sizeof(cmdline)};
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
 		cr_assert_eq(cmdline_make(buf, limits[i].buf, limits[i].kernel).capacity,
@@ -39,6 +39,8 @@ Test(cmdline, the_smaller_limit_counts)
 	cr_assert_eq(cmdline.capacity, 2048u);
 	cr_assert_eq(impost_x86_cmdline_init(&cmdline, NULL, buf, 0), -EINVAL);
 	cr_assert_eq(impost_x86_cmdline_init(&cmdline, NULL, NULL, 10), -EINVAL);
+	cmdline.size--;
+	cr_assert_eq(impost_x86_cmdline_init(&cmdline, NULL, buf, sizeof(buf)), -EINVAL);
 }
 
 Test(cmdline, parameters_go_before_what_is_for_init)

@@ -7,7 +7,7 @@
 Test(elf, loads_segments_and_clears_bss)
 {
 	struct ram ram = ram_make(RAM_BYTES);
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct elf elf = elf_make();
 	uint8_t got[ELF_DATA_SIZE + ELF_BSS_SIZE];
 	int fd = file_make(&elf, sizeof(elf)), fds = count_fds();
@@ -47,7 +47,7 @@ static void assert_untouched(struct ram *ram)
 Test(elf, every_prefix_is_refused)
 {
 	struct ram ram = ram_make(RAM_BYTES);
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct elf elf = elf_make();
 	int fd = file_make(&elf, sizeof(elf)), fds = count_fds();
 
@@ -124,7 +124,7 @@ Test(elf, fields_that_cannot_be)
 
 	cr_assert_eq(impost_memory_fill(ram.memory, MIB, PATTERN, MIB), 0);
 	for (size_t i = 0; i < sizeof(bad_fields) / sizeof(bad_fields[0]); i++) {
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		struct elf elf = elf_make();
 		int fd;
 
@@ -143,7 +143,7 @@ Test(elf, fields_that_cannot_be)
 Test(elf, nothing_to_load)
 {
 	struct ram ram = ram_make(RAM_BYTES);
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct elf elf = elf_make();
 	int fd;
 
@@ -160,7 +160,7 @@ Test(elf, order_does_not_matter)
 {
 	for (int falling = 0; falling < 2; falling++) {
 		struct ram ram = ram_make(RAM_BYTES);
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		struct elf elf = elf_make();
 		Elf64_Phdr text = elf.phdr[0];
 		int fd;
@@ -188,7 +188,7 @@ Test(elf, every_byte_of_the_headers_mutated)
 
 	for (size_t at = 0; at < offsetof(struct elf, text); at++) {
 		for (size_t k = 0; k < sizeof(values); k++) {
-			struct impost_x86_kernel kernel;
+			struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 			struct elf elf = elf_make();
 			int fd;
 

@@ -27,7 +27,7 @@ Test(initrd, as_high_as_it_can_go)
 	struct impost_x86_kernel kernel = {
 		.start = 2 * MIB, .end = 3 * MIB, .initrd_max = 0x7fffffff};
 	struct ram ram = ram_make(16 * MIB);
-	struct impost_x86_initrd initrd;
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 	int fd = initrd_make(5000);
 
 	cr_assert_eq(impost_x86_load_initrd(ram.memory, NULL, fd, &kernel, &initrd), 0, "%s",
@@ -44,7 +44,7 @@ Test(initrd, above_4_gib_when_the_kernel_takes_it)
 	struct impost_x86_kernel kernel = {
 		.start = 2 * MIB, .end = 3 * MIB, .initrd_max = UINT64_MAX};
 	struct ram ram = ram_make(16 * MIB);
-	struct impost_x86_initrd initrd;
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 	int fd = initrd_make(4096);
 
 	add_region(&ram, 4 * GIB, MIB, 0);
@@ -64,7 +64,7 @@ Test(initrd, behind_the_end_of_the_address_space)
 {
 	struct impost_x86_kernel kernel = {
 		.start = 2 * MIB, .end = UINT64_MAX, .initrd_max = UINT64_MAX};
-	struct impost_x86_initrd initrd = {.gpa = 1, .bytes = 1};
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd), .gpa = 1, .bytes = 1};
 	struct ram ram = ram_make(16 * MIB);
 	int fd = initrd_make(2 * MIB);
 
@@ -104,7 +104,7 @@ Test(initrd, agrees_with_trying_every_page)
 							   .end = starts[k / 7] + 0x1234,
 							   .initrd_max = limits[k % 7]};
 			uint64_t want = model(4 * MIB, sizes[i], &kernel);
-			struct impost_x86_initrd initrd;
+			struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 
 			if (!want) {
 				refused++;
@@ -158,7 +158,7 @@ Test(initrd, is_clear_of_all_places_and_claimed)
 
 	for (uint32_t round = 0; round < 200; round++) {
 		struct impost_x86_layout layout, before;
-		struct impost_x86_initrd initrd = {0};
+		struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 		uint64_t want, bytes;
 		int fd, err;
 
@@ -203,7 +203,7 @@ Test(initrd, layouts_that_have_no_room)
 		.start = 2 * MIB, .end = 3 * MIB, .initrd_max = UINT64_MAX};
 	struct ram ram = ram_make(4 * MIB);
 	struct impost_x86_layout layout;
-	struct impost_x86_initrd initrd;
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd)};
 	int fd = initrd_make(4096);
 
 	impost_x86_layout_init(&layout);
@@ -228,7 +228,7 @@ Test(initrd, layouts_that_have_no_room)
 Test(initrd, bad_files)
 {
 	struct impost_x86_kernel kernel = {.start = MIB, .end = 2 * MIB, .initrd_max = UINT32_MAX};
-	struct impost_x86_initrd initrd = {.gpa = 1, .bytes = 1};
+	struct impost_x86_initrd initrd = {.size = sizeof(initrd), .gpa = 1, .bytes = 1};
 	struct ram ram = ram_make(4 * MIB);
 	int pipes[2], empty = file_make("", 0), huge = initrd_make(UINT64_C(1) << 40);
 
@@ -242,6 +242,9 @@ Test(initrd, bad_files)
 	assert_refused(
 		&ram, impost_x86_load_initrd(ram.memory, NULL, huge, &kernel, &initrd), EFBIG,
 		"needs 1099511627776 bytes of RAM from 0x100000 to 0xffffffff; beside what is taken there are 2097152");
+	initrd.size--;
+	assert_refused(&ram, impost_x86_load_initrd(ram.memory, NULL, empty, &kernel, &initrd),
+		       EINVAL, "impost_x86_initrd has size");
 	cr_assert_eq(initrd.gpa, 1u);
 	close(pipes[0]);
 	close(pipes[1]);

@@ -154,7 +154,7 @@ Test(pvh, entry_of_either_width)
 		struct note note = note_make(PVH_ENTRY, descsz);
 		struct pvh64 wide = pvh64_make(&note, 16 + descsz);
 		struct pvh32 narrow = pvh32_make(&note, 16 + descsz);
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 
 		cr_assert_eq(read_auto(&ram, &wide, sizeof(wide), &kernel), 0, "%s",
 			     impost_error(ram.ctx));
@@ -175,7 +175,7 @@ Test(pvh, is_found_among_other_notes)
 		struct note other[2];
 		struct note pvh;
 	} notes = {{note_make(1, 8), note_make(2, 8)}, note_make(PVH_ENTRY, 8)};
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct ram ram = ram_make(RAM_BYTES);
 	struct pvh64 pvh;
 
@@ -191,7 +191,7 @@ Test(pvh, same_entry_twice_is_one)
 {
 	struct note notes[2] = {note_make(PVH_ENTRY, 8), note_make(PVH_ENTRY, 8)};
 	struct pvh64 pvh = pvh64_make(notes, sizeof(notes));
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct ram ram = ram_make(RAM_BYTES);
 
 	cr_assert_eq(read_auto(&ram, &pvh, sizeof(pvh), &kernel), 0);
@@ -238,7 +238,7 @@ Test(pvh, notes_that_cannot_be)
 	int fds = count_fds();
 
 	for (size_t i = 0; i < sizeof(bad_notes) / sizeof(bad_notes[0]); i++) {
-		struct impost_x86_kernel kernel = {.entry = PATTERN};
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel), .entry = PATTERN};
 		struct pvh64 pvh = pvh64_make(&note, sizeof(note));
 
 		memcpy((uint8_t *)&pvh + bad_notes[i].offset, &bad_notes[i].value,
@@ -268,7 +268,7 @@ Test(pvh, every_byte_mutated)
 			continue;
 		for (size_t k = 0; k < sizeof(values); k++) {
 			struct pvh32 pvh = pvh32_make(&note, 20);
-			struct impost_x86_kernel kernel;
+			struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 			int err;
 
 			((uint8_t *)&pvh)[at] = values[k];
@@ -363,7 +363,7 @@ Test(kernel, each_file_by_each_protocol)
 		for (uint32_t protocol = AUTO; protocol <= FLAT; protocol++) {
 			uint32_t want = protocol ? protocol : files[kind].found;
 			int can = protocol ? files[kind].can[protocol] : want != 0;
-			struct impost_x86_kernel kernel;
+			struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 			int err = read_as(&ram, buf, bytes, protocol, &kernel);
 
 			cr_assert_eq(err, can ? 0 : -IMPOST_EIMAGE, "file %d, %s: %d %s", kind,
@@ -379,7 +379,7 @@ Test(kernel, each_file_by_each_protocol)
 /* The 32-bit entry is where the kernel begins, the 64-bit one 0x200 behind (boot.rst). */
 Test(kernel, entries_of_a_bzimage)
 {
-	struct impost_x86_kernel kernel;
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct ram ram = ram_make(RAM_BYTES);
 	struct bz bz = bz_make();
 
@@ -415,7 +415,7 @@ Test(want, what_cannot_be)
 		{{.size = 24, .protocol = FLAT, .mode = IMPOST_X86_MODE_REAL, .address = 8},
 		 "a multiple of 16"},
 	};
-	struct impost_x86_kernel kernel = {.entry = PATTERN};
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel), .entry = PATTERN};
 	struct ram ram = ram_make(0);
 	int fd = file_make("x", 1);
 
@@ -424,6 +424,38 @@ Test(want, what_cannot_be)
 			       EINVAL, wrong[i].words);
 	cr_assert_eq(impost_x86_kernel_read(NULL, fd, NULL, &kernel), -IMPOST_EIMAGE);
 	cr_assert_eq(kernel.entry, (uint64_t)PATTERN);
+	close(fd);
+	ram_free(&ram);
+}
+
+/* A caller that is newer has more, which is 0; one that set no size is refused, untouched. */
+Test(kernel, structs_of_another_size)
+{
+	static const uint32_t wrong[] = {0, sizeof(struct impost_x86_kernel) - 1, UINT32_MAX};
+	struct {
+		struct impost_x86_kernel kernel;
+		uint64_t newer;
+	} longer = {{.size = sizeof(longer)}, UINT64_MAX};
+	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
+	struct ram ram = ram_make(0);
+	struct bz bz = bz_make();
+	int fd = file_make(&bz, sizeof(bz));
+
+	cr_assert_eq(impost_x86_kernel_read(ram.ctx, fd, NULL, &kernel), 0);
+	cr_assert_eq(impost_x86_kernel_read(ram.ctx, fd, NULL, &longer.kernel), 0);
+	cr_assert_eq(longer.kernel.size, sizeof(longer));
+	cr_assert_eq(longer.newer, 0);
+	longer.kernel.size = sizeof(kernel);
+	cr_assert_eq(memcmp(&longer.kernel, &kernel, sizeof(kernel)), 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		kernel.size = wrong[i];
+		kernel.entry = PATTERN;
+		assert_refused(&ram, impost_x86_kernel_read(ram.ctx, fd, NULL, &kernel), EINVAL,
+			       "impost_x86_kernel has size");
+		assert_refused(&ram, impost_x86_bzimage_parse(ram.ctx, "", 0, 0, &kernel), EINVAL,
+			       "impost_x86_kernel has size");
+		cr_assert_eq(kernel.entry, (uint64_t)PATTERN);
+	}
 	close(fd);
 	ram_free(&ram);
 }
@@ -468,7 +500,7 @@ Test(flat, fits_where_its_mode_can_reach)
 						      .protocol = FLAT,
 						      .mode = flats[i].mode,
 						      .address = flats[i].address};
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		int fd = file_make("x", 1);
 
 		cr_assert_eq(ftruncate(fd, (off_t)flats[i].bytes), 0);
@@ -501,7 +533,7 @@ Test(load, claims_what_it_takes)
 
 	for (int kind = 0; kind < TEXT; kind++) {
 		int fd = file_make(buf, make_file(kind, buf));
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		struct impost_x86_layout layout;
 		int loaded = 0;
 
@@ -537,7 +569,7 @@ Test(load, without_enough_ram)
 	for (int kind = 0; kind < TEXT; kind++) {
 		int fd = file_make(buf, make_file(kind, buf));
 		struct ram ram = ram_make(MIB);
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		struct impost_x86_layout layout;
 
 		impost_x86_layout_init(&layout);
@@ -559,7 +591,7 @@ Test(load, on_another_place)
 		int fd = file_make(buf, make_file(kind, buf));
 		struct ram ram = ram_make(RAM_BYTES);
 		struct impost_x86_layout layout;
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		uint8_t got;
 
 		impost_x86_layout_init(&layout);
@@ -589,7 +621,7 @@ Test(load, a_file_that_has_changed)
 		struct impost_x86_kernel_want want = {.size = sizeof(want), .protocol = protocol};
 		size_t bytes = make_file(kind, buf);
 		int fd = file_make(buf, bytes);
-		struct impost_x86_kernel kernel;
+		struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 		struct impost_x86_layout layout;
 
 		impost_x86_layout_init(&layout);

@@ -3,6 +3,9 @@
  * ACPI 6.5 tables: from a description of the machine to bytes that are right at a given
  * guest-physical address. Needs no VM and no guest memory. Section and table numbers without a name
  * are those of ACPI 6.5.
+ *
+ * The caller sets `size` in every struct that has one, the result too, to the struct's sizeof:
+ * structs grow at their end, and no more than that is read or filled.
  */
 #ifndef IMPOST_X86_64_ACPI_H
 #define IMPOST_X86_64_ACPI_H
@@ -50,7 +53,7 @@ struct impost_x86_acpi_resource {
 
 /* A device of the DSDT, in \_SB. */
 struct impost_x86_acpi_device {
-	uint32_t size; /* of this struct; the same in all of them */
+	uint32_t size; /* set by the caller to its sizeof; the same in all of them */
 	uint32_t uid;  /* its _UID */
 	char name[8];  /* 4 characters of A-Z, 0-9 and _, no digit first, then NULs */
 	/* Its _HID: an EISA id ("PNP0501") is written in compressed form; else letters and digits
@@ -123,7 +126,7 @@ struct impost_x86_acpi_override {
  * pointed to is the caller's, and used during the call only.
  */
 struct impost_x86_acpi_config {
-	uint32_t size; /* of this struct */
+	uint32_t size; /* set by the caller to sizeof(struct impost_x86_acpi_config) */
 	uint32_t cpus; /* 1 to IMPOST_X86_ACPI_CPUS_MAX; each is an ACPI0007 device */
 	/* The APIC id of each CPU; NULL: their numbers. A CPU's number is its _UID; ids below 255
 	 * are for the first 256 CPUs only (5.2.12.2 has a byte for the _UID). */
@@ -181,14 +184,14 @@ struct impost_x86_acpi_config {
 /* What impost_x86_acpi_build() made. */
 #define IMPOST_X86_ACPI_RSDP_BYTES 36u
 struct impost_x86_acpi_result {
+	uint32_t size; /* set by the caller to sizeof(struct impost_x86_acpi_result) */
+	uint8_t rsdp[IMPOST_X86_ACPI_RSDP_BYTES];
 	uint64_t bytes;	   /* that the tables take */
 	uint64_t xsdt_gpa; /* where tables are, in the bytes from tables_gpa on */
 	uint64_t fadt_gpa;
 	uint64_t dsdt_gpa;
 	uint64_t madt_gpa;
 	uint64_t facs_gpa; /* 0: none */
-	uint8_t rsdp[IMPOST_X86_ACPI_RSDP_BYTES];
-	uint32_t reserved;
 };
 
 #ifdef __cplusplus
@@ -205,16 +208,16 @@ extern "C" {
  *
  * BUF may be NULL, to learn their length first: all else in the result is as it will be, and
  * neither address is judged. The length is the same wherever they lie: about 50 bytes for each CPU,
- * 75 with nodes, and a few hundred. CTX, for error texts, may be NULL. Any thread; on failure
- * nothing was written.
+ * 75 with nodes, and a few hundred. CTX, for error texts, may be NULL; so may RET_RESULT. Any
+ * thread; on failure nothing was written.
  *
  * -EINVAL: something in CONFIG is not what it must be; the text names it, and both sides of what
  * does not go together: device names that are doubled or those of CPUs, devices of one _HID and
  * _UID, overlapping ports and memory of devices, an IRQ of several that do not all share it in the
  * same way, doubled APIC ids, ISA IRQs and GSIs of overrides, ECAM windows and memory of nodes that
  * overlap, tables of one signature (SSDTs aside) or whose header has another length, registers that
- * overlap, or that mode has none of. Or an address is not aligned, or wraps around. -ENOSPC: they
- * do not fit into CAPACITY; the text has both. -ENOMEM.
+ * overlap, or that mode has none of. Or an address is not aligned, or wraps around; or *ret_result
+ * has a size that cannot be. -ENOSPC: they do not fit into CAPACITY; the text has both. -ENOMEM.
  */
 IMPOST_API int impost_x86_acpi_build(struct impost_context *ctx,
 				     const struct impost_x86_acpi_config *config, uint64_t rsdp_gpa,

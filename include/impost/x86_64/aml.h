@@ -227,7 +227,7 @@ IMPOST_API void impost_aml_interrupt(struct impost_aml *aml, const uint32_t *gsi
 
 /* A range of addresses at a fixed place (6.4.3.5). */
 struct impost_aml_window {
-	uint32_t size;	      /* of this struct */
+	uint32_t size;	      /* set by the caller to sizeof(struct impost_aml_window) */
 	uint32_t bits;	      /* 16, 32 or 64: which descriptor */
 	uint32_t type;	      /* IMPOST_AML_WINDOW_* */
 	uint32_t flags;	      /* IMPOST_AML_MEMORY_*, IMPOST_AML_IO_*, as TYPE has it */

@@ -4,6 +4,9 @@
  * Files are hostile: every count and address in them is checked before it is used. Structs here are
  * the caller's plain data, one thread at a time; descriptors stay the caller's, and their offset is
  * neither used nor moved.
+ *
+ * The caller sets `size` in every struct that has one, what it gets as well as what it gives, to
+ * the struct's sizeof: structs grow at their end, and no more than that is read or filled.
  */
 #ifndef IMPOST_X86_64_KERNEL_H
 #define IMPOST_X86_64_KERNEL_H
@@ -50,7 +53,7 @@ IMPOST_API int impost_x86_mode_from_name(const char *name, uint32_t *ret_mode);
 
 /* What is wanted of a kernel file. */
 struct impost_x86_kernel_want {
-	uint32_t size;	   /* sizeof(struct impost_x86_kernel_want) */
+	uint32_t size;	   /* set by the caller to sizeof(struct impost_x86_kernel_want) */
 	uint32_t protocol; /* IMPOST_X86_PROTOCOL_* */
 	/* Flat only, 0 for others: IMPOST_X86_MODE_*; 0: long. */
 	uint32_t mode;
@@ -69,7 +72,7 @@ struct impost_x86_kernel_want {
 
 /* What a kernel file is, and where it goes. */
 struct impost_x86_kernel {
-	uint32_t size;		 /* set by impost_x86_kernel_read() */
+	uint32_t size;		 /* set by the caller to sizeof(struct impost_x86_kernel) */
 	uint32_t format;	 /* IMPOST_X86_FORMAT_* */
 	uint32_t protocol;	 /* IMPOST_X86_PROTOCOL_*, never AUTO */
 	uint32_t mode;		 /* IMPOST_X86_MODE_* */
@@ -88,11 +91,11 @@ struct impost_x86_kernel {
 
 /*
  * Reads the head of a bzImage: HEAD is the first HEAD_BYTES bytes of a file of FILE_BYTES bytes, at
- * least IMPOST_X86_BZIMAGE_HEAD of them unless the file is shorter (-EINVAL). Loads nothing. CTX,
- * for error texts, may be NULL. The protocol is LINUX64, or LINUX32 where a kernel has no 64-bit
- * entry. The kernel's place is its pref_address, relocatable or not: loaded lower it would move
- * itself there. -IMPOST_EIMAGE: not a bzImage, older than protocol 2.10, truncated, with a place
- * below 1 MiB, or with sizes that cannot be; the text says which.
+ * least IMPOST_X86_BZIMAGE_HEAD of them unless the file is shorter (-EINVAL, as for RET_KERNEL's
+ * size). Loads nothing. CTX, for error texts, may be NULL. The protocol is LINUX64, or LINUX32
+ * where a kernel has no 64-bit entry. The kernel's place is its pref_address, relocatable or not:
+ * loaded lower it would move itself there. -IMPOST_EIMAGE: not a bzImage, older than protocol 2.10,
+ * truncated, with a place below 1 MiB, or with sizes that cannot be; the text says which.
  */
 #define IMPOST_X86_BZIMAGE_HEAD 1024u
 IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *head,
@@ -109,8 +112,8 @@ IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *
  * executable for x86, has no segments or more than 64 program headers, segments that overlap, wrap
  * around or begin below 1 MiB (where the boot tables are), an entry outside them, or malformed
  * notes; a flat file that does not fit below EBDA (real mode), 4 GiB (protected) or the end of the
- * address space. -EINVAL: WANT's size, protocol, mode or address cannot be. Or what fstat() and
- * pread() say.
+ * address space. -EINVAL: WANT's size, protocol, mode or address, or RET_KERNEL's size cannot be.
+ * Or what fstat() and pread() say.
  */
 IMPOST_API int impost_x86_kernel_read(struct impost_context *ctx, int fd,
 				      const struct impost_x86_kernel_want *want,
@@ -131,7 +134,7 @@ IMPOST_API int impost_x86_kernel_load(struct impost_memory *memory,
 
 /* Where an initrd went. */
 struct impost_x86_initrd {
-	uint32_t size; /* set by impost_x86_load_initrd() */
+	uint32_t size; /* set by the caller to sizeof(struct impost_x86_initrd) */
 	uint32_t reserved;
 	uint64_t gpa;
 	uint64_t bytes;
@@ -142,7 +145,8 @@ struct impost_x86_initrd {
  * MiB, clear of the kernel and of all places of LAYOUT (may be NULL), and claims its place there as
  * "initrd". -EFBIG: there is no room (the text has what is needed and what there is);
  * -IMPOST_EIMAGE: FD is no regular file, or empty; -ENOSPC: LAYOUT is full; -EEXIST: KERNEL
- * overlaps a place of LAYOUT; or what fstat() and pread() say. On failure LAYOUT is as it was.
+ * overlaps a place of LAYOUT; -EINVAL: RET_INITRD's size; or what fstat() and pread() say. On
+ * failure LAYOUT is as it was.
  */
 IMPOST_API int impost_x86_load_initrd(struct impost_memory *memory,
 				      struct impost_x86_layout *layout, int fd,
@@ -158,7 +162,7 @@ IMPOST_API int impost_x86_load_initrd(struct impost_memory *memory,
  * refused, and after any failure the text is as it was.
  */
 struct impost_x86_cmdline {
-	uint32_t size;
+	uint32_t size;	   /* set by the caller to sizeof(struct impost_x86_cmdline) */
 	uint32_t capacity; /* bytes of text, with its NUL */
 	uint32_t length;   /* bytes of text, without it */
 	uint32_t reserved;
@@ -167,7 +171,8 @@ struct impost_x86_cmdline {
 
 /*
  * Begins an empty command line in BUF of BUF_BYTES, for KERNEL; NULL: for one that takes
- * IMPOST_X86_CMDLINE_DEFAULT. The smaller of both bounds it. -EINVAL: no buffer, or of 0 bytes.
+ * IMPOST_X86_CMDLINE_DEFAULT. The smaller of both bounds it. -EINVAL: no buffer, or of 0 bytes, or
+ * RET_CMDLINE's size.
  */
 IMPOST_API int impost_x86_cmdline_init(struct impost_x86_cmdline *ret_cmdline,
 				       const struct impost_x86_kernel *kernel, char *buf,
@@ -203,7 +208,7 @@ IMPOST_API int impost_x86_write_cmdline(struct impost_memory *memory,
 
 /* All that the guest is told at its entry. */
 struct impost_x86_boot_info {
-	uint32_t size; /* sizeof(struct impost_x86_boot_info) */
+	uint32_t size; /* set by the caller to sizeof(struct impost_x86_boot_info) */
 	uint32_t e820_count;
 	const struct impost_x86_e820 *e820; /* see impost_x86_e820() */
 	const struct impost_x86_kernel *kernel;

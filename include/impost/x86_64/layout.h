@@ -125,7 +125,7 @@ IMPOST_API int impost_x86_layout_claim(struct impost_context *ctx, struct impost
 
 /* What is wanted of a place that is to be found. */
 struct impost_x86_want {
-	uint32_t size; /* sizeof(struct impost_x86_want) */
+	uint32_t size; /* set by the caller to sizeof(struct impost_x86_want) */
 	uint32_t type; /* as impost_x86_layout_claim() */
 	uint64_t bytes;
 	uint64_t align;	  /* power of two; 0: IMPOST_PAGE_SIZE */

@@ -34,7 +34,7 @@ struct impost_x86_mptable_override {
 
 /* What the MP table tells. 0 and NULL are good for all but `size`, `cpus` and `apic_ids`. */
 struct impost_x86_mptable_config {
-	uint32_t size;
+	uint32_t size; /* set by the caller to sizeof(struct impost_x86_mptable_config) */
 	uint32_t cpus;
 	const uint32_t *apic_ids; /* of each CPU; the first is the boot CPU's */
 	uint32_t cpu_signature;	  /* EAX of CPUID leaf 1: family, model, stepping */

@@ -43,7 +43,7 @@ struct impost_x86_smbios_structure {
  * none is named; "" is no text.
  */
 struct impost_x86_smbios_config {
-	uint32_t size;
+	uint32_t size;	/* set by the caller to sizeof(struct impost_x86_smbios_config) */
 	uint32_t flags; /* IMPOST_X86_SMBIOS_* */
 
 	/* type 0 */
