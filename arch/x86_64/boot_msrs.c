@@ -11,10 +11,11 @@
 /* CPUID 1:EDX: memory type range registers. */
 #define MTRR (1u << 12)
 
-/* What every vCPU is given. */
+/* What every vCPU is given; those of the template stand together. */
 struct msr_set {
 	struct impost_x86_msr *msr;
 	uint32_t count, capacity;
+	uint32_t template_start, template_end;
 };
 
 struct msr_list {
@@ -79,7 +80,9 @@ static int add_template(struct boot *boot, uint32_t named, struct msr_set *set)
 	}
 	err = impost_x86_template_msrs(boot->ctx, boot->cpu_template, have, count,
 				       set->msr + set->count, named, &added, NULL, NULL);
+	set->template_start = set->count;
 	set->count += added;
+	set->template_end = set->count;
 	return err;
 }
 
@@ -133,9 +136,16 @@ static int add_mtrrs(struct boot *boot, struct msr_set *set)
 }
 
 /*
- * Sets SET on VCPU. One that the backend does not list (lists are incomplete: KVM's has no MTRRs)
- * is tried too, and may be refused: then it does not exist here.
+ * Whether number I of SET may be refused: one that the backend does not list (lists are incomplete)
+ * and that only booting wants. What a template names was there, and is what its author asked for.
  */
+static int may_be_refused(const struct msr_set *set, const struct msr_list *list, uint32_t i)
+{
+	return !is_listed(list, set->msr[i].index) &&
+	       (i < set->template_start || i >= set->template_end);
+}
+
+/* Sets SET on VCPU, but for what may be refused, and is: that does not exist here. */
 static int set_msrs(struct impost_vcpu *vcpu, const struct msr_set *set,
 		    const struct msr_list *list)
 {
@@ -146,7 +156,7 @@ static int set_msrs(struct impost_vcpu *vcpu, const struct msr_set *set,
 		done = 0;
 		err = impost_vcpu_set_msrs(vcpu, set->msr + at, set->count - at, &done);
 		at += done;
-		if (err < 0 && at < set->count && !is_listed(list, set->msr[at].index)) {
+		if (err < 0 && at < set->count && may_be_refused(set, list, at)) {
 			err = 0;
 			at++;
 		}

@@ -358,6 +358,25 @@ Test(places, templates)
 	machine_free(&m);
 }
 
+/* One that the backend has but does not list, and that is read-only, is refused, not left out. */
+Test(places, an_msr_of_a_template_that_a_vcpu_refuses)
+{
+	struct machine m = machine_make(context_make("kvm"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 1);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+	struct impost_x86_template *same, *other;
+
+	same = template_make(m.ctx, "[msr]\nIA32_MTRRCAP = pass\n");
+	other = template_make(m.ctx, "[msr]\nIA32_MTRRCAP = 0x501\n");
+	config.cpu_template = other;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), IMPOST_ESTATE, "0xfe");
+	config.cpu_template = same;
+	boot_it(&m, &config);
+	impost_x86_template_free(same);
+	impost_x86_template_free(other);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
 /* A name is that of a shipped template, or a file's. */
 Test(places, templates_by_name)
 {

@@ -105,8 +105,7 @@ static inline void impost_x86_boot_config_init(struct impost_context *ctx,
 /*
  * The topology of CPUS vCPUs: what `[cpu] topology` of CTX says, else one socket of CPUS cores with
  * a thread each. A host creates vCPU number I with the id impost_x86_apic_id(&topology, I).
- * -EINVAL:
- * `[cpu] topology` is no topology, or one of another number of CPUs.
+ * -EINVAL: `[cpu] topology` is no topology, or one of another number of CPUs.
  */
 IMPOST_API int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpus,
 					struct impost_x86_topology *ret_topology);
@@ -120,8 +119,8 @@ IMPOST_API int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpu
  *
  * Every vCPU gets CPUID, the boot MSRs, those of the template, and MTRRs if it has them; an MSR
  * that the backend neither lists (impost_vm_msr_list()) nor takes does not exist there and is left
- * out. Where things go, and which registers hold what: docs/boot.md. The MP table is written where
- * it can be right: with an I/O APIC, and no APIC id above 254.
+ * out, unless it is the template's. Where things go, and which registers hold what: docs/boot.md.
+ * The MP table is written where it can be right: with an I/O APIC, and no APIC id above 254.
  *
  * -EINVAL: a `size` that cannot be, no kernel, no vCPU, a NULL one, one of another VM, or whose id
  * is not the topology's; command line or initrd for a flat binary in real mode, which nothing could
