@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* AML: resource templates and their descriptors (ACPI 6.5, 6.4). */
 #include "aml_encoder.h"
+#include "structure.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -84,6 +85,9 @@ void impost_aml_interrupt(struct impost_aml *aml, const uint32_t *gsis, uint32_t
 		aml_put_number(aml, gsis[i], 4);
 }
 
+/* What the first release knew of its struct: a caller's may be shorter or longer than ours. */
+#define LEAST_WINDOW (offsetof(struct impost_aml_window, translation) + sizeof(uint64_t))
+
 /* Is WINDOW one that a descriptor can tell? */
 static const char *window_wrong(const struct impost_aml_window *window)
 {
@@ -98,8 +102,8 @@ static const char *window_wrong(const struct impost_aml_window *window)
 		return "memory takes 32 or 64 bits";
 	if (window->flags & ~flags[window->type])
 		return "the flags do not go with the type";
-	if (window->consumer > 1)
-		return "consumer is 0 or 1";
+	if (window->consumer > 1 || window->reserved)
+		return "consumer is 0 or 1, and reserved is 0";
 	if (window->min > window->max)
 		return "it ends before it begins";
 	if (window->bits < 64 && (window->max | window->translation) >> window->bits)
@@ -118,8 +122,9 @@ void impost_aml_window(struct impost_aml *aml, const struct impost_aml_window *w
 
 	if (!aml_begin(aml, AML_RESOURCES, "an address space descriptor"))
 		return;
-	if (!window || window->size < sizeof(*window)) {
-		aml_fail(aml, -EINVAL, "an address window's size is %u", window ? window->size : 0);
+	if (structure_check_size(NULL, "impost_aml_window", window, LEAST_WINDOW) < 0) {
+		aml_fail(aml, -EINVAL, "an address window's size is %u: set it to its sizeof",
+			 window ? window->size : 0);
 		return;
 	}
 	wrong = window_wrong(window);

@@ -30,9 +30,7 @@ static int collect(struct impost_context *ctx, const struct impost_x86_layout *l
 
 	if (err < 0)
 		return err;
-	impost_x86_layout_init(taken);
-	if (layout)
-		*taken = *layout;
+	places_copy(layout, taken);
 	if (is_claimed(taken, kernel))
 		return 0;
 	return impost_x86_layout_claim(ctx, taken, "kernel", kernel->start,

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Claiming places, and finding free ones in RAM. */
 #include "places.h"
+#include "structure.h"
 
 #include <inttypes.h>
 #include <string.h>
+
+/* What the first release knew of its struct: a caller's may be shorter or longer than ours. */
+#define LEAST_WANT (offsetof(struct impost_x86_want, what) + sizeof(const char *))
 
 /* Words for an error text, or NULL: nothing is wrong with PLACE. */
 static const char *wrong_with(uint64_t gpa, uint64_t bytes, uint32_t type)
@@ -30,20 +34,20 @@ static const char *wrong_with(uint64_t gpa, uint64_t bytes, uint32_t type)
 static int check_claim(struct impost_context *ctx, const struct impost_x86_layout *layout,
 		       const char *what, uint64_t gpa, uint64_t bytes, uint32_t type)
 {
-	size_t length = strlen(what), max = sizeof(layout->place[0].what) - 1;
+	size_t length = what ? strlen(what) : 0, max = sizeof(layout->place[0].what) - 1;
 	const char *wrong = wrong_with(gpa, bytes, type);
 	int err;
 
-	if (!layout)
-		return impost_error_set(ctx, -EINVAL, "no layout to place the %s in", what);
-	err = places_check(ctx, layout);
-	if (err < 0)
-		return err;
 	if (!length || length > max)
 		return impost_error_set(ctx, -EINVAL,
 					"a place at 0x%" PRIx64
 					" has a name of %zu bytes: 1 to %zu can be",
 					gpa, length, max);
+	if (!layout)
+		return impost_error_set(ctx, -EINVAL, "no layout to place the %s in", what);
+	err = places_check(ctx, layout);
+	if (err < 0)
+		return err;
 	if (wrong)
 		return impost_error_set(ctx, -EINVAL,
 					"the %s cannot be placed at 0x%" PRIx64 " (0x%" PRIx64
@@ -148,37 +152,58 @@ static void consider_run(struct search *search, const struct impost_x86_layout *
 	consider(search, free > run.start ? free : run.start, run.end);
 }
 
-static int check_want(struct impost_context *ctx, const struct impost_x86_want *want)
+/* Takes over what is wanted, with its defaults, and judges it. */
+static int take_want(struct impost_context *ctx, const struct impost_x86_layout *layout,
+		     const struct impost_x86_want *from, struct impost_x86_want *want)
 {
-	if (want->size < sizeof(*want) || (want->align & (want->align - 1)))
+	int err = structure_take(ctx, "impost_x86_want", want, sizeof(*want), from, LEAST_WANT);
+
+	if (err == 0)
+		err = check_claim(ctx, layout, want->what, 0, want->bytes, want->type);
+	if (err < 0)
+		return err;
+	if (!want->align)
+		want->align = IMPOST_PAGE_SIZE;
+	if (!want->max)
+		want->max = UINT64_MAX;
+	if (want->align & (want->align - 1))
 		return impost_error_set(ctx, -EINVAL,
 					"the %s asks for an alignment of 0x%" PRIx64
-					" (a power of two?) in a want of size %u (%zu?)",
-					want->what, want->align, want->size, sizeof(*want));
+					", which is no power of two",
+					want->what, want->align);
 	return 0;
+}
+
+/* Finds the best place for WANT. */
+static int search_ram(struct impost_memory *memory, const struct impost_x86_layout *layout,
+		      const struct impost_x86_want *want, struct search *search)
+{
+	uint32_t cursor = 0;
+	struct range run;
+	int found;
+
+	*search = (struct search){
+		.bytes = want->bytes,
+		.align = want->align,
+		.allowed = {want->min, want->max < UINT64_MAX ? want->max + 1 : UINT64_MAX},
+	};
+	while ((found = ram_next(memory, &cursor, &run)) > 0)
+		consider_run(search, layout, run);
+	return found;
 }
 
 int impost_x86_layout_place(struct impost_memory *memory, struct impost_x86_layout *layout,
 			    const struct impost_x86_want *want, uint64_t *ret_gpa)
 {
 	struct impost_context *ctx = impost_memory_context(memory);
-	uint64_t max = want->max ? want->max : UINT64_MAX;
-	struct search search = {
-		.bytes = want->bytes,
-		.align = want->align ? want->align : IMPOST_PAGE_SIZE,
-		.allowed = {want->min, max < UINT64_MAX ? max + 1 : UINT64_MAX},
-	};
-	uint32_t cursor = 0;
-	struct range run;
+	struct impost_x86_want whole;
+	struct search search;
 	int err;
 
-	err = check_want(ctx, want);
-	if (err == 0)
-		err = check_claim(ctx, layout, want->what, 0, want->bytes, want->type);
+	err = take_want(ctx, layout, want, &whole);
 	if (err < 0)
 		return err;
-	while ((err = ram_next(memory, &cursor, &run)) > 0)
-		consider_run(&search, layout, run);
+	err = search_ram(memory, layout, &whole, &search);
 	if (err < 0)
 		return err;
 	if (!search.found)
@@ -186,8 +211,8 @@ int impost_x86_layout_place(struct impost_memory *memory, struct impost_x86_layo
 					"the %s needs %" PRIu64 " bytes of RAM from 0x%" PRIx64
 					" to 0x%" PRIx64 "; beside what is taken there are %" PRIu64
 					" in one piece: give the guest more memory",
-					want->what, want->bytes, want->min, max, search.room);
-	err = impost_x86_layout_claim(ctx, layout, want->what, search.gpa, want->bytes, want->type);
+					whole.what, whole.bytes, whole.min, whole.max, search.room);
+	err = impost_x86_layout_claim(ctx, layout, whole.what, search.gpa, whole.bytes, whole.type);
 	if (err == 0)
 		*ret_gpa = search.gpa;
 	return err;

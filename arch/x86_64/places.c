@@ -4,9 +4,13 @@
 
 #include <string.h>
 
+/* What the first release knew of it. */
+#define LEAST_LAYOUT \
+	(offsetof(struct impost_x86_layout, place) + sizeof(((struct impost_x86_layout *)0)->place))
+
 int places_check(struct impost_context *ctx, const struct impost_x86_layout *layout)
 {
-	if (layout && (layout->size < sizeof(*layout) || layout->count > IMPOST_X86_PLACES_MAX))
+	if (layout && (layout->size < LEAST_LAYOUT || layout->count > IMPOST_X86_PLACES_MAX))
 		return impost_error_set(ctx, -EINVAL,
 					"a layout of size %u with %u places: make it with "
 					"impost_x86_layout_init()",
@@ -46,6 +50,15 @@ int places_next(const struct impost_x86_layout *layout, enum places which, uint6
 	*ret_range = (struct range){place->gpa, place->gpa + place->bytes};
 	*ret_type = place->type;
 	return 1;
+}
+
+void places_copy(const struct impost_x86_layout *layout, struct impost_x86_layout *ret_copy)
+{
+	impost_x86_layout_init(ret_copy);
+	if (!layout)
+		return;
+	ret_copy->count = layout->count;
+	memcpy(ret_copy->place, layout->place, layout->count * sizeof(layout->place[0]));
 }
 
 void places_release(struct impost_x86_layout *layout, uint64_t gpa)

@@ -10,6 +10,9 @@
 /* 0, or -EINVAL with a text: LAYOUT was not initialised. NULL is fine: nothing is taken. */
 int places_check(struct impost_context *ctx, const struct impost_x86_layout *layout);
 
+/* Makes RET_COPY a layout with the places of LAYOUT, which was checked or is NULL. */
+void places_copy(const struct impost_x86_layout *layout, struct impost_x86_layout *ret_copy);
+
 /* Which places the walk stops at. */
 enum places {
 	PLACES_ALL,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the builders of firmware tables share: configurations in, checksums and texts out. */
+/* What the builders share: callers' structs in and out, checks, checksums. */
 #include "structure.h"
 
 #include <string.h>

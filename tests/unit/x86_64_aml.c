@@ -464,6 +464,14 @@ static void put_segments(struct impost_aml *aml, int count)
 	impost_aml_ref(aml, path);
 }
 
+static void put_sizeless_window(struct impost_aml *aml)
+{
+	const struct impost_aml_window window = {.bits = 64};
+
+	impost_aml_resources(aml);
+	impost_aml_window(aml, &window);
+}
+
 static void put_window(struct impost_aml *aml, struct impost_aml_window window)
 {
 	window.size = sizeof(window);
@@ -584,6 +592,9 @@ Test(aml, refuses_resources)
 	assert_refused(put_in_resources(aml, 4), EINVAL, "flags 0x1");
 	assert_refused(put_in_resources(aml, 5), EINVAL, "where a resource template is open");
 	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 8}), EINVAL, "16, 32");
+	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 64, .reserved = 1}),
+		       EINVAL, "reserved is 0");
+	assert_refused(put_sizeless_window(aml), EINVAL, "window's size is 0");
 	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 16}), EINVAL, "memory");
 	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 32, .type = 3}), EINVAL,
 		       "type");

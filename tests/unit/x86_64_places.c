@@ -122,6 +122,7 @@ Test(claim, what_cannot_be)
 	cr_assert_eq(layout.count, 0u);
 	cr_assert_eq(impost_x86_layout_claim(NULL, &layout, "x", 0, 0, 0), -EINVAL);
 	assert_refused(&ram, claim(&ram, NULL, "x", 0, 1), EINVAL, "no layout");
+	assert_refused(&ram, claim(&ram, &layout, NULL, 0, 1), EINVAL, "a name of 0 bytes");
 	layout.size = 8;
 	assert_refused(&ram, claim(&ram, &layout, "x", 0, 1), EINVAL, "impost_x86_layout_init");
 	ram_free(&ram);
@@ -301,7 +302,7 @@ Test(place, text_says_what_is_free)
 		       "0 bytes");
 	want.size = 0;
 	assert_refused(&ram, impost_x86_layout_place(ram.memory, &layout, &want, &gpa), EINVAL,
-		       "want of size 0");
+		       "impost_x86_want has size 0");
 	ram_free(&ram);
 }
 

@@ -34,7 +34,7 @@
 /* In the BIOS area, where a guest looks for it (MP specification 1.4, chapter 4). */
 #define IMPOST_X86_MPTABLE_ADDR UINT64_C(0xf0000)
 #define IMPOST_X86_MPTABLE_MAX	UINT64_C(0x4000)
-/* In the BIOS area, where a guest looks for it (SMBIOS 3.6, 5.2.2). */
+/* In the BIOS area, where a guest looks for it (DSP0134 3.3, 5.2.2). */
 #define IMPOST_X86_SMBIOS_ADDR UINT64_C(0xf4000)
 #define IMPOST_X86_SMBIOS_MAX  UINT64_C(0xc000)
 #define IMPOST_X86_HIGH_RAM    UINT64_C(0x100000)
@@ -115,9 +115,9 @@ static inline void impost_x86_layout_init(struct impost_x86_layout *ret_layout)
 /*
  * Claims BYTES at GPA for WHAT (copied). CTX, for error texts, may be NULL. -EEXIST: another place
  * overlaps it (the text names both, with their ranges); -ENOSPC: LAYOUT is full; -EINVAL: 0 bytes,
- * a range that wraps around, WHAT is empty or has more than 31 bytes, TYPE is none of those above
- * or is RAM, which memory alone can be, or LAYOUT was not initialised. On failure LAYOUT is as it
- * was.
+ * a range that wraps around, WHAT is NULL or empty or has more than 31 bytes, TYPE is none of those
+ * above or is RAM, which memory alone can be, or LAYOUT was not initialised. On failure LAYOUT is
+ * as it was.
  */
 IMPOST_API int impost_x86_layout_claim(struct impost_context *ctx, struct impost_x86_layout *layout,
 				       const char *what, uint64_t gpa, uint64_t bytes,
@@ -126,19 +126,20 @@ IMPOST_API int impost_x86_layout_claim(struct impost_context *ctx, struct impost
 /* What is wanted of a place that is to be found. */
 struct impost_x86_want {
 	uint32_t size; /* set by the caller to sizeof(struct impost_x86_want) */
-	uint32_t type; /* as impost_x86_layout_claim() */
+	uint32_t type; /* as for impost_x86_layout_claim() */
 	uint64_t bytes;
 	uint64_t align;	  /* power of two; 0: IMPOST_PAGE_SIZE */
 	uint64_t min;	  /* lowest address that it may have */
 	uint64_t max;	  /* highest address that it may have, inclusive; 0: no limit */
-	const char *what; /* as impost_x86_layout_claim() */
+	const char *what; /* as for impost_x86_layout_claim() */
 };
 
 /*
  * Finds the highest free place in the RAM of MEMORY that WANT allows, and claims it. What e820
  * always reserves, IMPOST_X86_EBDA_ADDR to IMPOST_X86_HIGH_RAM, is not free. -EFBIG: there is none
- * (the text has what is needed and the most that is free in one piece); else as
- * impost_x86_layout_claim() or impost_memory_get(). On failure LAYOUT is as it was.
+ * (the text has what is needed and the most that is free in one piece); -EINVAL: WANT's size or
+ * alignment; else as impost_x86_layout_claim() or impost_memory_get(). On failure LAYOUT is as it
+ * was.
  */
 IMPOST_API int impost_x86_layout_place(struct impost_memory *memory,
 				       struct impost_x86_layout *layout,
