@@ -62,13 +62,6 @@ static uint32_t msr_bit_kind(uint32_t index, uint32_t bit)
 	return IMPOST_X86_FIELD_FEATURE;
 }
 
-/* Bytes of XSAVE's area: they follow from the components (SDM vol. 2, CPUID leaf 0DH). */
-static bool is_area_size(const struct template_register *r)
-{
-	return r->leaf == 0xd && ((r->subleaf == 0 && r->reg == IMPOST_X86_ECX) ||
-				  (r->subleaf < 2 && r->reg == IMPOST_X86_EBX));
-}
-
 struct template_span template_span_at(const struct template_register *r, uint32_t bit)
 {
 	if (r->msr) {
@@ -84,8 +77,7 @@ struct template_span template_span_at(const struct template_register *r, uint32_
 		/* A name that every sub-leaf has says too little. */
 		if (field)
 			return (struct template_span){
-				field->high, field->low,
-				is_area_size(r) ? IMPOST_X86_FIELD_MANAGED : field->kind,
+				field->high, field->low, field->kind,
 				field->subleaf == IMPOST_X86_CPUID_EACH ? NULL : field->name};
 		return (struct template_span){bit, bit, IMPOST_X86_FIELD_FEATURE, NULL};
 	}

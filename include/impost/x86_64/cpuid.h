@@ -119,7 +119,8 @@ IMPOST_API int impost_x86_setup_cpuid(struct impost_context *ctx,
 				   */
 #define IMPOST_X86_FIELD_LIMIT 3u /* a number: how much there is. May be made less */
 #define IMPOST_X86_FIELD_VALUE 4u /* names or describes the CPU: free */
-/* set for each vCPU by impost_x86_setup_cpuid(), or by the hypervisor while the guest runs */
+/* set for each vCPU by impost_x86_setup_cpuid(), or by the hypervisor while the guest runs, or what
+ * follows from other fields when impost_x86_template_apply() clears some */
 #define IMPOST_X86_FIELD_MANAGED 5u
 
 /* Sub-leaf of a field that is there in every sub-leaf of its leaf. */
