@@ -138,7 +138,8 @@ void template_keep(struct template_work *work,
 		   bool (*keep)(const void *opaque, const struct impost_x86_cpuid *entry),
 		   const void *opaque);
 
-/* Clears what needs something that was there before and is not any more, until nothing does. */
+/* Clears what needs something that was there before and is not any more, until nothing does; linear
+ * addresses become as wide as paging is deep. */
 void template_settle(struct template_work *work);
 
 /* Makes leaf 0xD's sizes and sub-leaves follow the components, which BEFORE had more of. */

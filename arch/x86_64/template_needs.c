@@ -29,8 +29,10 @@ static const struct {
 #include "needs.def"
 };
 
-#define NNEEDS	(sizeof(needs) / sizeof(needs[0]))
-#define NLEAVES (sizeof(leaves) / sizeof(leaves[0]))
+#define LINEAR_BITS_4_LEVELS UINT32_C(48)
+
+#define NNEEDS		     (sizeof(needs) / sizeof(needs[0]))
+#define NLEAVES		     (sizeof(leaves) / sizeof(leaves[0]))
 
 static const struct impost_x86_cpuid_field *field_of(enum field_number number)
 {
@@ -93,6 +95,23 @@ static bool leaf_is_lost(const struct template_work *work, size_t i)
 	return !is_set(work, field) && work->had(work->opaque, field);
 }
 
+/* Without 5-level paging linear addresses have 48 bits (SDM vol. 3, 4.1.4). */
+static void settle_linear_bits(struct template_work *work)
+{
+	const struct impost_x86_cpuid_field *la57 = field_of(FIELD_LA57);
+	const struct impost_x86_cpuid_field *bits = field_of(FIELD_LINEAR_ADDR_BITS);
+
+	if (is_set(work, la57) || !work->had(work->opaque, la57))
+		return;
+	for (uint32_t i = 0; i < work->count; i++) {
+		struct impost_x86_cpuid *e = &work->entries[i];
+
+		if (e->leaf == bits->leaf && (e->eax >> bits->low & 0xff) > LINEAR_BITS_4_LEVELS)
+			e->eax = (e->eax & ~(UINT32_C(0xff) << bits->low)) | LINEAR_BITS_4_LEVELS
+										     << bits->low;
+	}
+}
+
 void template_settle(struct template_work *work)
 {
 	bool changed;
@@ -115,6 +134,7 @@ void template_settle(struct template_work *work)
 			changed |= work->count != count;
 		}
 	} while (changed);
+	settle_linear_bits(work);
 }
 
 static bool is_field(const struct impost_x86_cpuid_field *field, const struct template_register *r,

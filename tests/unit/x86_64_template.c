@@ -509,6 +509,30 @@ Test(template, dependents_go_with_what_they_need)
 	}
 }
 
+/* Linear addresses have 57 bits with 5-level paging, and 48 without (SDM vol. 3, 4.1.4). */
+Test(template, linear_addresses_are_as_wide_as_paging_is_deep)
+{
+	static const struct {
+		const char *text;
+		uint32_t bits;
+	} rows[] = {
+		{"", 57},
+		{"[cpuid]\nAVX = clear\n", 57},
+		{"[cpuid]\nLA57 = clear\n", 48},
+		{"[template]\nrest = clear\n[cpuid]\nLM = pass\n", 48},
+		{"[cpuid]\nLA57 = clear\nLINEAR_ADDR_BITS = 40\n", 40},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct cpu cpu = large();
+
+		put(&cpu, "LINEAR_ADDR_BITS", 57);
+		apply_text(rows[i].text, &cpu);
+		cr_expect_eq(get(&cpu, "LINEAR_ADDR_BITS"), rows[i].bits, "%s", rows[i].text);
+		cr_expect_eq(get(&cpu, "PHYS_ADDR_BITS"), 44, "%s", rows[i].text);
+	}
+}
+
 Test(template, a_dependent_that_is_asked_for_is_refused)
 {
 	struct cpu cpu = large();
