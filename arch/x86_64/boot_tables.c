@@ -169,9 +169,9 @@ static int build_mptable(struct boot *boot, uint64_t gpa, void *buf, size_t capa
 		.apic_ids = boot->apic_ids,
 		.cpu_signature = leaf ? leaf->eax : 0,
 		.cpu_features = leaf ? leaf->edx : 0,
-		.lapic_addr = acpi.lapic_gpa,
+		.lapic_gpa = acpi.lapic_gpa,
 		.has_ioapic = 1,
-		.ioapic_addr = acpi.ioapic_gpa,
+		.ioapic_gpa = acpi.ioapic_gpa,
 		.overrides = overrides,
 	};
 
@@ -187,15 +187,14 @@ static int build_mptable(struct boot *boot, uint64_t gpa, void *buf, size_t capa
 /* --- SMBIOS --- */
 
 /* The RAM that MEMORY has, as far as there is room. */
-static int find_ram(struct boot *boot, struct impost_x86_smbios_range ram[RAM_MAX],
-		    uint32_t *ret_count)
+static int find_ram(struct boot *boot, struct impost_x86_range ram[RAM_MAX], uint32_t *ret_count)
 {
 	uint32_t cursor = 0, count = 0;
 	struct range run;
 	int more = 1;
 
 	while (count < RAM_MAX && (more = ram_next(boot->memory, &cursor, &run)) > 0)
-		ram[count++] = (struct impost_x86_smbios_range){run.start, run.end - run.start};
+		ram[count++] = (struct impost_x86_range){run.start, run.end - run.start};
 	*ret_count = count;
 	return more < 0 ? more : 0;
 }
@@ -244,7 +243,7 @@ static int build_smbios(struct boot *boot, uint64_t gpa, void *buf, size_t capac
 	const struct impost_x86_cpuid *leaf =
 		impost_x86_cpuid_find(boot->cpuid.entries, boot->cpuid.count, 1, 0);
 	struct impost_x86_smbios_config config = {.size = sizeof(config)};
-	struct impost_x86_smbios_range ram[RAM_MAX];
+	struct impost_x86_range ram[RAM_MAX];
 	struct cpu_texts texts = {{0}, {0}};
 	int err = 0;
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include <impost/x86_64/layout.h>
 #include <impost/x86_64/mptable.h>
 
 #include "structure.h"
@@ -12,8 +13,6 @@
 #define SPEC_REVISION	4    /* 1.4 */
 #define LAPIC_VERSION	0x14 /* integrated, with 6 local vectors (SDM vol. 3, 11.4.8) */
 #define IOAPIC_VERSION	0x11 /* 82093AA */
-#define LAPIC_ADDR	UINT32_C(0xfee00000)
-#define IOAPIC_ADDR	UINT32_C(0xfec00000)
 #define IOAPIC_PINS	24
 #define IOAPIC_PINS_MAX 240 /* 82093AA, 3.2.2: what the version register can say */
 #define SIGNATURE_MASK \
@@ -55,7 +54,7 @@ struct header {
 	uint32_t oem_table;
 	uint16_t oem_table_bytes;
 	uint16_t entries;
-	uint32_t lapic_addr;
+	uint32_t lapic_gpa;
 	uint16_t extended_bytes;
 	uint8_t extended_checksum;
 	uint8_t reserved;
@@ -226,11 +225,11 @@ static int plan_lines(struct impost_context *ctx, struct plan *plan)
 static int check_addresses(struct impost_context *ctx,
 			   const struct impost_x86_mptable_config *config)
 {
-	if (config->lapic_addr % 4096 || config->ioapic_addr % 4096)
+	if (config->lapic_gpa % 4096 || config->ioapic_gpa % 4096)
 		return impost_error_set(ctx, -EINVAL,
 					"MP table: local APICs at 0x%x, I/O APIC at 0x%x: an APIC "
 					"is at a multiple of 4096",
-					config->lapic_addr, config->ioapic_addr);
+					config->lapic_gpa, config->ioapic_gpa);
 	if (config->ioapic_pins < IMPOST_X86_ISA_IRQS || config->ioapic_pins > IOAPIC_PINS_MAX)
 		return impost_error_set(ctx, -EINVAL,
 					"MP table: an I/O APIC of %u pins; it may have %u to %u",
@@ -242,10 +241,10 @@ static int check_addresses(struct impost_context *ctx,
 
 static void set_defaults(struct impost_x86_mptable_config *config)
 {
-	if (!config->lapic_addr)
-		config->lapic_addr = LAPIC_ADDR;
-	if (!config->ioapic_addr)
-		config->ioapic_addr = IOAPIC_ADDR;
+	if (!config->lapic_gpa)
+		config->lapic_gpa = (uint32_t)IMPOST_X86_LAPIC_ADDR;
+	if (!config->ioapic_gpa)
+		config->ioapic_gpa = (uint32_t)IMPOST_X86_IOAPIC_ADDR;
 	if (!config->ioapic_pins)
 		config->ioapic_pins = IOAPIC_PINS;
 	if (!config->oem)
@@ -317,7 +316,7 @@ static void add_cpus(struct image *image, const struct impost_x86_mptable_config
 static void add_ioapic(struct image *image, const struct plan *plan)
 {
 	struct ioapic_entry ioapic = {ENTRY_IOAPIC, plan->ioapic_id, IOAPIC_VERSION, IOAPIC_ENABLED,
-				      plan->config.ioapic_addr};
+				      plan->config.ioapic_gpa};
 
 	add(image, &ioapic, sizeof(ioapic));
 	for (uint32_t irq = 0; irq < IMPOST_X86_ISA_IRQS; irq++) {
@@ -355,7 +354,7 @@ static void image_make(struct image *image, const struct plan *plan, uint64_t gp
 		.header = {.signature = {'P', 'C', 'M', 'P'},
 			   .bytes = sizeof(image->header),
 			   .revision = SPEC_REVISION,
-			   .lapic_addr = plan->config.lapic_addr},
+			   .lapic_gpa = plan->config.lapic_gpa},
 	};
 	pad(image->header.oem, sizeof(image->header.oem), plan->config.oem);
 	pad(image->header.product, sizeof(image->header.product), plan->config.product);

@@ -494,8 +494,7 @@ static void put_device(struct table *table, uint16_t array, uint32_t number, uin
 	put(table, &device, sizeof(device), texts, COUNT(texts));
 }
 
-static void put_range(struct table *table, uint16_t array,
-		      const struct impost_x86_smbios_range *range)
+static void put_range(struct table *table, uint16_t array, const struct impost_x86_range *range)
 {
 	uint64_t last = range->gpa + range->bytes - 1;
 	struct memory_range mapped = {.head.type = 19, .array = array, .width = 1};

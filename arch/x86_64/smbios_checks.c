@@ -146,7 +146,7 @@ static int check_processors(struct impost_context *ctx, struct impost_x86_smbios
 }
 
 /* One range of RAM; RET_END is where the one before it ends, and then where it ends. */
-static int check_range(struct impost_context *ctx, const struct impost_x86_smbios_range *range,
+static int check_range(struct impost_context *ctx, const struct impost_x86_range *range,
 		       uint64_t *ret_end)
 {
 	const uint64_t limit = UINT64_C(1) << ADDRESS_BITS;

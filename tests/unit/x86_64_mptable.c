@@ -376,8 +376,8 @@ Test(mptable, wrong_descriptions_are_refused_by_name)
 	WRONG("CPU 2 has APIC id 3, as one", config.apic_ids = doubled_ids, config.cpus = 3);
 	WRONG("APIC id 255, the table can name ids up to 254: use ACPI",
 	      config.apic_ids = large_ids);
-	WRONG("local APICs at 0x123", config.lapic_addr = 0x123);
-	WRONG("I/O APIC at 0xfec00010", config.ioapic_addr = 0xfec00010);
+	WRONG("local APICs at 0x123", config.lapic_gpa = 0x123);
+	WRONG("I/O APIC at 0xfec00010", config.ioapic_gpa = 0xfec00010);
 	WRONG("15 pins", config.ioapic_pins = 15);
 	WRONG("241 pins", config.ioapic_pins = 241);
 	WRONG("2 overrides, but the pointer is NULL", config.overrides = NULL);

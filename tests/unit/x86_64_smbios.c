@@ -11,7 +11,7 @@
 #define TABLE_OFFSET 0x20u
 
 static const char *const two_oem_strings[] = {"a=1", "b"};
-static const struct impost_x86_smbios_range two_ranges[] = {{0, 3 * GIB}, {4 * TIB, 17 * GIB}};
+static const struct impost_x86_range two_ranges[] = {{0, 3 * GIB}, {4 * TIB, 17 * GIB}};
 static const uint8_t own_data[] = {221, 6, 0x00, 0x80, 1, 42, 'm', 'i', 'n', 'e', 0, 0};
 static const struct impost_x86_smbios_structure own[] = {{own_data, sizeof(own_data), 0}};
 
@@ -270,7 +270,7 @@ Test(smbios, memory_of_every_size)
 
 	config.nram = 1;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct impost_x86_smbios_range range = {GIB, sizes[i]};
+		struct impost_x86_range range = {GIB, sizes[i]};
 		uint64_t rounded = (sizes[i] + MIB - 1) / MIB * MIB;
 		struct seen seen;
 
@@ -432,7 +432,7 @@ static void random_texts(struct impost_x86_smbios_config *config, uint64_t *stat
 }
 
 /* Ranges in order, in whole pages. */
-static void random_ranges(struct impost_x86_smbios_range *ranges, uint32_t count, uint64_t *state)
+static void random_ranges(struct impost_x86_range *ranges, uint32_t count, uint64_t *state)
 {
 	uint64_t gpa = 0;
 
@@ -451,7 +451,7 @@ Test(smbios_dmidecode, nothing_looks_wrong, .timeout = 60)
 	static const char *const bad[] = {"<OUT OF SPEC>", "<BAD INDEX>", "Wrong DMI",
 					  "broken",	   "Invalid",	  "Table is",
 					  "Inactive",	   "<TRUNCATED>"};
-	struct impost_x86_smbios_range ranges[8];
+	struct impost_x86_range ranges[8];
 	uint64_t state = 1;
 
 	need_dmidecode();
@@ -546,7 +546,7 @@ Test(smbios, wrong_descriptions_are_refused_by_name)
 Test(smbios, wrong_ram_is_refused)
 {
 	static const struct {
-		struct impost_x86_smbios_range ranges[2];
+		struct impost_x86_range ranges[2];
 		const char *words;
 	} wrong[] = {
 		{{{0, 0}, {4096, 4096}}, "RAM of 0x0 bytes at 0x0"},

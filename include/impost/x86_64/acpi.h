@@ -135,8 +135,8 @@ struct impost_x86_acpi_config {
 				and two PICs */
 	uint32_t has_ioapic; /* 1: there is an I/O APIC that the host emulates */
 	uint32_t ioapic_id;  /* its id, below 255 */
-	uint32_t ioapic_gpa; /* 0: 0xfec00000 */
-	uint32_t lapic_gpa;  /* 0: 0xfee00000 */
+	uint32_t ioapic_gpa; /* 0: IMPOST_X86_IOAPIC_ADDR */
+	uint32_t lapic_gpa;  /* 0: IMPOST_X86_LAPIC_ADDR */
 	uint32_t hw_reduced; /* 1: hardware-reduced ACPI (4.1): no PM1 registers, SCI, FACS */
 	uint32_t options;    /* IMPOST_X86_ACPI_POWER_BUTTON, ... */
 	uint16_t boot_arch;  /* IMPOST_X86_ACPI_LEGACY_DEVICES, ... */

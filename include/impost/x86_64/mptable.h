@@ -39,9 +39,9 @@ struct impost_x86_mptable_config {
 	const uint32_t *apic_ids; /* of each CPU; the first is the boot CPU's */
 	uint32_t cpu_signature;	  /* EAX of CPUID leaf 1: family, model, stepping */
 	uint32_t cpu_features;	  /* EDX of CPUID leaf 1 */
-	uint32_t lapic_addr;	  /* 0: 0xfee00000 */
+	uint32_t lapic_gpa;	  /* 0: IMPOST_X86_LAPIC_ADDR */
 	uint32_t has_ioapic;	  /* 0: no I/O APIC, and no line of the ISA bus is told of */
-	uint32_t ioapic_addr;	  /* 0: 0xfec00000 */
+	uint32_t ioapic_gpa;	  /* 0: IMPOST_X86_IOAPIC_ADDR */
 	uint32_t ioapic_pins;	  /* 16 to 240; 0: 24 */
 	uint32_t noverrides;
 	uint32_t reserved;

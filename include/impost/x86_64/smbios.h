@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include <impost/error.h>
+#include <impost/x86_64/layout.h>
 
 /* Limits of texts, without the NUL: names, which readers want short (DSP0134 2.x had this limit),
  * and OEM strings, in which a host hands whole values to its guest. */
@@ -20,12 +21,6 @@
 /* Handles of a host's own structures; those below are the library's, those above the standard's. */
 #define IMPOST_X86_SMBIOS_HANDLE_MIN 0x8000u
 #define IMPOST_X86_SMBIOS_HANDLE_MAX 0xfeffu
-
-/* RAM: one range of guest-physical addresses, in bytes. */
-struct impost_x86_smbios_range {
-	uint64_t gpa;
-	uint64_t bytes;
-};
 
 /* A structure of the host's own, as it shall stand in the table: header (type, length, handle),
  * formatted area, texts, and the two NULs that end it (DSP0134, 6.1). */
@@ -89,7 +84,7 @@ struct impost_x86_smbios_config {
 	const char *const *oem_strings; /* type 11; each up to IMPOST_X86_SMBIOS_OEM_STRING_MAX */
 
 	/* types 16, 17 and 19: left out if there is none; in order of address */
-	const struct impost_x86_smbios_range *ram;
+	const struct impost_x86_range *ram;
 	uint32_t nram;
 
 	uint32_t nstructures;
