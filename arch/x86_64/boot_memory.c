@@ -105,7 +105,7 @@ static int write_paging(struct boot *boot)
 	if (boot->config.paging_levels)
 		boot->paging.levels = boot->config.paging_levels;
 	if (boot->paging.levels == 5 && !has_la57(boot))
-		return impost_error_set(boot->ctx, -EINVAL,
+		return impost_error_set(boot->ctx, -ENOTSUP,
 					"boot: 5 levels of page tables: this CPU has no LA57 "
 					"(CPUID 7.0:ECX[16])");
 	return impost_x86_write_page_tables(boot->memory, &boot->layout, &boot->paging, &boot->cr3);

@@ -141,7 +141,7 @@ Test(modes, five_levels)
 	cr_assert_eq(impost_x86_template_load_buffer(m.ctx, "ini", ini, strlen(ini), &no_la57), 0,
 		     "%s", impost_error(m.ctx));
 	config.cpu_template = no_la57;
-	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL, "LA57");
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), ENOTSUP, "LA57");
 	config.paging_levels = 3;
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL, "3");
 	config.paging_levels = 4;
