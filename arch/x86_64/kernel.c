@@ -26,6 +26,8 @@ static int take_want(struct impost_context *ctx, const struct impost_x86_kernel_
 		return 0;
 	err = structure_take(ctx, "impost_x86_kernel_want", ret_want, sizeof(*ret_want), want,
 			     LEAST_WANT);
+	if (err == 0)
+		err = structure_check_reserved(ctx, "impost_x86_kernel_want", ret_want->reserved);
 	if (err < 0)
 		return err;
 	if (!impost_x86_protocol_name(want->protocol))

@@ -177,6 +177,10 @@ static int flags_are_known(uint32_t flags)
 static int plan_override(struct impost_context *ctx, struct plan *plan,
 			 const struct impost_x86_mptable_override *override)
 {
+	int err = structure_check_reserved(ctx, "impost_x86_mptable_override", override->reserved);
+
+	if (err)
+		return err;
 	if (override->isa_irq >= IMPOST_X86_ISA_IRQS || override->pin >= plan->config.ioapic_pins)
 		return impost_error_set(ctx, -EINVAL,
 					"MP table: an override of ISA IRQ %u to pin %u: there are "
@@ -263,7 +267,10 @@ static int plan_make(struct impost_context *ctx, const struct impost_x86_mptable
 	if (err)
 		return err;
 	set_defaults(config);
-	err = structure_check_counted(ctx, "MP table", "CPUs", config->cpus, config->apic_ids);
+	err = structure_check_reserved(ctx, "impost_x86_mptable_config", config->reserved);
+	if (!err)
+		err = structure_check_counted(ctx, "MP table", "CPUs", config->cpus,
+					      config->apic_ids);
 	if (!err)
 		err = plan_ids(ctx, plan);
 	if (!err)

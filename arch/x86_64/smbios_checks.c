@@ -218,7 +218,10 @@ static int check_structure(struct impost_context *ctx, uint32_t number,
 {
 	const uint8_t *data = structure->data;
 	uint32_t handle;
+	int err = structure_check_reserved(ctx, "impost_x86_smbios_structure", structure->reserved);
 
+	if (err)
+		return err;
 	if (!data || structure->bytes < HEAD_BYTES + 2 || data[1] < HEAD_BYTES ||
 	    data[1] + 2u > structure->bytes)
 		return impost_error_set(

@@ -48,6 +48,14 @@ void structure_give(void *dst, const void *src, size_t bytes)
 	memcpy(dst, &size, sizeof(size));
 }
 
+int structure_check_reserved(struct impost_context *ctx, const char *name, uint32_t reserved)
+{
+	if (reserved)
+		return impost_error_set(ctx, -EINVAL, "struct %s: reserved is %u: it must be 0",
+					name, reserved);
+	return 0;
+}
+
 uint8_t structure_checksum(const void *data, size_t bytes)
 {
 	const uint8_t *at = data;

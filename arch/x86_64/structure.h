@@ -22,6 +22,9 @@ int structure_take(struct impost_context *ctx, const char *name, void *dst, size
  * which is kept: what the caller's is longer by is 0. */
 void structure_give(void *dst, const void *src, size_t bytes);
 
+/* Refuses (-EINVAL) a struct NAME whose member `reserved` is not 0: it may mean something later. */
+int structure_check_reserved(struct impost_context *ctx, const char *name, uint32_t reserved);
+
 /* The byte that makes the sum of BYTES of DATA 0, in which it is still 0. */
 uint8_t structure_checksum(const void *data, size_t bytes);
 

@@ -408,6 +408,7 @@ Test(want, what_cannot_be)
 		const char *words;
 	} wrong[] = {
 		{{.size = 16}, "impost_x86_kernel_want has size 16"},
+		{{.size = 24, .reserved = 1}, "reserved is 1"},
 		{{.size = 24, .protocol = 5}, "no boot protocol 5"},
 		{{.size = 24, .protocol = FLAT, .mode = 4}, "no mode 4"},
 		{{.size = 24, .mode = IMPOST_X86_MODE_LONG}, "protocol flat only"},

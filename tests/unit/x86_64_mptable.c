@@ -348,6 +348,7 @@ static const struct impost_x86_mptable_override pin_24[] = {{0, 24, 0, 0}};
 static const struct impost_x86_mptable_override flags_2[] = {{0, 2, 2, 0}};
 static const struct impost_x86_mptable_override flags_8[] = {{0, 2, 8, 0}};
 static const struct impost_x86_mptable_override flags_16[] = {{0, 2, 16, 0}};
+static const struct impost_x86_mptable_override reserved_1[] = {{0, 2, 0, 1}};
 static const struct impost_x86_mptable_override line_twice[] = {{5, 2, 0, 0}, {5, 3, 0, 0}};
 static const struct impost_x86_mptable_override pin_twice[] = {{5, 2, 0, 0}, {6, 2, 0, 0}};
 
@@ -371,6 +372,9 @@ Test(mptable, wrong_descriptions_are_refused_by_name)
 
 	WRONG("struct impost_x86_mptable_config has size 8", config.size = 8);
 	WRONG("has size 4294967295", config.size = UINT32_MAX);
+	WRONG("mptable_config: reserved is 1", config.reserved = 1);
+	WRONG("mptable_override: reserved is 1", config.overrides = reserved_1,
+	      config.noverrides = 1);
 	WRONG("there is no CPU", config.cpus = 0);
 	WRONG("2 CPUs, but the pointer is NULL", config.apic_ids = NULL);
 	WRONG("CPU 2 has APIC id 3, as one", config.apic_ids = doubled_ids, config.cpus = 3);

@@ -579,28 +579,30 @@ Test(smbios, wrong_structures_are_refused)
 		const char *data;
 		uint32_t bytes;
 		const char *words;
+		uint32_t reserved;
 	} wrong[] = {
-		{NULL, 12, "own structure 1 of 12 bytes is cut"},
-		{OWN("\xdd\x04\x01\x80\0"), "of 5 bytes is cut"},
-		{OWN("\xdd\x03\x01\x80\0\0"), "is cut, or its length"},
-		{OWN("\xdd\x05\x01\x80\0\0"), "is cut, or its length"},
-		{OWN("\xdd\xff\x01\x80\0\0"), "is cut, or its length"},
-		{OWN("\xdd\x04\x01\x80\0x"), "does not end"},
-		{OWN("\xdd\x04\x01\x80\0\0\0"), "does not end"},
-		{OWN("\xdd\x04\x01\x80xx"), "does not end"},
-		{OWN("\xdd\x04\x01\x80x\0"), "does not end"},
-		{OWN("\xdd\x04\x01\x80x\0y\0"), "does not end"},
-		{OWN("\xdd\x04\x01\x80x\0\0\0"), "does not end"},
-		{OWN("\xdd\x04\x01\x80x\0\0y\0\0"), "does not end"},
-		{OWN("\xdd\x04\x01\x80\n\0\0"), "printable"},
-		{OWN("\xdd\x04\x01\x80\xff\0\0"), "printable"},
-		{OWN("\x00\x04\x01\x80\0\0"), "of type 0"},
-		{OWN("\x01\x04\x01\x80\0\0"), "of type 1"},
-		{OWN("\x20\x04\x01\x80\0\0"), "of type 32"},
-		{OWN("\x7f\x04\x01\x80\0\0"), "of type 127"},
-		{OWN("\xdd\x04\xff\x7f\0\0"), "has handle 0x7fff"},
-		{OWN("\xdd\x04\x00\xff\0\0"), "has handle 0xff00"},
-		{OWN("\xdd\x04\x00\x80\0\0"), "has handle 0x8000, as one before it"},
+		{OWN("\xdd\x04\x01\x80\0\0"), "smbios_structure: reserved is 1", 1},
+		{NULL, 12, "own structure 1 of 12 bytes is cut", 0},
+		{OWN("\xdd\x04\x01\x80\0"), "of 5 bytes is cut", 0},
+		{OWN("\xdd\x03\x01\x80\0\0"), "is cut, or its length", 0},
+		{OWN("\xdd\x05\x01\x80\0\0"), "is cut, or its length", 0},
+		{OWN("\xdd\xff\x01\x80\0\0"), "is cut, or its length", 0},
+		{OWN("\xdd\x04\x01\x80\0x"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80\0\0\0"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80xx"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80x\0"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80x\0y\0"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80x\0\0\0"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80x\0\0y\0\0"), "does not end", 0},
+		{OWN("\xdd\x04\x01\x80\n\0\0"), "printable", 0},
+		{OWN("\xdd\x04\x01\x80\xff\0\0"), "printable", 0},
+		{OWN("\x00\x04\x01\x80\0\0"), "of type 0", 0},
+		{OWN("\x01\x04\x01\x80\0\0"), "of type 1", 0},
+		{OWN("\x20\x04\x01\x80\0\0"), "of type 32", 0},
+		{OWN("\x7f\x04\x01\x80\0\0"), "of type 127", 0},
+		{OWN("\xdd\x04\xff\x7f\0\0"), "has handle 0x7fff", 0},
+		{OWN("\xdd\x04\x00\xff\0\0"), "has handle 0xff00", 0},
+		{OWN("\xdd\x04\x00\x80\0\0"), "has handle 0x8000, as one before it", 0},
 	};
 	struct impost_x86_smbios_config config = config_make();
 	struct ram ram = ram_make(0);
@@ -609,7 +611,7 @@ Test(smbios, wrong_structures_are_refused)
 	config.nstructures = 2;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct impost_x86_smbios_structure structures[] = {
-			own[0], {wrong[i].data, wrong[i].bytes, 0}};
+			own[0], {wrong[i].data, wrong[i].bytes, wrong[i].reserved}};
 
 		config.structures = structures;
 		assert_refused(&ram, impost_x86_smbios_build(ram.ctx, &config, 0, NULL, 0, &bytes),

@@ -57,7 +57,7 @@ struct impost_x86_kernel_want {
 	uint32_t protocol; /* IMPOST_X86_PROTOCOL_* */
 	/* Flat only, 0 for others: IMPOST_X86_MODE_*; 0: long. */
 	uint32_t mode;
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 	/*
 	 * Flat only, 0 for others: where it is loaded and entered. In real mode CS, DS, ES and SS
 	 * are `address` / 16 and IP is 0, so it must be a multiple of 16, and all of the file must
@@ -112,7 +112,7 @@ IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *
  * executable for x86, has no segments or more than 64 program headers, segments that overlap, wrap
  * around or begin below 1 MiB (where the boot tables are), an entry outside them, or malformed
  * notes; a flat file that does not fit below EBDA (real mode), 4 GiB (protected) or the end of the
- * address space. -EINVAL: WANT's size, protocol, mode or address, or RET_KERNEL's size cannot be.
+ * address space. -EINVAL: what WANT has, or RET_KERNEL's size, cannot be.
  * Or what fstat() and pread() say.
  */
 IMPOST_API int impost_x86_kernel_read(struct impost_context *ctx, int fd,

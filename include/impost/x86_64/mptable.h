@@ -26,10 +26,10 @@
 
 /* An ISA line that is not on the I/O APIC pin of its own number. */
 struct impost_x86_mptable_override {
-	uint32_t isa_irq; /* 0 to 15 */
-	uint32_t pin;	  /* of the I/O APIC */
-	uint32_t flags;	  /* IMPOST_X86_MPTABLE_*: one of ACTIVE_*, one of EDGE and LEVEL, or 0 */
-	uint32_t reserved;
+	uint32_t isa_irq;  /* 0 to 15 */
+	uint32_t pin;	   /* of the I/O APIC */
+	uint32_t flags;	   /* IMPOST_X86_MPTABLE_*: one of ACTIVE_*, one of EDGE and LEVEL, or 0 */
+	uint32_t reserved; /* 0 */
 };
 
 /* What the MP table tells. 0 and NULL are good for all but `size`, `cpus` and `apic_ids`. */
@@ -44,7 +44,7 @@ struct impost_x86_mptable_config {
 	uint32_t ioapic_gpa;	  /* 0: IMPOST_X86_IOAPIC_ADDR */
 	uint32_t ioapic_pins;	  /* 16 to 240; 0: 24 */
 	uint32_t noverrides;
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 	const struct impost_x86_mptable_override *overrides;
 	const char *oem;     /* up to 8 printable ASCII characters; NULL: "IMPOST" */
 	const char *product; /* up to 12; NULL: "VM" */
@@ -69,12 +69,12 @@ extern "C" {
  * *ret_bytes is what it takes; with BUF NULL nothing is written, and CAPACITY is not looked at. The
  * table has a few KiB at the most. CTX, for error texts, may be NULL.
  *
- * -EINVAL: a wrong `size`; no CPU, or an APIC id twice or above IMPOST_X86_MPTABLE_APIC_ID_MAX (use
- * ACPI, then); no id left for the I/O APIC; GPA no multiple of 16, or the table not below 4 GiB; an
- * address of an APIC that is no multiple of 4096; a number of pins, an override or a text that
- * cannot be, two overrides for one line or one pin, or overrides without an I/O APIC; NULL where
- * something is counted. -ENOSPC: it needs more than CAPACITY bytes. BUF and *ret_bytes are left
- * alone then; the text names what was wrong.
+ * -EINVAL: a wrong `size` or `reserved`; no CPU, or an APIC id twice or above
+ * IMPOST_X86_MPTABLE_APIC_ID_MAX (use ACPI, then); no id left for the I/O APIC; GPA no multiple of
+ * 16, or the table not below 4 GiB; an address of an APIC that is no multiple of 4096; a number of
+ * pins, an override or a text that cannot be, two overrides for one line or one pin, or overrides
+ * without an I/O APIC; NULL where something is counted. -ENOSPC: it needs more than CAPACITY bytes.
+ * BUF and *ret_bytes are left alone then; the text names what was wrong.
  */
 IMPOST_API int impost_x86_mptable_build(struct impost_context *ctx,
 					const struct impost_x86_mptable_config *config,

@@ -27,7 +27,7 @@
 struct impost_x86_smbios_structure {
 	const void *data;
 	uint32_t bytes;
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 };
 
 #define IMPOST_X86_SMBIOS_ACPI 1u /* flags: the firmware has ACPI tables */
@@ -108,13 +108,14 @@ extern "C" {
  * *ret_bytes is what it takes; with BUF NULL nothing is written, and CAPACITY is not looked at.
  * CTX, for error texts, may be NULL.
  *
- * -EINVAL: a wrong `size`; a flag that is none; GPA no multiple of 16, or a table that would wrap
- * around; a text that is too long, or not printable ASCII, or no date; too many OEM strings, or an
- * empty one; a topology, processor family or clock that cannot be told (65534 threads a socket);
- * RAM that is empty, not in whole pages, beyond 2^52, out of order or overlapping; a structure of
- * the host's own that is malformed, of a type that only the library (0, 1, 32) or nobody (127) may
- * add, with a handle out of range or taken; NULL where something is counted. -ENOSPC: it needs more
- * than CAPACITY bytes. BUF and *ret_bytes are left alone then; the text names what was wrong.
+ * -EINVAL: a wrong `size` or `reserved`; a flag that is none; GPA no multiple of 16, or a table
+ * that would wrap around; a text that is too long, or not printable ASCII, or no date; too many OEM
+ * strings, or an empty one; a topology, processor family or clock that cannot be told (65534
+ * threads a socket); RAM that is empty, not in whole pages, beyond 2^52, out of order or
+ * overlapping; a structure of the host's own that is malformed, of a type that only the library (0,
+ * 1, 32) or nobody (127) may add, with a handle out of range or taken; NULL where something is
+ * counted. -ENOSPC: it needs more than CAPACITY bytes. BUF and *ret_bytes are left alone then; the
+ * text names what was wrong.
  */
 IMPOST_API int impost_x86_smbios_build(struct impost_context *ctx,
 				       const struct impost_x86_smbios_config *config, uint64_t gpa,
