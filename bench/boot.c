@@ -220,7 +220,7 @@ static double time_tables(const struct bench *bench, struct impost_memory *memor
 			  uint64_t *ret_bytes)
 {
 	struct impost_x86_layout layout;
-	struct impost_x86_paging paging;
+	struct impost_x86_paging paging = {.size = sizeof(paging)};
 	double start;
 	uint64_t cr3;
 

@@ -98,6 +98,7 @@ static int write_paging(struct boot *boot)
 {
 	int err;
 
+	boot->paging.size = sizeof(boot->paging);
 	err = impost_x86_paging_for(boot->memory, boot->cpuid.entries, boot->cpuid.count,
 				    &boot->paging);
 	if (err < 0)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory types as a PC's firmware sets them (SDM vol. 3, 12.11). */
+#include "structure.h"
+
 #include <stddef.h>
 
 #include <impost/memory.h>
@@ -96,19 +98,25 @@ static void fill_variable(const struct impost_x86_mtrr_config *config, struct im
 	}
 }
 
+/* What the first release knew of it: a caller's may be shorter or longer than ours. */
+#define LEAST_CONFIG (offsetof(struct impost_x86_mtrr_config, hole_end) + sizeof(uint64_t))
+
 int impost_x86_setup_mtrrs(const struct impost_x86_mtrr_config *config, struct impost_x86_msr *msrs,
 			   uint32_t capacity, uint32_t *ret_count)
 {
+	struct impost_x86_mtrr_config whole;
 	uint32_t count;
 
-	if (!is_possible(config))
+	if (structure_take(NULL, "impost_x86_mtrr_config", &whole, sizeof(whole), config,
+			   LEAST_CONFIG) < 0 ||
+	    !is_possible(&whole))
 		return -EINVAL;
-	count = IMPOST_X86_MTRRS(config->variable);
-	if (capacity < count || pairs_needed(config) > config->variable)
+	count = IMPOST_X86_MTRRS(whole.variable);
+	if (capacity < count || pairs_needed(&whole) > whole.variable)
 		return -ENOSPC;
 	for (uint32_t i = 0; i < FIXED_RANGES; i++)
 		msrs[i] = fixed_ranges[i];
-	fill_variable(config, msrs + FIXED_RANGES);
+	fill_variable(&whole, msrs + FIXED_RANGES);
 	msrs[count - 1] = (struct impost_x86_msr){
 		.index = IMPOST_X86_MSR_IA32_MTRR_DEF_TYPE,
 		.value = DEF_ENABLE | DEF_FIXED | WRITE_BACK,

@@ -2,6 +2,7 @@
 /* The tables of an identity map (SDM vol. 3, 4.5). */
 #include "page_tables.h"
 
+#include "places.h"
 #include "ram.h"
 
 #include <assert.h>
@@ -45,6 +46,8 @@ static uint64_t divide_up(uint64_t x, unsigned int shift)
 
 static int is_possible(const struct impost_x86_paging *paging)
 {
+	if (structure_check_size(NULL, "impost_x86_paging", paging, LEAST_PAGING) < 0)
+		return 0;
 	if (paging->levels != 4 && paging->levels != 5)
 		return 0;
 	if (paging->page_bytes != LARGE_PAGE && paging->page_bytes != HUGE_PAGE)
@@ -160,21 +163,22 @@ static int find_place(struct impost_memory *memory, struct impost_x86_layout *la
 int impost_x86_write_page_tables(struct impost_memory *memory, struct impost_x86_layout *layout,
 				 const struct impost_x86_paging *paging, uint64_t *ret_cr3)
 {
-	struct impost_x86_layout before;
+	struct impost_context *ctx = impost_memory_context(memory);
 	struct plan plan;
 	uint64_t gpa;
 	int err;
 
+	err = structure_check_size(ctx, "impost_x86_paging", paging, LEAST_PAGING);
+	if (err < 0)
+		return err;
 	if (!is_possible(paging))
-		return impost_error_set(impost_memory_context(memory), -EINVAL,
+		return impost_error_set(ctx, -EINVAL,
 					"an identity map to 0x%" PRIx64 " by pages of 0x%" PRIx64
 					" bytes and %u levels: 4 levels reach 0x%" PRIx64
 					", 5 levels 0x%" PRIx64 "; pages have 2 MiB or 1 GiB",
 					paging->end, paging->page_bytes, paging->levels,
 					END_LEVELS_4, END_LEVELS_5);
 	plan = make_plan(paging);
-	if (layout)
-		before = *layout;
 	err = find_place(memory, layout, plan.tables * sizeof(struct table), &gpa);
 	if (err < 0)
 		return err;
@@ -182,6 +186,6 @@ int impost_x86_write_page_tables(struct impost_memory *memory, struct impost_x86
 	if (err == 0)
 		*ret_cr3 = gpa;
 	else if (layout)
-		*layout = before;
+		places_release(layout, gpa);
 	return err;
 }

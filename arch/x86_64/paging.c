@@ -5,21 +5,12 @@
 
 #include <inttypes.h>
 
+#include <impost/x86_64/cpuid.h>
+
 #define LEAF_FEATURES 7u
 #define ECX_LA57      (1u << 16)
 #define LEAF_EXTENDED 0x80000001u
 #define EDX_PAGE1GB   (1u << 26)
-
-/* The entry of LEAF, whose first sub-leaf is meant if it has some; NULL: there is none. */
-static const struct impost_x86_cpuid *find(const struct impost_x86_cpuid *entries, uint32_t count,
-					   uint32_t leaf)
-{
-	for (uint32_t i = 0; entries && i < count; i++) {
-		if (entries[i].leaf == leaf && entries[i].subleaf == 0)
-			return &entries[i];
-	}
-	return NULL;
-}
 
 /* The end of the highest run of RAM; 0 if there is none. */
 static int end_of_ram(struct impost_memory *memory, uint64_t *ret_end)
@@ -39,15 +30,21 @@ static int end_of_ram(struct impost_memory *memory, uint64_t *ret_end)
 int impost_x86_paging_for(struct impost_memory *memory, const struct impost_x86_cpuid *entries,
 			  uint32_t count, struct impost_x86_paging *ret_paging)
 {
-	const struct impost_x86_cpuid *features = find(entries, count, LEAF_FEATURES);
-	const struct impost_x86_cpuid *extended = find(entries, count, LEAF_EXTENDED);
+	const uint32_t known = entries ? count : 0;
+	const struct impost_x86_cpuid *features =
+		impost_x86_cpuid_find(entries, known, LEAF_FEATURES, 0);
+	const struct impost_x86_cpuid *extended =
+		impost_x86_cpuid_find(entries, known, LEAF_EXTENDED, 0);
 	struct impost_x86_paging paging = {
 		.size = sizeof(paging),
 		.levels = 4,
 		.page_bytes = extended && (extended->edx & EDX_PAGE1GB) ? HUGE_PAGE : LARGE_PAGE,
 	};
-	int err = end_of_ram(memory, &paging.end);
+	int err = structure_check_size(impost_memory_context(memory), "impost_x86_paging",
+				       ret_paging, LEAST_PAGING);
 
+	if (err == 0)
+		err = end_of_ram(memory, &paging.end);
 	if (err < 0)
 		return err;
 	if (paging.end < TYPES_END)
@@ -65,6 +62,6 @@ int impost_x86_paging_for(struct impost_memory *memory, const struct impost_x86_
 					" it takes 5-level paging, and CPUID "
 					"has no LA57",
 					paging.end, END_LEVELS_4);
-	*ret_paging = paging;
+	structure_give(ret_paging, &paging, sizeof(paging));
 	return 0;
 }

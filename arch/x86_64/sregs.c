@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Segments and control registers at each mode's entry. */
+#include "page_tables.h"
 #include "segments.h"
 
 #include <impost/x86_64/boot.h>
@@ -78,7 +79,8 @@ int impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint32_t mode, uint64
 		return -EINVAL;
 	if (is_real && (entry % PARAGRAPH || entry >= REAL_END))
 		return -EINVAL;
-	if (is_long && (!paging || (paging->levels != 4 && paging->levels != 5)))
+	if (is_long && (structure_check_size(NULL, "impost_x86_paging", paging, LEAST_PAGING) < 0 ||
+			(paging->levels != 4 && paging->levels != 5)))
 		return -EINVAL;
 	*sregs = (struct impost_x86_sregs){
 		.size = sizeof(*sregs),

@@ -27,7 +27,7 @@ struct machine {
 	const char *backend;
 	uint32_t mode;
 	uint32_t id;
-	struct impost_x86_paging paging; /* long mode; size 0: what is chosen */
+	struct impost_x86_paging paging; /* long mode; levels 0: what is chosen */
 	char output[LOG_BYTES];
 	char exits[LOG_BYTES];
 	struct impost_context *ctx;
@@ -137,8 +137,10 @@ static void set_up(struct machine *m)
 	impost_x86_layout_init(&layout);
 	kernel = load(m, &layout);
 	OK(m, impost_x86_write_gdt(memory, m->mode));
-	if (!m->paging.size)
+	if (!m->paging.levels) {
+		m->paging.size = sizeof(m->paging);
 		OK(m, impost_x86_paging_for(memory, m->cpuid, m->ncpuid, &m->paging));
+	}
 	if (m->mode == IMPOST_X86_MODE_LONG)
 		OK(m, impost_x86_write_page_tables(memory, &layout, &m->paging, &cr3));
 	set_registers(m, &kernel, cr3);

@@ -74,6 +74,7 @@ Test(modes, real_mode_can_be_entered_at_any_segment)
 Test(modes, sregs_that_cannot_be_are_refused_and_untouched)
 {
 	const struct impost_x86_paging three = paging_of(3), six = paging_of(6);
+	const struct impost_x86_paging unset = {.levels = 4};
 	const struct {
 		uint32_t mode;
 		uint64_t entry;
@@ -86,6 +87,7 @@ Test(modes, sregs_that_cannot_be_are_refused_and_untouched)
 		{IMPOST_X86_MODE_LONG, 0, NULL},
 		{IMPOST_X86_MODE_LONG, 0, &three},
 		{IMPOST_X86_MODE_LONG, 0, &six},
+		{IMPOST_X86_MODE_LONG, 0, &unset},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -324,7 +326,7 @@ Test(modes, the_mock_lets_long_mode_in_and_finds_all_ram, .timeout = 60)
 		for (uint32_t i = 0; i < 4; i++) {
 			const uint64_t sizes[] = {2 * MIB, GIB};
 			struct guest g = guest_make(bytes, 0);
-			struct impost_x86_paging paging;
+			struct impost_x86_paging paging = {.size = sizeof(paging)};
 			uint64_t gpa = 0;
 
 			cr_assert_eq(

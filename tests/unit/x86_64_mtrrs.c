@@ -229,6 +229,12 @@ Test(mtrrs, what_cannot_be_is_refused_and_nothing_is_written)
 		cr_assert_eq(impost_x86_setup_mtrrs(&bad, msrs, IMPOST_X86_MTRRS(8), &count),
 			     -EINVAL, "row %zu", i);
 	}
+	for (uint32_t size = 0; size < sizeof(config); size++) {
+		config.size = size;
+		cr_assert_eq(impost_x86_setup_mtrrs(&config, msrs, IMPOST_X86_MTRRS(8), &count),
+			     -EINVAL, "size %u", size);
+	}
+	config.size = sizeof(config);
 	config.variable = 1; /* it takes two */
 	cr_assert_eq(impost_x86_setup_mtrrs(&config, msrs, IMPOST_X86_MTRRS(8), &count), -ENOSPC);
 	config.variable = 8;

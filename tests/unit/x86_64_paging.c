@@ -125,7 +125,7 @@ Test(paging, every_address_of_ram_is_mapped_to_itself, .timeout = 120)
 	for (uint64_t size = 16 * MIB; size <= TIB; size *= 2) {
 		for (size_t i = 0; i < 16; i++) {
 			struct ram ram = pc_make(size);
-			struct impost_x86_paging paging;
+			struct impost_x86_paging paging = {.size = sizeof(paging)};
 
 			cr_assert_eq(impost_x86_paging_for(ram.memory, NULL, 0, &paging), 0);
 			paging.levels = i & 1 ? 5 : 4;
@@ -170,7 +170,7 @@ static const struct impost_x86_cpuid with_all[] = {
 
 Test(paging, chooses_what_the_cpu_has)
 {
-	struct impost_x86_paging paging;
+	struct impost_x86_paging paging = {.size = sizeof(paging)};
 	struct ram ram = ram_make(MIB);
 
 	cr_assert_eq(impost_x86_paging_for(ram.memory, NULL, 0, &paging), 0);
@@ -192,7 +192,7 @@ Test(paging, chooses_what_the_cpu_has)
 
 Test(paging, five_levels_where_four_do_not_reach)
 {
-	struct impost_x86_paging paging = {0}, before = paging;
+	struct impost_x86_paging paging = {.size = sizeof(paging)}, before = paging;
 	struct ram ram = ram_make(MIB);
 
 	add_region(&ram, (UINT64_C(1) << 47) - 4096, 4096, 0);
@@ -209,7 +209,29 @@ Test(paging, five_levels_where_four_do_not_reach)
 	add_region(&ram, UINT64_C(1) << 52, 4096, 0);
 	assert_refused(&ram, impost_x86_paging_for(ram.memory, with_all, 3, &paging), EINVAL,
 		       "52 address bits");
+	paging.size = 4;
+	assert_refused(&ram, impost_x86_paging_for(ram.memory, NULL, 0, &paging), EINVAL,
+		       "impost_x86_paging has size 4");
+	paging.size = sizeof(paging);
 	cr_assert_arr_eq(&paging, &before, sizeof(before));
+	ram_free(&ram);
+}
+
+/* A host may be built against another release: what it does not know is not given. */
+Test(paging, structs_of_other_releases)
+{
+	struct {
+		struct impost_x86_paging paging;
+		uint64_t more;
+	} longer = {{.size = sizeof(longer)}, PATTERN};
+	struct ram ram = ram_make(MIB);
+	uint64_t bytes;
+
+	cr_assert_eq(impost_x86_paging_for(ram.memory, NULL, 0, &longer.paging), 0);
+	cr_assert_eq(longer.paging.size, sizeof(longer));
+	cr_assert_eq(longer.paging.end, 4 * GIB);
+	cr_assert_eq(longer.more, 0u);
+	cr_assert_eq(impost_x86_page_tables_bytes(&longer.paging, &bytes), 0);
 	ram_free(&ram);
 }
 
@@ -248,6 +270,9 @@ Test(paging, sizes)
 Test(paging, what_cannot_be_is_refused)
 {
 	static const struct impost_x86_paging rows[] = {
+		{0, 4, PAGE_2M, GIB},
+		{sizeof(rows[0]) - 1, 4, PAGE_2M, GIB},
+		{UINT32_MAX, 4, PAGE_2M, GIB},
 		{sizeof(rows[0]), 3, PAGE_2M, GIB},
 		{sizeof(rows[0]), 6, PAGE_2M, GIB},
 		{sizeof(rows[0]), 4, 4096, GIB},
@@ -266,7 +291,9 @@ Test(paging, what_cannot_be_is_refused)
 		cr_assert_eq(impost_x86_page_tables_bytes(&rows[i], &bytes), -EINVAL, "row %zu", i);
 		assert_refused(&ram,
 			       impost_x86_write_page_tables(ram.memory, &layout, &rows[i], &cr3),
-			       EINVAL, "4 levels reach");
+			       EINVAL,
+			       rows[i].size == sizeof(rows[i]) ? "4 levels reach"
+							       : "set it to its sizeof");
 	}
 	cr_assert_eq(bytes, (uint64_t)PATTERN);
 	cr_assert_eq(cr3, (uint64_t)PATTERN);

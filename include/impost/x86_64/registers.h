@@ -42,7 +42,7 @@ IMPOST_API int impost_x86_write_gdt(struct impost_memory *memory, uint32_t mode)
  * there: a page that had several would be undefined (SDM vol. 3, 12.11.9).
  */
 struct impost_x86_paging {
-	uint32_t size;
+	uint32_t size;	     /* set by the caller to sizeof(struct impost_x86_paging) */
 	uint32_t levels;     /* 4, or 5 (CR4.LA57; CPUID 7.0:ECX[16]) */
 	uint64_t page_bytes; /* from 4 GiB on: 2 MiB, or 1 GiB (CPUID 0x80000001:EDX[26]) */
 	uint64_t end;	     /* gpa; rounded up to whole pages */
@@ -52,16 +52,17 @@ struct impost_x86_paging {
  * Chooses the identity map of all RAM of MEMORY: up to its end, but at least 4 GiB; the largest
  * pages that the COUNT CPUID entries at ENTRIES have; 4 levels, or 5 where RAM ends above 128 TiB.
  * ENTRIES may be NULL: then nothing is known to be there. -ENOTSUP: it takes 5 levels, and CPUID
- * has no LA57; -EINVAL: RAM ends above 4 PiB, what 52 address bits reach; or as
- * impost_memory_get().
+ * has no LA57; -EINVAL: RAM ends above 4 PiB, what 52 address bits reach, or RET_PAGING's size
+ * cannot be; or as impost_memory_get().
  */
 IMPOST_API int impost_x86_paging_for(struct impost_memory *memory,
 				     const struct impost_x86_cpuid *entries, uint32_t count,
 				     struct impost_x86_paging *ret_paging);
 
 /*
- * How many bytes the tables for PAGING take: a multiple of 4096. -EINVAL: neither 4 nor 5 levels,
- * pages of neither 2 MiB nor 1 GiB, or an end that is 0 or beyond what can be mapped to itself, 1
+ * How many bytes the tables for PAGING take: a multiple of 4096. -EINVAL: its size, neither 4 nor 5
+ * levels, pages of neither 2 MiB nor 1 GiB, or an end that is 0 or beyond what can be mapped to
+ * itself, 1
  * << 47 with 4 levels and 1 << 52 with 5 (SDM vol. 3, 4.5 and 4.1.4).
  */
 IMPOST_API int impost_x86_page_tables_bytes(const struct impost_x86_paging *paging,
@@ -106,7 +107,7 @@ IMPOST_API void impost_x86_setup_regs(struct impost_x86_regs *regs,
  *
  * ENTRY counts in real mode alone, CR3 and PAGING in long mode alone. -EINVAL: no such mode; real
  * mode with an ENTRY that is no multiple of 16 or not below 1 MiB; long mode where PAGING is NULL
- * or has neither 4 nor 5 levels.
+ * or has a size that cannot be, or neither 4 nor 5 levels.
  */
 IMPOST_API int impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint32_t mode, uint64_t entry,
 				      const struct impost_x86_paging *paging, uint64_t cr3);
@@ -140,7 +141,7 @@ IMPOST_API int impost_x86_setup_msrs(struct impost_x86_msr *msrs, uint32_t capac
 
 /* What is to be uncached, and what there is to say it with. */
 struct impost_x86_mtrr_config {
-	uint32_t size;
+	uint32_t size;	     /* sizeof(struct impost_x86_mtrr_config) */
 	uint32_t phys_bits;  /* width of physical addresses: CPUID 0x80000008:EAX[7:0] */
 	uint32_t variable;   /* pairs of variable-range registers: IA32_MTRRCAP[7:0] */
 	uint32_t reserved;   /* 0 */
@@ -157,9 +158,9 @@ struct impost_x86_mtrr_config {
  * hole is made of as few variable ranges as its alignment allows; those that are left over are
  * switched off. IA32_MTRR_DEF_TYPE comes last, and switches all on. Every CPU must get the same
  * (SDM vol. 3, 12.11.8). -ENOSPC: more than CAPACITY, or the hole needs more pairs than there are;
- * -EINVAL: the hole is misaligned, ends before it starts, starts below 1 MiB, where the fixed
- * ranges are, or does not fit `phys_bits`, which is 32 to 52; or there are more than 40 pairs, as
- * many as have MSRs.
+ * -EINVAL: CONFIG's size cannot be; the hole is misaligned, ends before it starts, starts below 1
+ * MiB, where the fixed ranges are, or does not fit `phys_bits`, which is 32 to 52; or there are
+ * more than 40 pairs, as many as have MSRs.
  */
 IMPOST_API int impost_x86_setup_mtrrs(const struct impost_x86_mtrr_config *config,
 				      struct impost_x86_msr *msrs, uint32_t capacity,
