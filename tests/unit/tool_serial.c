@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 
+#include "random.h"
 #include "serial.h"
 
 /* What the port is wired to here. */
@@ -239,25 +240,18 @@ Test(serial, works_without_an_interrupt_line)
 	serial_destroy(&polled);
 }
 
-/* A simple generator, so that a failure can be repeated. */
-static uint32_t next_random(uint32_t *state)
-{
-	*state = *state * 1664525u + 1013904223u;
-	return *state >> 8;
-}
-
 /* Whatever is pushed and read, in whatever portions: nothing is lost, doubled or reordered, and
  * whenever bytes were turned away and then one could come, room was called in between. */
 Test(serial, input_is_a_queue)
 {
-	uint32_t seed = 1;
+	uint64_t seed = 1;
 	uint8_t offered = 0, expected = 0;
 	bool turned_away = false;
 
 	out(SERIAL_IIR, 0x01);
 	for (unsigned int step = 0; step < 100000; step++) {
 		uint8_t portion[32];
-		size_t count = next_random(&seed) % sizeof(portion), taken;
+		size_t count = random_below(&seed, sizeof(portion)), taken;
 
 		for (size_t i = 0; i < count; i++)
 			portion[i] = (uint8_t)(offered + i);
@@ -271,7 +265,7 @@ Test(serial, input_is_a_queue)
 			turned_away = false;
 		}
 		offered = (uint8_t)(offered + taken);
-		for (size_t i = next_random(&seed) % 24; i > 0 && in(SERIAL_LSR)&1; i--)
+		for (size_t i = random_below(&seed, 24); i > 0 && in(SERIAL_LSR)&1; i--)
 			cr_assert_eq(in(SERIAL_DATA), expected++, "step %u", step);
 	}
 	cr_assert_neq(offered, 0);
@@ -281,16 +275,16 @@ Test(serial, input_is_a_queue)
  * 0. */
 Test(serial, the_line_follows_iir)
 {
-	uint32_t seed = 7;
+	uint64_t seed = 7;
 	unsigned int highs = 0;
 
 	for (unsigned int step = 0; step < 200000; step++) {
-		enum serial_register reg = next_random(&seed) % SERIAL_REGISTERS;
-		uint8_t value = (uint8_t)next_random(&seed);
+		enum serial_register reg = random_below(&seed, SERIAL_REGISTERS);
+		uint8_t value = (uint8_t)random_number(&seed);
 		struct serial_state before;
 		bool gate, pending;
 
-		switch (next_random(&seed) % 3) {
+		switch (random_below(&seed, 3)) {
 		case 0:
 			out(reg, value);
 			break;

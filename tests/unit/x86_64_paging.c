@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The identity map: a walker of the test's own reads what was written, for all kinds of guests. */
+#include "random.h"
 #include "x86_64.h"
 
 #include <impost/x86_64/registers.h>
@@ -8,15 +9,6 @@
 #define PAGE_2M	  (2 * MIB)
 #define PAGE_1G	  GIB
 #define ADDRESSES 500 /* at random, for each map */
-
-/* Numbers that are the same in each run (Marsaglia's xorshift64). */
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
 
 /* What a walk found. */
 struct walk {
@@ -103,7 +95,7 @@ static void check_map(struct ram *ram, const struct impost_x86_paging *paging, u
 	cr_assert_eq(layout.place[0].gpa, cr3);
 	cr_assert_eq(layout.place[0].bytes, bytes);
 	for (int i = 0; i < ADDRESSES; i++) {
-		uint64_t random = next_random(seed);
+		uint64_t random = random_number(seed);
 
 		check_address(ram, paging, cr3, random % paging->end);
 		check_address(ram, paging, cr3, random % space);

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Claiming and finding places in guest memory: against a model that asks every page. */
+#include "random.h"
 #include "x86_64.h"
 
 #define PAGE  UINT64_C(4096)
 #define PAGES 512u /* of the model: 2 MiB, so that the EBDA and ROM area is within */
-
-/* A number below BELOW; the sequence is the same in each run. */
-static uint32_t draw(uint32_t *seed, uint32_t below)
-{
-	*seed = *seed * 1103515245 + 12345;
-	return (*seed >> 8) % below;
-}
 
 /* Places are in order, apart, and have names and ranges. */
 static void assert_sound(const struct impost_x86_layout *layout)
@@ -35,7 +29,8 @@ Test(claim, agrees_with_a_model_and_names_both_sides)
 {
 	static uint16_t owner[PAGES]; /* number of the claim + 1; 0: free */
 	struct ram ram = ram_make(0);
-	uint32_t seed = 7, taken = 0, refused = 0;
+	uint32_t taken = 0, refused = 0;
+	uint64_t seed = 7;
 
 	for (uint32_t round = 0; round < 60; round++) {
 		struct impost_x86_layout layout, before;
@@ -43,7 +38,8 @@ Test(claim, agrees_with_a_model_and_names_both_sides)
 		impost_x86_layout_init(&layout);
 		memset(owner, 0, sizeof(owner));
 		for (uint16_t number = 1; number <= 40; number++) {
-			uint32_t first = draw(&seed, PAGES - 20), pages = 1 + draw(&seed, 20);
+			uint32_t first = random_below(&seed, PAGES - 20),
+				 pages = 1 + random_below(&seed, 20);
 			char what[32], other[48];
 			uint16_t clash = 0;
 			int err;
@@ -185,15 +181,15 @@ static int64_t model(const struct page *pages, const struct impost_x86_want *wan
 }
 
 /* Makes a random map of RAM and read-only pages. */
-static struct ram random_ram(uint32_t *seed, struct page *pages)
+static struct ram random_ram(uint64_t *seed, struct page *pages)
 {
 	struct ram ram = ram_make(0);
 
 	memset(pages, 0, PAGES * sizeof(*pages));
 	for (uint32_t p = 0, run; p < PAGES; p += run) {
-		uint32_t kind = draw(seed, 5);
+		uint32_t kind = random_below(seed, 5);
 
-		run = 1 + draw(seed, 80);
+		run = 1 + random_below(seed, 80);
 		run = run < PAGES - p ? run : PAGES - p;
 		if (kind == 0)
 			continue;
@@ -207,7 +203,8 @@ static struct ram random_ram(uint32_t *seed, struct page *pages)
 Test(place, agrees_with_trying_every_address)
 {
 	static struct page pages[PAGES];
-	uint32_t seed = 99, found = 0, refused = 0;
+	uint32_t found = 0, refused = 0;
+	uint64_t seed = 99;
 
 	for (uint32_t round = 0; round < 40; round++) {
 		struct ram ram = random_ram(&seed, pages);
@@ -215,14 +212,14 @@ Test(place, agrees_with_trying_every_address)
 
 		impost_x86_layout_init(&layout);
 		for (uint32_t k = 0; k < 30; k++) {
-			struct impost_x86_want want = want_of(1 + draw(&seed, 40 * 4096));
+			struct impost_x86_want want = want_of(1 + random_below(&seed, 40 * 4096));
 			uint64_t gpa = PATTERN;
 			int64_t right;
 			int err;
 
-			want.align = draw(&seed, 2) ? PAGE << draw(&seed, 5) : 0;
-			want.min = draw(&seed, 2) ? draw(&seed, PAGES * 4096) : 0;
-			want.max = draw(&seed, 2) ? draw(&seed, PAGES * 4096) : 0;
+			want.align = random_below(&seed, 2) ? PAGE << random_below(&seed, 5) : 0;
+			want.min = random_below(&seed, 2) ? random_below(&seed, PAGES * 4096) : 0;
+			want.max = random_below(&seed, 2) ? random_below(&seed, PAGES * 4096) : 0;
 			right = model(pages, &want);
 			before = layout;
 			err = impost_x86_layout_place(ram.memory, &layout, &want, &gpa);
@@ -351,7 +348,8 @@ Test(e820, model_of_places_in_ram_and_outside)
 	static const uint32_t types[] = {0, IMPOST_X86_E820_RESERVED, IMPOST_X86_E820_ACPI,
 					 IMPOST_X86_E820_NVS, IMPOST_X86_E820_PMEM};
 	static struct page pages[PAGES];
-	uint32_t seed = 5, typed = 0;
+	uint32_t typed = 0;
+	uint64_t seed = 5;
 
 	for (uint32_t round = 0; round < 100; round++) {
 		struct ram ram = random_ram(&seed, pages);
@@ -361,9 +359,9 @@ Test(e820, model_of_places_in_ram_and_outside)
 
 		impost_x86_layout_init(&layout);
 		for (uint32_t k = 0; k < 30; k++) {
-			uint64_t gpa = draw(&seed, PAGES * 4 + 64) * UINT64_C(1024);
-			uint32_t type = types[draw(&seed, 5)];
-			uint64_t bytes = (1 + draw(&seed, 120)) * UINT64_C(1024);
+			uint64_t gpa = random_below(&seed, PAGES * 4 + 64) * UINT64_C(1024);
+			uint32_t type = types[random_below(&seed, 5)];
+			uint64_t bytes = (1 + random_below(&seed, 120)) * UINT64_C(1024);
 
 			if (impost_x86_layout_claim(NULL, &layout, "x", gpa, bytes, type) == 0)
 				typed += type != 0;
