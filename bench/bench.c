@@ -19,12 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <impost/impost.h>
 
 #include "raw.h"
+#include "timing.h"
 
 #define MEMORY	   (UINT64_C(64) << 20)
 #define POST_PORT  0x80 /* where spin's OUTs go */
@@ -136,28 +136,6 @@ struct method {
 	unsigned int slices; /* of each subject in a pair */
 	uint64_t count;	     /* exits in a slice */
 };
-
-static double now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
-
-static int compare(const void *left, const void *right)
-{
-	double a = *(const double *)left;
-	double b = *(const double *)right;
-
-	return (a > b) - (a < b);
-}
-
-static double median(double *values, unsigned int count)
-{
-	qsort(values, count, sizeof(*values), compare);
-	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
 
 /* Nanoseconds of one exit, in COUNT of them. */
 static double time_exits(const struct subject *subject, struct bench *bench, uint64_t count)
