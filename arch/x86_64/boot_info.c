@@ -10,10 +10,10 @@
 
 #define LIMIT_32_BIT UINT64_C(0x100000000)
 
-int boot_info_take(struct impost_context *ctx, const struct impost_x86_boot_info *info,
-		   struct impost_x86_boot_info *ret_info)
+/* Takes INFO over, with its default, and judges what both ways need. */
+static int take_info(struct impost_context *ctx, const struct impost_x86_boot_info *info,
+		     struct impost_x86_boot_info *taken)
 {
-	struct impost_x86_boot_info *taken = ret_info;
 	int err = structure_take(ctx, "impost_x86_boot_info", taken, sizeof(*taken), info,
 				 LEAST_INFO);
 
@@ -29,6 +29,25 @@ int boot_info_take(struct impost_context *ctx, const struct impost_x86_boot_info
 	if (!taken->cmdline)
 		taken->cmdline = "";
 	return 0;
+}
+
+int boot_info_write(struct impost_memory *memory, const struct impost_x86_boot_info *info,
+		    const struct boot_info_block *way)
+{
+	struct impost_context *ctx = impost_memory_context(memory);
+	_Alignas(uint64_t) uint8_t block[BOOT_INFO_BLOCK_MAX] = {0};
+	struct impost_x86_boot_info whole;
+	size_t bytes;
+	int err;
+
+	err = take_info(ctx, info, &whole);
+	if (err == 0)
+		err = way->check(ctx, &whole);
+	if (err < 0)
+		return err;
+	bytes = way->fill(block, &whole);
+	err = impost_x86_write_cmdline(memory, whole.kernel, whole.cmdline);
+	return err < 0 ? err : impost_memory_write(memory, way->gpa, block, bytes);
 }
 
 int boot_info_check_initrd(struct impost_context *ctx, const struct impost_x86_boot_info *info)

@@ -47,15 +47,19 @@ struct block {
 	struct module initrd;
 	struct memmap_entry memmap[IMPOST_X86_E820_MAX];
 };
-static_assert(sizeof(struct block) <= IMPOST_X86_START_INFO_MAX, "layout.h");
+static_assert(sizeof(struct block) <= IMPOST_X86_START_INFO_MAX &&
+		      sizeof(struct block) <= BOOT_INFO_BLOCK_MAX,
+	      "layout.h");
 
 static uint64_t gpa_of(size_t offset)
 {
 	return IMPOST_X86_START_INFO_ADDR + offset;
 }
 
-static void fill(struct block *block, const struct impost_x86_boot_info *info)
+static size_t fill(void *bytes, const struct impost_x86_boot_info *info)
 {
+	struct block *block = bytes;
+
 	block->info = (struct start_info){
 		.magic = MAGIC,
 		.version = VERSION,
@@ -73,6 +77,7 @@ static void fill(struct block *block, const struct impost_x86_boot_info *info)
 	for (uint32_t i = 0; i < info->e820_count; i++)
 		block->memmap[i] = (struct memmap_entry){info->e820[i].gpa, info->e820[i].bytes,
 							 info->e820[i].type, 0};
+	return offsetof(struct block, memmap) + info->e820_count * sizeof(block->memmap[0]);
 }
 
 static int check(struct impost_context *ctx, const struct impost_x86_boot_info *info)
@@ -92,21 +97,7 @@ static int check(struct impost_context *ctx, const struct impost_x86_boot_info *
 int impost_x86_write_start_info(struct impost_memory *memory,
 				const struct impost_x86_boot_info *info)
 {
-	struct impost_context *ctx = impost_memory_context(memory);
-	struct impost_x86_boot_info told;
-	struct block block = {0};
-	int err;
+	static const struct boot_info_block start_info = {IMPOST_X86_START_INFO_ADDR, check, fill};
 
-	err = boot_info_take(ctx, info, &told);
-	if (err == 0)
-		err = check(ctx, &told);
-	if (err < 0)
-		return err;
-	fill(&block, &told);
-	err = impost_x86_write_cmdline(memory, told.kernel, told.cmdline);
-	if (err == 0)
-		err = impost_memory_write(memory, IMPOST_X86_START_INFO_ADDR, &block,
-					  offsetof(struct block, memmap) +
-						  told.e820_count * sizeof(block.memmap[0]));
-	return err;
+	return boot_info_write(memory, info, &start_info);
 }

@@ -12,7 +12,7 @@
 #define VIDEO_NORMAL	 0xffffu /* vid_mode: "normal" */
 #define RSDP_SINCE	 0x020eu /* acpi_rsdp_addr; before, its place was unused */
 
-static_assert(sizeof(struct boot_params) == IMPOST_PAGE_SIZE, "the zero page is a page");
+static_assert(sizeof(struct boot_params) == BOOT_INFO_BLOCK_MAX, "the zero page is a page");
 static_assert(E820_MAX_ENTRIES_ZEROPAGE == IMPOST_X86_E820_MAX, "zero-page.rst");
 static_assert(offsetof(struct boot_params, hdr) + IMPOST_X86_SETUP_HEADER_MAX <=
 		      offsetof(struct boot_params, edd_mbr_sig_buffer),
@@ -67,29 +67,24 @@ static int check(struct impost_context *ctx, const struct impost_x86_boot_info *
 	}
 }
 
+static size_t fill(void *block, const struct impost_x86_boot_info *info)
+{
+	struct boot_params *params = block;
+
+	fill_header(params, info->kernel);
+	if (info->initrd)
+		fill_initrd(params, info->initrd);
+	fill_e820(params, info);
+	/* The kernel in an ELF file does not say its protocol; one that is older ignores it. */
+	if (!info->kernel->version || info->kernel->version >= RSDP_SINCE)
+		params->acpi_rsdp_addr = info->rsdp;
+	return sizeof(*params);
+}
+
 int impost_x86_write_zero_page(struct impost_memory *memory,
 			       const struct impost_x86_boot_info *info)
 {
-	struct impost_context *ctx = impost_memory_context(memory);
-	struct boot_params params = {0};
-	struct impost_x86_boot_info told;
-	int err;
+	static const struct boot_info_block zero_page = {IMPOST_X86_ZERO_PAGE_ADDR, check, fill};
 
-	err = boot_info_take(ctx, info, &told);
-	if (err == 0)
-		err = check(ctx, &told);
-	if (err < 0)
-		return err;
-	fill_header(&params, told.kernel);
-	if (told.initrd)
-		fill_initrd(&params, told.initrd);
-	fill_e820(&params, &told);
-	/* The kernel in an ELF file does not say its protocol; one that is older ignores it. */
-	if (!told.kernel->version || told.kernel->version >= RSDP_SINCE)
-		params.acpi_rsdp_addr = told.rsdp;
-	err = impost_x86_write_cmdline(memory, told.kernel, told.cmdline);
-	if (err == 0)
-		err = impost_memory_write(memory, IMPOST_X86_ZERO_PAGE_ADDR, &params,
-					  sizeof(params));
-	return err;
+	return boot_info_write(memory, info, &zero_page);
 }
