@@ -4,15 +4,14 @@
 #include <string.h>
 
 #include "boot_steps.h"
+#include "places.h"
+#include "structure.h"
 
 /* What the first release knew of its structs: a host's may be shorter or longer than ours. */
 #define LEAST_CONFIG (offsetof(struct impost_x86_boot_config, without) + sizeof(uint32_t))
 #define LEAST_RESULT (offsetof(struct impost_x86_boot_result, info) + sizeof(uint64_t))
 
-/* Longer than any release's struct: a size beyond is none, but memory that nobody filled. */
-#define LARGEST	    4096u
-
-#define WITHOUT_ALL (IMPOST_X86_TABLE_ACPI | IMPOST_X86_TABLE_MP | IMPOST_X86_TABLE_SMBIOS)
+#define WITHOUT_ALL  (IMPOST_X86_TABLE_ACPI | IMPOST_X86_TABLE_MP | IMPOST_X86_TABLE_SMBIOS)
 
 /* --- configuration --- */
 
@@ -70,15 +69,14 @@ int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpus,
 
 static int take_config(struct boot *boot, const struct impost_x86_boot_config *config)
 {
-	uint32_t size = config->size;
+	int err = structure_take(boot->ctx, "impost_x86_boot_config", &boot->config,
+				 sizeof(boot->config), config, LEAST_CONFIG);
 
-	if (size < LEAST_CONFIG || size > LARGEST)
-		return impost_error_set(boot->ctx, -EINVAL,
-					"boot: the configuration's size is %u: fill it with "
-					"impost_x86_boot_config_init()",
-					size);
-	memcpy(&boot->config, config, size < sizeof(boot->config) ? size : sizeof(boot->config));
-	boot->config.size = sizeof(boot->config);
+	if (err < 0)
+		return err;
+	err = structure_check_reserved(boot->ctx, "impost_x86_boot_config", boot->config.reserved);
+	if (err < 0)
+		return err;
 	if (boot->config.kernel_fd < 0)
 		return impost_error_set(boot->ctx, -EINVAL, "boot: no kernel is given");
 	if (boot->config.without & ~WITHOUT_ALL)
@@ -91,11 +89,10 @@ static int take_config(struct boot *boot, const struct impost_x86_boot_config *c
 					"boot: %u levels of page tables: in long mode there are 4 "
 					"or 5",
 					boot->config.paging_levels);
-	if (boot->config.layout)
-		boot->layout = *boot->config.layout;
-	else
-		impost_x86_layout_init(&boot->layout);
-	return 0;
+	err = places_check(boot->ctx, boot->config.layout);
+	if (err == 0)
+		places_copy(boot->config.layout, &boot->layout);
+	return err;
 }
 
 /* The vCPUs are those of the topology: their ids are its APIC ids. */
@@ -168,7 +165,6 @@ static int (*const steps[])(struct boot *boot) = {
 static void give_result(const struct boot *boot, struct impost_x86_boot_result *ret_result)
 {
 	struct impost_x86_boot_result result = {
-		.size = ret_result->size,
 		.protocol = boot->kernel.protocol,
 		.mode = boot->kernel.mode,
 		.tables = boot->tables,
@@ -181,10 +177,16 @@ static void give_result(const struct boot *boot, struct impost_x86_boot_result *
 		.rsdp = boot->rsdp,
 		.info = boot->info,
 	};
-	size_t size = ret_result->size;
 
-	memset(ret_result, 0, size);
-	memcpy(ret_result, &result, size < sizeof(result) ? size : sizeof(result));
+	structure_give(ret_result, &result, sizeof(result));
+}
+
+/* The places, whatever else a host's layout has that is longer than ours. */
+static void give_layout(const struct boot *boot, struct impost_x86_layout *ret_layout)
+{
+	ret_layout->count = boot->layout.count;
+	memcpy(ret_layout->place, boot->layout.place,
+	       boot->layout.count * sizeof(boot->layout.place[0]));
 }
 
 static void boot_end(struct boot *boot)
@@ -207,10 +209,9 @@ int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus, uint
 	};
 	int err = 0;
 
-	if (ret_result && (ret_result->size < LEAST_RESULT || ret_result->size > LARGEST))
-		err = impost_error_set(boot.ctx, -EINVAL,
-				       "boot: the result's size is %u: set it to its sizeof",
-				       ret_result->size);
+	if (ret_result)
+		err = structure_check_size(boot.ctx, "impost_x86_boot_result", ret_result,
+					   LEAST_RESULT);
 	if (err == 0)
 		err = take_config(&boot, config);
 	if (err == 0)
@@ -220,7 +221,7 @@ int impost_x86_boot(struct impost_vm *vm, struct impost_vcpu *const *vcpus, uint
 	if (err == 0 && ret_result)
 		give_result(&boot, ret_result);
 	if (err == 0 && boot.config.layout)
-		*boot.config.layout = boot.layout;
+		give_layout(&boot, boot.config.layout);
 	boot_end(&boot);
 	return err;
 }

@@ -10,6 +10,7 @@
 #include <impost/vm.h>
 
 #include "cpuid_brand.h"
+#include "structure.h"
 #include "topology.h"
 
 /* What the leaves are made from. */
@@ -373,12 +374,11 @@ static int check(struct impost_context *ctx, const struct impost_x86_cpuid_confi
 {
 	const struct impost_x86_topology *t = config->topology;
 	struct shifts shifts;
-	int err = 0;
+	int err;
 
-	if (config->size < sizeof(*config))
-		return impost_error_set(ctx, -EINVAL,
-					"CPUID: the configuration's size is %u, not %zu",
-					config->size, sizeof(*config));
+	err = structure_check_reserved(ctx, "impost_x86_cpuid_config", config->reserved);
+	if (err < 0)
+		return err;
 	if (config->irqchip < IMPOST_IRQCHIP_NONE || config->irqchip > IMPOST_IRQCHIP_FULL)
 		return impost_error_set(ctx, -EINVAL, "CPUID: there is no irqchip %u",
 					config->irqchip);
@@ -437,22 +437,29 @@ static struct guest make_guest(const struct impost_x86_cpuid_config *config,
 	return g;
 }
 
+/* What the first release knew of it: a caller's may be shorter or longer than ours. */
+#define LEAST_CONFIG (offsetof(struct impost_x86_cpuid_config, signature) + sizeof(const char *))
+
 int impost_x86_setup_cpuid(struct impost_context *ctx, const struct impost_x86_cpuid_config *config,
 			   struct impost_x86_cpuid *entries, uint32_t capacity, uint32_t *count)
 {
+	struct impost_x86_cpuid_config whole;
 	struct additions added = {.count = 0};
 	struct impost_x86_cpuid *table;
 	struct guest guest;
 	uint32_t total;
 	int err;
 
-	err = check(ctx, config);
+	err = structure_take(ctx, "impost_x86_cpuid_config", &whole, sizeof(whole), config,
+			     LEAST_CONFIG);
+	if (err == 0)
+		err = check(ctx, &whole);
 	if (err < 0)
 		return err;
 	table = calloc((size_t)*count + IMPOST_X86_CPUID_ADDED, sizeof(*table));
 	if (!table)
 		return impost_error_set(ctx, -ENOMEM, "CPUID: no memory for %u entries", *count);
-	guest = make_guest(config, entries, *count);
+	guest = make_guest(&whole, entries, *count);
 	add_topology(&added, &guest, entries, *count);
 	add_missing(&added, &guest, entries, *count);
 	total = merge(table, entries, *count, &added);

@@ -48,6 +48,8 @@ _Static_assert(IMPOST_X86_MTRRS(0) == FIXED_RANGES + 1, "the fixed ranges, and t
 
 static int is_possible(const struct impost_x86_mtrr_config *config)
 {
+	if (config->reserved)
+		return 0;
 	if (config->phys_bits < 32 || config->phys_bits > 52 || config->variable > PAIRS_MAX)
 		return 0;
 	if (config->hole_start % IMPOST_PAGE_SIZE || config->hole_end % IMPOST_PAGE_SIZE)

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <limits.h>
 
+#include "structure.h"
 #include "topology.h"
 
 void impost_x86_topology_flat(struct impost_x86_topology *ret_topology, uint32_t cpus)
@@ -39,10 +40,13 @@ struct shifts topology_shifts(const struct impost_x86_topology *topology)
 int topology_check_numbers(struct impost_context *ctx, const struct impost_x86_topology *topology)
 {
 	uint32_t bits;
+	int err = structure_check_reserved(ctx, "impost_x86_topology", topology->reserved);
 
-	if (topology->size < sizeof(*topology))
+	if (topology->size != sizeof(*topology))
 		return impost_error_set(ctx, -EINVAL, "topology: its size is %u, not %zu",
 					topology->size, sizeof(*topology));
+	if (err < 0)
+		return err;
 	if (!topology->sockets || !topology->dies || !topology->cores || !topology->threads)
 		return impost_error_set(ctx, -EINVAL,
 					"topology %u:%u:%u:%u: sockets, dies, cores and threads "

@@ -179,7 +179,7 @@ Test(boot, refusals)
 
 	bad = good;
 	bad.size = 8;
-	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, CPUS, &bad, NULL), EINVAL, "size is 8");
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, CPUS, &bad, NULL), EINVAL, "has size 8");
 	bad = good;
 	bad.kernel_fd = -1;
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, CPUS, &bad, NULL), EINVAL, "no kernel");

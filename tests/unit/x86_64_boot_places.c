@@ -454,6 +454,7 @@ Test(places, structs_of_another_release)
 		struct impost_x86_boot_result known;
 		uint64_t later;
 	} result = {.later = ~UINT64_C(0)};
+	struct impost_x86_layout layout;
 
 	config.known.size = offsetof(struct impost_x86_boot_config, reserved);
 	result.known.size = sizeof(result);
@@ -465,10 +466,21 @@ Test(places, structs_of_another_release)
 	config.known.size = sizeof(config);
 	result.known.size = offsetof(struct impost_x86_boot_result, info);
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), EINVAL,
-		       "the result's size");
+		       "impost_x86_boot_result has size");
+	config.known.reserved = 7;
 	result.known.size = sizeof(result.known);
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), EINVAL,
+		       "reserved is 7");
+	config.known.reserved = 0;
+	impost_x86_layout_init(&layout);
+	layout.count = IMPOST_X86_PLACES_MAX + 1;
+	config.known.layout = &layout;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), EINVAL,
+		       "a layout of size");
+	layout.count = 0;
 	cr_assert_eq(impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), 0, "%s",
 		     impost_error(m.ctx));
+	cr_expect_neq(layout.count, 0u);
 	assert_runs(&m);
 	close(config.known.kernel_fd);
 	machine_free(&m);

@@ -686,7 +686,12 @@ Test(cpuid, what_cannot_be_is_refused)
 
 	wrong = config;
 	wrong.size = 8;
-	assert_refused(&wrong, MAX_ENTRIES, EINVAL, "size is 8");
+	assert_refused(&wrong, MAX_ENTRIES, EINVAL, "size 8");
+	wrong.size = UINT32_MAX;
+	assert_refused(&wrong, MAX_ENTRIES, EINVAL, "set it to its sizeof");
+	wrong = config;
+	wrong.reserved = 1;
+	assert_refused(&wrong, MAX_ENTRIES, EINVAL, "reserved is 1");
 	wrong = config;
 	wrong.irqchip = IMPOST_IRQCHIP_DEFAULT;
 	assert_refused(&wrong, MAX_ENTRIES, EINVAL, "irqchip 0");

@@ -235,6 +235,9 @@ Test(mtrrs, what_cannot_be_is_refused_and_nothing_is_written)
 			     -EINVAL, "size %u", size);
 	}
 	config.size = sizeof(config);
+	config.reserved = 1;
+	cr_assert_eq(impost_x86_setup_mtrrs(&config, msrs, IMPOST_X86_MTRRS(8), &count), -EINVAL);
+	config.reserved = 0;
 	config.variable = 1; /* it takes two */
 	cr_assert_eq(impost_x86_setup_mtrrs(&config, msrs, IMPOST_X86_MTRRS(8), &count), -ENOSPC);
 	config.variable = 8;

@@ -91,6 +91,8 @@ Test(topology, what_cannot_be_is_refused)
 		const char *words;
 	} wrong[] = {
 		{{8, 1, 1, 1, 1, 0}, 1, "size is 8"},
+		{{28, 1, 1, 1, 1, 0}, 1, "size is 28"},
+		{{24, 1, 1, 1, 1, 5}, 1, "reserved is 5"},
 		{{24, 0, 1, 1, 1, 0}, 0, "at least"},
 		{{24, 1, 0, 1, 1, 0}, 0, "at least"},
 		{{24, 1, 1, 0, 1, 0}, 0, "at least"},

@@ -17,12 +17,14 @@ extern "C" {
 
 /* --- topology --- */
 
-/* sockets * dies * cores * threads CPUs: dies of each socket, cores of each die, threads of each
- * core. */
+/*
+ * sockets * dies * cores * threads CPUs: dies of each socket, cores of each die, threads of each
+ * core. This struct never grows, and is given whole: a further level would come as another struct.
+ */
 struct impost_x86_topology {
-	uint32_t size; /* of this struct */
+	uint32_t size; /* sizeof(struct impost_x86_topology) */
 	uint32_t sockets, dies, cores, threads;
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 };
 
 /* Bits that an APIC id may have. The counts of leaf 0xB have 16 bits (SDM vol. 2, CPUID). */
@@ -33,8 +35,8 @@ IMPOST_API void impost_x86_topology_flat(struct impost_x86_topology *ret_topolog
 
 /*
  * Whether TOPOLOGY can be that of a VM with CPUS vCPUs. CTX, for error texts, may be NULL. -EINVAL:
- * its size is too small, a number is 0, the product is not CPUS, or APIC ids would need more than
- * IMPOST_X86_APIC_ID_BITS bits; the text says which.
+ * its size is not that of the struct, a number is 0, the product is not CPUS, or APIC ids would
+ * need more than IMPOST_X86_APIC_ID_BITS bits; the text says which.
  */
 IMPOST_API int impost_x86_topology_check(struct impost_context *ctx,
 					 const struct impost_x86_topology *topology, uint32_t cpus);
@@ -72,10 +74,10 @@ IMPOST_API uint32_t *impost_x86_cpuid_register(struct impost_x86_cpuid *entry, u
 
 /* What impost_x86_setup_cpuid() is to make. */
 struct impost_x86_cpuid_config {
-	uint32_t size;	  /* of this struct */
-	uint32_t irqchip; /* the VM's: IMPOST_IRQCHIP_NONE, _LAPIC or _FULL (vm.h) */
-	uint32_t apic_id; /* the vCPU's: impost_x86_apic_id() */
-	uint32_t reserved;
+	uint32_t size;	   /* sizeof(struct impost_x86_cpuid_config) */
+	uint32_t irqchip;  /* the VM's: IMPOST_IRQCHIP_NONE, _LAPIC or _FULL (vm.h) */
+	uint32_t apic_id;  /* the vCPU's: impost_x86_apic_id() */
+	uint32_t reserved; /* 0 */
 	const struct impost_x86_topology *topology; /* of all vCPUs */
 	/* at most 47 characters; NULL: the backend's, or where it has none that of the CPU below */
 	const char *brand;
@@ -100,10 +102,10 @@ struct impost_x86_cpuid_config {
  * AESKLE 0, as they follow CR4; AMD's copies of leaf 1 in 0x80000001; the brand string. All else
  * stays as it was.
  *
- * CTX, for error texts, may be NULL. -EINVAL: the configuration's size, irqchip, topology (as
- * impost_x86_topology_check(), but for the number of CPUs), an APIC id that the topology does not
- * have, or a text that is empty, too long or not printable ASCII; -ENOSPC: CAPACITY; -ENOMEM. After
- * a failure ENTRIES and *COUNT are as before.
+ * CTX, for error texts, may be NULL. -EINVAL: the configuration's size, reserved, irqchip, topology
+ * (as impost_x86_topology_check(), but for the number of CPUs), an APIC id that the topology does
+ * not have, or a text that is empty, too long or not printable ASCII; -ENOSPC: CAPACITY; -ENOMEM.
+ * After a failure ENTRIES and *COUNT are as before.
  */
 IMPOST_API int impost_x86_setup_cpuid(struct impost_context *ctx,
 				      const struct impost_x86_cpuid_config *config,

@@ -158,9 +158,9 @@ struct impost_x86_mtrr_config {
  * hole is made of as few variable ranges as its alignment allows; those that are left over are
  * switched off. IA32_MTRR_DEF_TYPE comes last, and switches all on. Every CPU must get the same
  * (SDM vol. 3, 12.11.8). -ENOSPC: more than CAPACITY, or the hole needs more pairs than there are;
- * -EINVAL: CONFIG's size cannot be; the hole is misaligned, ends before it starts, starts below 1
- * MiB, where the fixed ranges are, or does not fit `phys_bits`, which is 32 to 52; or there are
- * more than 40 pairs, as many as have MSRs.
+ * -EINVAL: CONFIG's size or reserved cannot be; the hole is misaligned, ends before it starts,
+ * starts below 1 MiB, where the fixed ranges are, or does not fit `phys_bits`, which is 32 to 52;
+ * or there are more than 40 pairs, as many as have MSRs.
  */
 IMPOST_API int impost_x86_setup_mtrrs(const struct impost_x86_mtrr_config *config,
 				      struct impost_x86_msr *msrs, uint32_t capacity,
