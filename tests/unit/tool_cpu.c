@@ -121,7 +121,7 @@ static const struct {
 	{{"cpu", "compare", "a", "b", "--stats"}, 2, "unrecognized option '--stats'"},
 	{{"cpu", "compare", "nothing", "x86-64-v1"}, 3, "there is no file 'nothing', and no CPU"},
 	{{"cpu", "baseline"}, 2, "cpu baseline: of what?"},
-	{{"cpu", "baseline", "x86-64-v1"}, 3, "x86-64-v1 leaves X2APIC open: a baseline"},
+	{{"cpu", "baseline", "x86-64-v1"}, 3, "x86-64-v1 leaves PCID open: a baseline"},
 	{{"cpu", "baseline", "@wrong.ini"}, 3, "wrong.ini:2: AVX3: no CPUID field has this name"},
 	{{"cpu", "dump", "x"}, 2, "what is 'x'? This command takes options only"},
 	{{"cpu", "dump", "--json", "-o", "x"}, 2, "leave out --output"},
