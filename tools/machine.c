@@ -103,15 +103,18 @@ static int on_io(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exi
 {
 	struct machine_cpu *cpu = opaque;
 	enum ports_event event;
+	char text[64];
 
 	(void)vcpu;
 	count_exit(cpu, exit);
 	event = ports_access(&cpu->machine->serial, &exit->u.io);
 	if (event == PORTS_NOTHING)
 		return 0;
+	snprintf(text, sizeof(text), "the guest %s through port 0x%x",
+		 event == PORTS_RESET ? "reset the machine" : "switched the machine off",
+		 (unsigned int)exit->u.io.port);
 	end_run(cpu->machine, MACHINE_SHUT_DOWN, (uint32_t)(cpu - cpu->machine->cpus), false, exit,
-		event == PORTS_RESET ? "the guest reset the machine"
-				     : "the guest switched the machine off");
+		text);
 	return 1;
 }
 

@@ -203,4 +203,6 @@ void report_stats(const struct machine *machine, const struct report_times *time
 	fprintf(stderr, "  set-up    %10.3f ms\n", (double)times->setup / 1e6);
 	fprintf(stderr, "  run       %10.3f ms\n", (double)times->run / 1e6);
 	print_exits(machine);
+	if (*machine->text)
+		fprintf(stderr, "  end       %s\n", machine->text);
 }

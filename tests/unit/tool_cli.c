@@ -358,6 +358,33 @@ Test(tool, clean_ends)
 	}
 }
 
+/* Of several ways to end, the one that the guest took. */
+Test(tool, statistics_tell_how_the_guest_ended)
+{
+	static const struct {
+		const char *script;
+		const char *end;
+	} ends[] = {
+		{"[vcpu 0]\nout = 0x64 1 0xfe\n", "the guest reset the machine through port 0x64"},
+		{"[vcpu 0]\nout = 0xcf9 1 0x06\n",
+		 "the guest reset the machine through port 0xcf9"},
+		{"[vcpu 0]\nout = 0x600 1 0x34\n",
+		 "the guest switched the machine off through port 0x600"},
+		{"[vcpu 0]\nhlt =\n", "HLT"},
+	};
+	char line[128];
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		const struct tool_result *result;
+
+		tool_write_mock(ends[i].script);
+		result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--stats");
+		cr_expect_eq(result->status, 0, "%s", result->err);
+		snprintf(line, sizeof(line), "  end       %s\n", ends[i].end);
+		cr_expect(strstr(result->err, line), "no %s in %s", line, result->err);
+	}
+}
+
 /* Bytes as they are: mov $0x34,%al; mov $0x600,%dx; out %al,(%dx); hlt, in any mode but for the
  * size of an immediate. */
 Test(tool, flat_binaries)
