@@ -633,6 +633,44 @@ Test(cpuid, brand)
 	}
 }
 
+/*
+ * AMD's first-level caches, where the backend tells none, are those of the processor under the
+ * test; what it tells is left as it is, and so is another maker's leaf, which has nothing to say
+ * there.
+ */
+Test(cpuid, first_caches_of_amd)
+{
+	static const struct impost_x86_cpuid blank = {.leaf = 0x80000005};
+	static const struct impost_x86_cpuid told[] = {
+		{0x80000005, 0, 0, 0xff40ff40, 0xff40ff40, 0x20080140, 0x20080140, 0},
+		{0x80000005, 0, 0, 1, 0, 0, 0, 0},
+		{0x80000005, 0, 0, 0, 1, 0, 0, 0},
+		{0x80000005, 0, 0, 0, 0, 1, 0, 0},
+		{0x80000005, 0, 0, 0, 0, 0, 1, 0},
+	};
+	struct impost_x86_topology t = topology_of(1, 1, 2, 1);
+	struct impost_x86_cpuid with[MAX_ENTRIES], got, here = blank;
+	struct table table;
+
+	memcpy(with, amd, sizeof(amd));
+	with[COUNT(amd)] = blank;
+	table = set_up(with, COUNT(amd) + 1, &t, 1);
+	got = cpuid(&table, blank.leaf, 0);
+	__get_cpuid(here.leaf, &here.eax, &here.ebx, &here.ecx, &here.edx);
+	cr_expect_arr_eq(&got, &here, sizeof(here));
+	for (size_t i = 0; i < COUNT(told); i++) {
+		with[COUNT(amd)] = told[i];
+		table = set_up(with, COUNT(amd) + 1, &t, 1);
+		got = cpuid(&table, blank.leaf, 0);
+		cr_expect_arr_eq(&got, &told[i], sizeof(got), "row %zu", i);
+	}
+	memcpy(with, intel, sizeof(intel));
+	with[COUNT(intel)] = blank;
+	table = set_up(with, COUNT(intel) + 1, &t, 1);
+	got = cpuid(&table, blank.leaf, 0);
+	cr_expect_arr_eq(&got, &blank, sizeof(blank), "Intel's");
+}
+
 Test(cpuid, signature)
 {
 	struct impost_x86_topology t = topology_of(1, 1, 1, 1);
