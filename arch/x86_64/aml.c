@@ -634,12 +634,12 @@ void impost_aml_region(struct impost_aml *aml, const char *path, uint32_t space,
 {
 	if (!aml_begin(aml, AML_TERMS, "OperationRegion"))
 		return;
-	if (space > UINT8_MAX)
-		aml_fail(aml, -EINVAL, "region %s is in address space 0x%x: 0xff is the last", path,
-			 space);
 	aml_put_byte(aml, EXT_PREFIX);
 	aml_put_byte(aml, EXT_REGION_OP);
 	put_path(aml, path);
+	if (space > UINT8_MAX)
+		aml_fail(aml, -EINVAL, "region %s is in address space 0x%x: 0xff is the last", path,
+			 space);
 	aml_put_byte(aml, space);
 	put_integer(aml, offset);
 	put_integer(aml, bytes);
@@ -649,13 +649,13 @@ void impost_aml_field(struct impost_aml *aml, const char *region, uint32_t flags
 {
 	if (!aml_begin(aml, AML_TERMS, "Field"))
 		return;
-	if (flags > 0x7f || (flags & 0xf) > IMPOST_AML_QWORD_ACCESS || (flags & 0x60) == 0x60)
-		aml_fail(aml, -EINVAL, "a field over %s has flags 0x%x, which no field can have",
-			 region, flags);
 	aml_put_byte(aml, EXT_PREFIX);
 	aml_put_byte(aml, EXT_FIELD_OP);
 	aml_open(aml, AML_FIELD);
 	put_path(aml, region);
+	if (flags > 0x7f || (flags & 0xf) > IMPOST_AML_QWORD_ACCESS || (flags & 0x60) == 0x60)
+		aml_fail(aml, -EINVAL, "a field over %s has flags 0x%x, which no field can have",
+			 region, flags);
 	aml_put_byte(aml, flags);
 }
 

@@ -576,6 +576,8 @@ Test(aml, refuses_data_and_operators)
 	assert_refused(impost_aml_op(aml, 0x170), EINVAL, "0x170");
 	assert_refused(impost_aml_method(aml, "METH", 8, 0), EINVAL, "8 arguments");
 	assert_refused(impost_aml_region(aml, "REGN", 256, 0, 1), EINVAL, "0x100");
+	assert_refused(impost_aml_region(aml, NULL, 256, 0, 1), EINVAL, "a name is NULL");
+	assert_refused(impost_aml_field(aml, NULL, 0x80), EINVAL, "a name is NULL");
 	assert_refused(impost_aml_field(aml, "REGN", 5), EINVAL, "flags 0x5");
 	assert_refused(impost_aml_field(aml, "REGN", 0x60), EINVAL, "flags 0x60");
 	cr_assert_eq(impost_context_close(ctx), 0);
