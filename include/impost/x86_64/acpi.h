@@ -152,8 +152,9 @@ struct impost_x86_acpi_config {
 	/* With hw_reduced: sleep control and status registers, 8 bits each; both or none. Without
 	 * them there is no \_S5 (4.8.3.7). */
 	struct impost_x86_acpi_gas sleep_control, sleep_status;
-	/* Without hw_reduced (4.8.3, 4.8.4): events of at least 32 bits and control of at least 16
-	 * must be there for PM1a; the PM timer has 32; GPE blocks have status and enable bytes. */
+	/* Without hw_reduced (4.8.3, 4.8.4): PM1 events have 32 bits and PM1 control has 16, and
+	 * those of PM1a must be there; PM2 control has 8, the PM timer 32; GPE blocks have as many
+	 * status as enable bytes. */
 	struct impost_x86_acpi_gas pm1a_event, pm1b_event, pm1a_control, pm1b_control, pm2_control;
 	struct impost_x86_acpi_gas pm_timer, gpe0, gpe1;
 	char hypervisor[8]; /* hypervisor vendor identity, filled up with NULs */
