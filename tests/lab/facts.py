@@ -10,6 +10,8 @@ from complaints import complaints
 MIB, GIB = 1 << 20, 1 << 30
 PAGE = 0x1000
 EBDA, HIGH_RAM, HOLE, HOLE_END = 0x9FC00, 0x100000, 0xB0000000, 4 * GIB  # include/impost/x86_64/layout.h
+# The registers that the ACPI tables name: tools/ports.h
+ENDS = {"reboot": "reset the machine through port 0xcf9", "poweroff": "switched the machine off through port 0x600"}
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Boot:
     topology: tuple = (1, 1, 1, 1)  # sockets, dies in each, cores, threads
     mib: int = 256
     protocol: str = ""  # --boot; empty: auto
+    cmdline: str = ""  # more of it
     pvh: bool = False
     template: str = ""  # INI text
     hidden: tuple = ()  # flags that must not be in /proc/cpuinfo
@@ -148,6 +151,9 @@ def check_end(boot, facts):
         yield "init did not get to its end"
     if facts.status != 0:
         yield f"impost run ended with status {facts.status}, and not with 0, after {boot.end}"
+    end = f"the guest {ENDS[boot.end]}"
+    if not any(line.split(maxsplit=1) == ["end", end] for line in facts.said):
+        yield f"it is not said that {end}"
 
 
 def check_log(_, facts):
