@@ -4,6 +4,7 @@
 #include "structure.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* What the first release knew: a caller's may be shorter or longer than ours. */
 #define LEAST_INFO   (offsetof(struct impost_x86_boot_info, rsdp) + sizeof(uint64_t))
@@ -35,7 +36,7 @@ int boot_info_write(struct impost_memory *memory, const struct impost_x86_boot_i
 		    const struct boot_info_block *way)
 {
 	struct impost_context *ctx = impost_memory_context(memory);
-	_Alignas(uint64_t) uint8_t block[BOOT_INFO_BLOCK_MAX] = {0};
+	_Alignas(uint64_t) uint8_t block[BOOT_INFO_BLOCK_MAX];
 	struct impost_x86_boot_info whole;
 	size_t bytes;
 	int err;
@@ -45,6 +46,11 @@ int boot_info_write(struct impost_memory *memory, const struct impost_x86_boot_i
 		err = way->check(ctx, &whole);
 	if (err < 0)
 		return err;
+	/* Is there memory for the block? Else the command line would be written alone. */
+	err = impost_memory_read(memory, way->gpa, block, sizeof(block));
+	if (err < 0)
+		return err;
+	memset(block, 0, sizeof(block));
 	bytes = way->fill(block, &whole);
 	err = impost_x86_write_cmdline(memory, whole.kernel, whole.cmdline);
 	return err < 0 ? err : impost_memory_write(memory, way->gpa, block, bytes);

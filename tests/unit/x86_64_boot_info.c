@@ -266,3 +266,22 @@ Test(boot_info, refusals_write_nothing)
 	assert_untouched(&ram, IMPOST_X86_ZERO_PAGE_ADDR, 0);
 	ram_free(&ram);
 }
+
+/* Without memory for the block the command line is not written alone. */
+Test(boot_info, no_memory_writes_nothing)
+{
+	struct impost_x86_kernel pvh = pvh_make(), linux64 = kernel_make();
+	struct ram ram = ram_make(0);
+	uint8_t byte = 0;
+
+	add_region(&ram, IMPOST_X86_CMDLINE_ADDR, IMPOST_X86_CMDLINE_MAX, 0);
+	cr_assert_eq(impost_memory_fill(ram.memory, IMPOST_X86_CMDLINE_ADDR, PATTERN, 1), 0);
+	cr_assert_eq(impost_x86_write_zero_page(ram.memory,
+						INFO(.kernel = &linux64, .cmdline = "x")),
+		     -EFAULT);
+	cr_assert_eq(impost_x86_write_start_info(ram.memory, INFO(.kernel = &pvh, .cmdline = "x")),
+		     -EFAULT);
+	cr_assert_eq(impost_memory_read(ram.memory, IMPOST_X86_CMDLINE_ADDR, &byte, 1), 0);
+	cr_assert_eq(byte, PATTERN);
+	ram_free(&ram);
+}
