@@ -182,12 +182,13 @@ struct impost_x86_acpi_config {
 	uint32_t nmemory;
 };
 
+#define IMPOST_X86_ACPI_RSDP_BYTES 36u /* revision 2 (5.2.5.3) */
+
 /* What impost_x86_acpi_build() made. */
-#define IMPOST_X86_ACPI_RSDP_BYTES 36u
 struct impost_x86_acpi_result {
 	uint32_t size; /* set by the caller to sizeof(struct impost_x86_acpi_result) */
-	uint8_t rsdp[IMPOST_X86_ACPI_RSDP_BYTES];
-	uint64_t bytes;	   /* that the tables take */
+	uint8_t rsdp[IMPOST_X86_ACPI_RSDP_BYTES]; /* for rsdp_gpa */
+	uint64_t bytes;				  /* that the tables take */
 	uint64_t xsdt_gpa; /* where tables are, in the bytes from tables_gpa on */
 	uint64_t fadt_gpa;
 	uint64_t dsdt_gpa;

@@ -89,6 +89,8 @@ struct impost_x86_kernel {
 	uint8_t setup_header[IMPOST_X86_SETUP_HEADER_MAX]; /* for the zero page */
 };
 
+#define IMPOST_X86_BZIMAGE_HEAD 1024u /* bytes that hold every setup header */
+
 /*
  * Reads the head of a bzImage: HEAD is the first HEAD_BYTES bytes of a file of FILE_BYTES bytes, at
  * least IMPOST_X86_BZIMAGE_HEAD of them unless the file is shorter (-EINVAL, as for RET_KERNEL's
@@ -97,7 +99,6 @@ struct impost_x86_kernel {
  * loaded lower it would move itself there. -IMPOST_EIMAGE: not a bzImage, older than protocol 2.10,
  * truncated, with a place below 1 MiB, or with sizes that cannot be; the text says which.
  */
-#define IMPOST_X86_BZIMAGE_HEAD 1024u
 IMPOST_API int impost_x86_bzimage_parse(struct impost_context *ctx, const void *head,
 					size_t head_bytes, uint64_t file_bytes,
 					struct impost_x86_kernel *ret_kernel);
