@@ -115,12 +115,15 @@ IMPOST_API int impost_x86_setup_cpuid(struct impost_context *ctx,
 /* --- CPUID by name, from cpuid.def --- */
 
 /* What a field is: this says what may be done with it so that a guest still runs on a host. */
-#define IMPOST_X86_FIELD_FEATURE 1u /* a bit: 1 if the guest may use something. May be cleared */
-#define IMPOST_X86_FIELD_INVERTED                                                              \
-	2u			  /* a bit: 1 if something is missing or different. May be set \
-				   */
-#define IMPOST_X86_FIELD_LIMIT 3u /* a number: how much there is. May be made less */
-#define IMPOST_X86_FIELD_VALUE 4u /* names or describes the CPU: free */
+
+/* a bit: 1 if the guest may use something. May be cleared */
+#define IMPOST_X86_FIELD_FEATURE 1u
+/* a bit: 1 if something is missing or different. May be set */
+#define IMPOST_X86_FIELD_INVERTED 2u
+/* a number: how much there is. May be made less */
+#define IMPOST_X86_FIELD_LIMIT 3u
+/* names or describes the CPU: free */
+#define IMPOST_X86_FIELD_VALUE 4u
 /* set for each vCPU by impost_x86_setup_cpuid(), or by the hypervisor while the guest runs, or what
  * follows from other fields when impost_x86_template_apply() clears some */
 #define IMPOST_X86_FIELD_MANAGED 5u
