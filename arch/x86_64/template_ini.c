@@ -121,6 +121,11 @@ static int check_managed(struct loader *loader, unsigned line, const struct temp
 		if (span.kind != IMPOST_X86_FIELD_MANAGED)
 			continue;
 		template_span_name(r, &span, name);
+		if (r->msr)
+			return fail(loader, line,
+				    "%s is set for each vCPU as the kernel's entry needs it: leave "
+				    "it out",
+				    name);
 		return fail(loader, line,
 			    "%s (bits %u to %u) is computed for each vCPU: leave it out, or write "
 			    "0b with x for its bits",

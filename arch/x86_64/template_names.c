@@ -62,8 +62,36 @@ static uint32_t msr_bit_kind(uint32_t index, uint32_t bit)
 	return IMPOST_X86_FIELD_FEATURE;
 }
 
+/*
+ * MSRs that the set-up gives each vCPU as the kernel's entry needs them (registers.h): what a
+ * template said of them would contradict it, or be lost. IA32_MISC_ENABLE is not among them: it is
+ * a template's, where that names it.
+ */
+static const struct {
+	uint32_t first, last; /* indices */
+} managed_msrs[] = {
+	{IMPOST_X86_MSR_IA32_TIME_STAMP_COUNTER, IMPOST_X86_MSR_IA32_TIME_STAMP_COUNTER},
+	{IMPOST_X86_MSR_IA32_APIC_BASE, IMPOST_X86_MSR_IA32_APIC_BASE},
+	{IMPOST_X86_MSR_IA32_SYSENTER_CS, IMPOST_X86_MSR_IA32_SYSENTER_EIP},
+	{IMPOST_X86_MSR_IA32_MTRR_PHYSBASE0, IMPOST_X86_MSR_IA32_MTRR_FIX4K_F8000},
+	{IMPOST_X86_MSR_IA32_MTRR_DEF_TYPE, IMPOST_X86_MSR_IA32_MTRR_DEF_TYPE},
+	{0x800, 0x8ff}, /* the local APIC in x2APIC mode (SDM vol. 3, 11.12.1.2) */
+	{IMPOST_X86_MSR_IA32_EFER, IMPOST_X86_MSR_IA32_FMASK},
+	{IMPOST_X86_MSR_IA32_FS_BASE, IMPOST_X86_MSR_IA32_KERNEL_GS_BASE},
+};
+
+static bool is_managed_msr(uint32_t index)
+{
+	for (size_t i = 0; i < sizeof(managed_msrs) / sizeof(managed_msrs[0]); i++)
+		if (index >= managed_msrs[i].first && index <= managed_msrs[i].last)
+			return true;
+	return false;
+}
+
 struct template_span template_span_at(const struct template_register *r, uint32_t bit)
 {
+	if (r->msr && is_managed_msr(r->leaf))
+		return (struct template_span){63, 0, IMPOST_X86_FIELD_MANAGED, NULL};
 	if (r->msr) {
 		const struct impost_x86_msr_field *field = impost_x86_msr_field_at(r->leaf, bit);
 

@@ -283,6 +283,17 @@ static const struct {
 	{"[msr]\n0x10a = set\n", "there are 64 bits"},
 	{"[msr]\n0x10a.0 = set\nIA32_ARCH_CAPABILITIES.RDCL_NO = set\n",
 	 "line 2 has bit 0 of IA32_ARCH_CAPABILITIES already"},
+	{"[msr]\nIA32_PAT = 0\nIA32_EFER = 0x500\n",
+	 "t.ini:3: IA32_EFER is set for each vCPU as the kernel's entry needs it: leave it out"},
+	{"[msr]\nIA32_APIC_BASE.11 = clear\n", "t.ini:2: IA32_APIC_BASE is set for each vCPU"},
+	{"[msr]\n0x1b.63-12 = 1\n", "t.ini:2: IA32_APIC_BASE is set for each vCPU"},
+	{"[msr]\n0x10 = 0\n", "IA32_TIME_STAMP_COUNTER is set for each vCPU"},
+	{"[msr]\nIA32_SYSENTER_ESP = 0\n", "IA32_SYSENTER_ESP is set for each vCPU"},
+	{"[msr]\nIA32_MTRR_PHYSMASK7 = 0\n", "IA32_MTRR_PHYSMASK7 is set for each vCPU"},
+	{"[msr]\nIA32_MTRR_DEF_TYPE = 0\n", "IA32_MTRR_DEF_TYPE is set for each vCPU"},
+	{"[msr]\n0x80f = 0x1ff\n", "is set for each vCPU"},
+	{"[msr]\nIA32_LSTAR = 0\n", "IA32_LSTAR is set for each vCPU"},
+	{"[msr]\nIA32_GS_BASE = 0\n", "IA32_GS_BASE is set for each vCPU"},
 	{"AVX = set\n", "t.ini:1: key 'AVX' comes before any [section]"},
 };
 
