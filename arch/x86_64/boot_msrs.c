@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MSRs of every vCPU, as far as the backend has them. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "boot_steps.h"
@@ -135,18 +137,33 @@ static int add_mtrrs(struct boot *boot, struct msr_set *set)
 	return 0;
 }
 
-/*
- * Whether number I of SET may be refused: one that the backend does not list (lists are incomplete)
- * and that only booting wants. What a template names was there, and is what its author asked for.
- */
-static int may_be_refused(const struct msr_set *set, const struct msr_list *list, uint32_t i)
+/* What a template names was there, and is what its author asked for: it cannot be left out. */
+static int is_of_template(const struct msr_set *set, uint32_t i)
 {
-	return !is_listed(list, set->msr[i].index) &&
-	       (i < set->template_start || i >= set->template_end);
+	return i >= set->template_start && i < set->template_end;
 }
 
-/* Sets SET on VCPU, but for what may be refused, and is: that does not exist here. */
-static int set_msrs(struct impost_vcpu *vcpu, const struct msr_set *set,
+/* The template's MSR cannot be had on VCPU: names both; WHY may be the context's own text. */
+static int refuse(const struct boot *boot, const struct impost_vcpu *vcpu,
+		  const struct impost_x86_msr *msr, int err, const char *why)
+{
+	const struct impost_x86_msr_info *info = impost_x86_msr_info_at(msr->index);
+	char name[48], text[256];
+
+	snprintf(text, sizeof(text), "%s", why);
+	snprintf(name, sizeof(name), "0x%" PRIx32, msr->index);
+	return impost_error_set(boot->ctx, err,
+				"CPU template %.128s: vCPU %" PRIu32 " cannot have %s = 0x%" PRIx64
+				": %s",
+				impost_x86_template_name(boot->cpu_template), impost_vcpu_id(vcpu),
+				info ? info->name : name, msr->value, text);
+}
+
+/*
+ * Sets SET on VCPU. What only booting wants, and the backend neither lists (lists are incomplete)
+ * nor takes, does not exist here.
+ */
+static int set_msrs(const struct boot *boot, struct impost_vcpu *vcpu, const struct msr_set *set,
 		    const struct msr_list *list)
 {
 	uint32_t done, at = 0;
@@ -156,12 +173,32 @@ static int set_msrs(struct impost_vcpu *vcpu, const struct msr_set *set,
 		done = 0;
 		err = impost_vcpu_set_msrs(vcpu, set->msr + at, set->count - at, &done);
 		at += done;
-		if (err < 0 && at < set->count && may_be_refused(set, list, at)) {
+		if (err == 0 || at >= set->count)
+			continue;
+		if (is_of_template(set, at))
+			return refuse(boot, vcpu, &set->msr[at], err, impost_error(boot->ctx));
+		if (!is_listed(list, set->msr[at].index)) {
 			err = 0;
 			at++;
 		}
 	}
 	return err;
+}
+
+/* Some hypervisors drop a value without a word: the template's are looked at again. */
+static int check_kept(const struct boot *boot, struct impost_vcpu *vcpu, const struct msr_set *set)
+{
+	for (uint32_t i = set->template_start; i < set->template_end; i++) {
+		struct impost_x86_msr is = {.index = set->msr[i].index};
+		int err = impost_vcpu_get_msrs(vcpu, &is, 1, NULL);
+
+		if (err < 0)
+			return err;
+		if (is.value != set->msr[i].value)
+			return refuse(boot, vcpu, &set->msr[i], -ENOTSUP,
+				      "it took the value, and has another");
+	}
+	return 0;
 }
 
 int boot_set_msrs(struct boot *boot)
@@ -182,8 +219,11 @@ int boot_set_msrs(struct boot *boot)
 		err = add_template(boot, named, &set);
 	if (err == 0)
 		err = add_mtrrs(boot, &set);
-	for (uint32_t i = 0; err == 0 && i < boot->count; i++)
-		err = set_msrs(boot->vcpus[i], &set, &list);
+	for (uint32_t i = 0; err == 0 && i < boot->count; i++) {
+		err = set_msrs(boot, boot->vcpus[i], &set, &list);
+		if (err == 0)
+			err = check_kept(boot, boot->vcpus[i], &set);
+	}
 	free(set.msr);
 	free(list.indices);
 	return err;

@@ -366,9 +366,10 @@ Test(places, an_msr_of_a_template_that_a_vcpu_refuses)
 	struct impost_x86_template *same, *other;
 
 	same = template_make(m.ctx, "[msr]\nIA32_MTRRCAP = pass\n");
-	other = template_make(m.ctx, "[msr]\nIA32_MTRRCAP = 0x501\n");
+	other = template_make(m.ctx, "[template]\nname = odd\n[msr]\nIA32_MTRRCAP = 0x501\n");
 	config.cpu_template = other;
-	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), IMPOST_ESTATE, "0xfe");
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), IMPOST_ESTATE,
+		       "CPU template odd: vCPU 0 cannot have IA32_MTRRCAP = 0x501: ");
 	config.cpu_template = same;
 	boot_it(&m, &config);
 	impost_x86_template_free(same);
