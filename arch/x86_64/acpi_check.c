@@ -78,7 +78,7 @@ static int check_cpus(const struct acpi *acpi)
 		err = check_apic_id(acpi, i);
 	if (err == 0)
 		err = make_spans(acpi, config->cpus, &spans);
-	if (err < 0)
+	if (err)
 		return err;
 	for (uint32_t i = 0; i < config->cpus; i++)
 		spans[i] = (struct acpi_span){acpi_apic_id(acpi, i), acpi_apic_id(acpi, i), i, 0};
@@ -254,7 +254,7 @@ static int check_all_memory(const struct acpi *acpi)
 		err = check_memory(acpi, i);
 	if (err == 0)
 		err = make_spans(acpi, count, &spans);
-	if (err < 0)
+	if (err)
 		return err;
 	for (uint32_t i = 0; i < count; i++)
 		spans[i] = (struct acpi_span){all[i].gpa, all[i].gpa + (all[i].bytes - 1), i, 0};

@@ -104,7 +104,8 @@ static void hypervisor(struct impost_x86_cpuid *e, const struct guest *g)
 
 	if (!signature)
 		return;
-	memcpy(name, signature, strlen(signature));
+	for (size_t i = 0; i < sizeof(name) && signature[i]; i++)
+		name[i] = signature[i];
 	memcpy(&e->ebx, name, 4);
 	memcpy(&e->ecx, name + 4, 4);
 	memcpy(&e->edx, name + 8, 4);

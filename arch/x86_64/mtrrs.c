@@ -95,8 +95,8 @@ static void fill_variable(const struct impost_x86_mtrr_config *config, struct im
 			mask.value = (addresses & ~(bytes - 1)) | MASK_VALID;
 			at += bytes;
 		}
-		msrs[i * 2] = base;
-		msrs[i * 2 + 1] = mask;
+		msrs[(size_t)i * 2] = base;
+		msrs[(size_t)i * 2 + 1] = mask;
 	}
 }
 

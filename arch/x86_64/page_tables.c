@@ -180,7 +180,7 @@ int impost_x86_write_page_tables(struct impost_memory *memory, struct impost_x86
 					END_LEVELS_4, END_LEVELS_5);
 	plan = make_plan(paging);
 	err = find_place(memory, layout, plan.tables * sizeof(struct table), &gpa);
-	if (err < 0)
+	if (err)
 		return err;
 	err = write_tables(memory, &plan, gpa);
 	if (err == 0)

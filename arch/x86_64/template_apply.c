@@ -265,7 +265,7 @@ int impost_x86_template_apply(struct impost_context *ctx, const struct impost_x8
 	struct application a = {.tmpl = tmpl, .refusals = {.tell = refused, .opaque = opaque}};
 	int err;
 
-	if (!tmpl || !count || (!entries && *count))
+	if (!tmpl || !count || (!entries && (*count || capacity)))
 		return impost_error_set(ctx, -EINVAL, "a CPU template: an argument is NULL");
 	a.before = entries;
 	a.before_count = *count;
@@ -285,10 +285,10 @@ int impost_x86_template_apply(struct impost_context *ctx, const struct impost_x8
 				       "CPU template %.128s makes %u CPUID entries, and there is "
 				       "room for %u",
 				       tmpl->name, a.work.count, capacity);
-	if (!err) {
+	if (!err && a.work.count)
 		memcpy(entries, a.work.entries, a.work.count * sizeof(*entries));
+	if (!err)
 		*count = a.work.count;
-	}
 	free(a.work.entries);
 	return err;
 }

@@ -181,7 +181,7 @@ static void summarize(const struct probe *probe, char *text, size_t size)
 			impost_x86_cpuid_find(probe->entries, probe->count, 0x80000002 + leaf, 0);
 
 		if (e)
-			memcpy(brand + leaf * 16, &e->eax, 16);
+			memcpy(brand + (size_t)leaf * 16, &e->eax, 16);
 	}
 	while ((word = strsep(&rest, " ")) != NULL) {
 		if (!word[0])

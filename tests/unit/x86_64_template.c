@@ -582,6 +582,7 @@ Test(template, room_for_entries)
 {
 	struct impost_x86_template *tmpl = load("[cpuid]\nBRAND_0 = 1\n");
 	struct cpu cpu = cpu_of(1, "GenuineIntel"), copy = cpu;
+	uint32_t none;
 
 	cr_expect_eq(impost_x86_template_apply(ctx, tmpl, cpu.entries, cpu.count, &cpu.count, NULL,
 					       NULL),
@@ -592,6 +593,9 @@ Test(template, room_for_entries)
 		     -EINVAL);
 	cr_expect_eq(impost_x86_template_apply(ctx, tmpl, cpu.entries, MOST, NULL, NULL, NULL),
 		     -EINVAL);
+	none = 0;
+	cr_expect_eq(impost_x86_template_apply(ctx, tmpl, NULL, MOST, &none, NULL, NULL), -EINVAL,
+		     "room for entries at NULL");
 	must_apply(tmpl, &cpu);
 	cr_expect_eq(cpu.count, copy.count + 1);
 	impost_x86_template_free(tmpl);
