@@ -7,9 +7,11 @@
 #include "ram.h"
 
 /* The tables come behind the RSDP where both fit below 1 MiB; they want a multiple of 64. */
-#define ACPI_TABLES_ADDR (IMPOST_X86_ACPI_ADDR + 64)
+#define ACPI_TABLES_ADDR   (IMPOST_X86_ACPI_ADDR + 64)
 
-#define RAM_MAX		 64u /* ranges that SMBIOS is told of */
+#define SMBIOS_ENTRY_POINT 24u /* bytes (DSP0134, 5.2.2) */
+
+#define RAM_MAX		   64u /* ranges that SMBIOS is told of */
 
 /* Takes as much of a host's struct as is known here; whether that is enough, its builder judges. */
 static void take(void *dst, uint32_t room, const void *src, uint32_t size)
@@ -78,17 +80,25 @@ static int wants_acpi(const struct boot *boot)
 	       (boot->config.acpi || (boot_has_lapics(boot) && !wants_mptable(boot)));
 }
 
-/* Claims a place for BYTES of tables: behind the RSDP, or in high RAM if there are too many. */
-static int place_acpi(struct boot *boot, uint64_t bytes, uint64_t *ret_gpa)
+/* Places BYTES of tables that are too many for the BIOS area in high RAM. */
+static int place_high(struct boot *boot, const char *what, uint32_t type, uint64_t bytes,
+		      uint64_t *ret_gpa)
 {
 	const struct impost_x86_want want = {
 		.size = sizeof(want),
-		.type = IMPOST_X86_E820_ACPI,
+		.type = type,
 		.bytes = bytes,
 		.min = IMPOST_X86_HIGH_RAM,
 		.max = IMPOST_X86_HOLE_END - 1, /* what has 32 bits only must reach them */
-		.what = "ACPI tables",
+		.what = what,
 	};
+
+	return impost_x86_layout_place(boot->memory, &boot->layout, &want, ret_gpa);
+}
+
+/* Claims a place for BYTES of tables: behind the RSDP, or in high RAM if there are too many. */
+static int place_acpi(struct boot *boot, uint64_t bytes, uint64_t *ret_gpa)
+{
 	int low = bytes <= IMPOST_X86_ACPI_ADDR + IMPOST_X86_ACPI_MAX - ACPI_TABLES_ADDR;
 	int err;
 
@@ -98,7 +108,7 @@ static int place_acpi(struct boot *boot, uint64_t bytes, uint64_t *ret_gpa)
 				      0);
 	*ret_gpa = ACPI_TABLES_ADDR;
 	if (err == 0 && !low)
-		err = impost_x86_layout_place(boot->memory, &boot->layout, &want, ret_gpa);
+		err = place_high(boot, "ACPI tables", IMPOST_X86_E820_ACPI, bytes, ret_gpa);
 	return err;
 }
 
@@ -127,27 +137,53 @@ static int write_acpi(struct boot *boot)
 struct fixed {
 	const char *what;
 	uint64_t gpa;
-	size_t capacity;
+	uint64_t room;
 	uint32_t table; /* IMPOST_X86_TABLE_* */
+	/* What it begins with, which is all that must lie at `gpa`: it says where the rest is. 0:
+	 * all must. */
+	uint32_t head;
+	const char *head_what;
 	int (*build)(struct boot *boot, uint64_t gpa, void *buf, size_t capacity,
 		     size_t *ret_bytes);
 };
 
-static int write_fixed(struct boot *boot, const struct fixed *fixed)
+/* Claims BYTES at the fixed place, or in high RAM what does not fit there and need not. */
+static int place_fixed(struct boot *boot, const struct fixed *fixed, uint64_t bytes,
+		       uint64_t *ret_gpa)
 {
-	void *buf = malloc(fixed->capacity);
-	size_t bytes = 0;
+	int high = fixed->head && bytes > fixed->room;
 	int err;
 
+	err = impost_x86_layout_claim(boot->ctx, &boot->layout,
+				      high ? fixed->head_what : fixed->what, fixed->gpa,
+				      high ? fixed->head : bytes, 0);
+	*ret_gpa = fixed->gpa;
+	if (err == 0 && high)
+		err = place_high(boot, fixed->what, IMPOST_X86_E820_RESERVED, bytes, ret_gpa);
+	return err;
+}
+
+static int write_fixed(struct boot *boot, const struct fixed *fixed)
+{
+	uint64_t gpa = fixed->gpa;
+	size_t bytes = 0;
+	void *buf;
+	int err;
+
+	err = fixed->build(boot, gpa, NULL, 0, &bytes);
+	if (err == 0)
+		err = place_fixed(boot, fixed, bytes, &gpa);
+	if (err < 0)
+		return err;
+	buf = malloc(bytes);
 	if (!buf)
 		return impost_error_set(boot->ctx, -ENOMEM, "boot: no memory for the %s",
 					fixed->what);
-	err = fixed->build(boot, fixed->gpa, buf, fixed->capacity, &bytes);
+	err = fixed->build(boot, gpa, buf, bytes, &bytes);
 	if (err == 0)
-		err = impost_x86_layout_claim(boot->ctx, &boot->layout, fixed->what, fixed->gpa,
-					      bytes, 0);
-	if (err == 0)
-		err = impost_memory_write(boot->memory, fixed->gpa, buf, bytes);
+		err = impost_memory_write(boot->memory, gpa, buf, bytes);
+	if (err == 0 && gpa != fixed->gpa)
+		err = impost_memory_write(boot->memory, fixed->gpa, buf, fixed->head);
 	free(buf);
 	if (err == 0)
 		boot->tables |= fixed->table;
@@ -290,11 +326,22 @@ static int check_acpi(const struct boot *boot)
 
 int boot_write_tables(struct boot *boot)
 {
-	static const struct fixed mptable = {"MP table", IMPOST_X86_MPTABLE_ADDR,
-					     IMPOST_X86_MPTABLE_MAX, IMPOST_X86_TABLE_MP,
-					     build_mptable};
-	static const struct fixed smbios = {"SMBIOS", IMPOST_X86_SMBIOS_ADDR, IMPOST_X86_SMBIOS_MAX,
-					    IMPOST_X86_TABLE_SMBIOS, build_smbios};
+	static const struct fixed mptable = {
+		.what = "MP table",
+		.gpa = IMPOST_X86_MPTABLE_ADDR,
+		.room = IMPOST_X86_MPTABLE_MAX,
+		.table = IMPOST_X86_TABLE_MP,
+		.build = build_mptable,
+	};
+	static const struct fixed smbios = {
+		.what = "SMBIOS",
+		.gpa = IMPOST_X86_SMBIOS_ADDR,
+		.room = IMPOST_X86_SMBIOS_MAX,
+		.table = IMPOST_X86_TABLE_SMBIOS,
+		.head = SMBIOS_ENTRY_POINT,
+		.head_what = "SMBIOS entry point",
+		.build = build_smbios,
+	};
 	int err;
 
 	err = check_acpi(boot);

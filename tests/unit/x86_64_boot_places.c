@@ -255,6 +255,36 @@ Test(places, many_acpi_tables)
 	machine_free(&m);
 }
 
+/* So does SMBIOS with a processor for each of many sockets, but for its entry point. */
+Test(places, many_sockets)
+{
+	struct impost_context *ctx = context_make("mock");
+	struct machine m = machine_make(ctx, 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 700);
+	struct impost_x86_boot_config config = config_make(ctx, bz_file());
+	struct impost_x86_layout layout;
+	struct impost_x86_place place;
+	uint64_t table;
+
+	set_key(ctx, "cpu", "topology", "700:1:1:1");
+	impost_x86_layout_init(&layout);
+	config.layout = &layout;
+	boot_it(&m, &config);
+	place = place_of(&layout, "SMBIOS");
+	cr_expect_geq(place.gpa, MIB);
+	cr_expect_gt(place.bytes, IMPOST_X86_SMBIOS_MAX);
+	cr_expect_eq(e820_type(&m, place.gpa), IMPOST_X86_E820_RESERVED);
+	cr_expect_eq(place_of(&layout, "SMBIOS entry point").gpa, IMPOST_X86_SMBIOS_ADDR);
+	assert_text(&m, IMPOST_X86_SMBIOS_ADDR, "_SM3_");
+	cr_assert_eq(impost_memory_read(impost_vm_memory(m.vm), IMPOST_X86_SMBIOS_ADDR + 16, &table,
+					sizeof(table)),
+		     0);
+	cr_expect_gt(table, place.gpa);
+	cr_expect_lt(table, place.gpa + place.bytes);
+	assert_runs(&m);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
 /* What the host gives must go with what is filled in. */
 Test(places, acpi_that_cannot_be)
 {
