@@ -155,9 +155,9 @@ int boot_has_x2apics(const struct boot *boot)
 /* Files and tables come first: what is wrong with them is known before a vCPU is touched. */
 static int (*const steps[])(struct boot *boot) = {
 	boot_prepare_cpuid, /* before page tables, whose pages are as large as it says */
-	boot_load,	    boot_write_tables,
-	boot_write_entry, /* after all that the memory map tells of */
-	boot_set_cpuid,	  /* before other state: hypervisors freeze it there, or judge by it */
+	boot_load,	    boot_check_features,
+	boot_write_tables,  boot_write_entry, /* after all that the memory map tells of */
+	boot_set_cpuid, /* before other state: hypervisors freeze it there, or judge by it */
 	boot_set_registers, boot_set_msrs, /* after the registers: APIC base and EFER are both */
 	boot_set_runstates,
 };

@@ -46,6 +46,9 @@ int boot_prepare_cpuid(struct boot *boot);
 /* Reads and loads kernel and initrd; the RAM that the guest starts with is taken from here on. */
 int boot_load(struct boot *boot);
 
+/* Judges whether the CPU has what the kernel's entry and the RAM take. */
+int boot_check_features(struct boot *boot);
+
 /* Writes ACPI, MP and SMBIOS tables. */
 int boot_write_tables(struct boot *boot);
 

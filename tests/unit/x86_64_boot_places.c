@@ -408,6 +408,58 @@ Test(places, an_msr_of_a_template_that_a_vcpu_refuses)
 	machine_free(&m);
 }
 
+/* A CPU that cannot enter the kernel, or reach the memory, and the words that say so. */
+static const struct {
+	const char *ini;
+	uint64_t ram;
+	uint32_t mode; /* of a flat binary */
+	const char *words;
+} small_cpus[] = {
+	{"LM = clear", 16 * MIB, IMPOST_X86_MODE_LONG, "in long mode, and the CPU has no LM"},
+	{"LM = clear", 16 * MIB, IMPOST_X86_MODE_PROTECTED, NULL},
+	{"PAE = clear", 16 * MIB, IMPOST_X86_MODE_LONG, "in long mode, and the CPU has no "},
+	{"PAE = clear", 16 * MIB, IMPOST_X86_MODE_REAL, NULL},
+	{"MSR = clear", 16 * MIB, IMPOST_X86_MODE_LONG, "in long mode, and the CPU has no MSR"},
+	{"PHYS_ADDR_BITS = 0", 16 * MIB, IMPOST_X86_MODE_LONG, "PHYS_ADDR_BITS = 0"},
+	{"PHYS_ADDR_BITS = 31", 16 * MIB, IMPOST_X86_MODE_REAL,
+	 "up to 0xffffffff, which takes 32 bits of address, and the CPU has PHYS_ADDR_BITS = 31"},
+	{"PHYS_ADDR_BITS = 32", 16 * MIB, IMPOST_X86_MODE_LONG, NULL},
+	{"PHYS_ADDR_BITS = 32", 4 * GIB, IMPOST_X86_MODE_PROTECTED,
+	 "takes 33 bits of address, and the CPU has PHYS_ADDR_BITS = 32"},
+	{"PHYS_ADDR_BITS = 36", 64 * GIB, IMPOST_X86_MODE_LONG, "takes 37 bits"},
+	{"PHYS_ADDR_BITS = 36", 62 * GIB, IMPOST_X86_MODE_LONG, NULL},
+	{"MAX_EXT_LEAF = 0x80000007", 62 * GIB, IMPOST_X86_MODE_LONG, NULL},
+	{"MAX_EXT_LEAF = 0x80000007", 64 * GIB, IMPOST_X86_MODE_LONG, "PHYS_ADDR_BITS = 36"},
+};
+
+Test(places, templates_that_leave_too_little)
+{
+	for (size_t i = 0; i < sizeof(small_cpus) / sizeof(small_cpus[0]); i++) {
+		struct machine m = machine_make(context_make("mock"), small_cpus[i].ram,
+						IMPOST_IRQCHIP_DEFAULT, 1);
+		struct impost_x86_boot_config config = config_make(m.ctx, flat_file());
+		struct impost_x86_template *tmpl;
+		char ini[128];
+
+		snprintf(ini, sizeof(ini), "[template]\nname = small\n[cpuid]\n%s\n",
+			 small_cpus[i].ini);
+		tmpl = template_make(m.ctx, ini);
+		config.cpu_template = tmpl;
+		config.protocol = IMPOST_X86_PROTOCOL_FLAT;
+		config.mode = small_cpus[i].mode;
+		if (small_cpus[i].words) {
+			assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL),
+				       ENOTSUP, small_cpus[i].words);
+			cr_expect(strstr(impost_error(m.ctx), ": see CPU template small"));
+			config.cpu_template = NULL;
+		}
+		boot_it(&m, &config);
+		impost_x86_template_free(tmpl);
+		close(config.kernel_fd);
+		machine_free(&m);
+	}
+}
+
 /* A name is that of a shipped template, or a file's. */
 Test(places, templates_by_name)
 {
