@@ -28,11 +28,11 @@ static const struct config_key keys[] = {
 	 .multiple = 4096},
 	{KEY("vm", IMPOST_OPTION_UINT, "cpus", NULL, "1", "number of vCPUs"), .least = 1,
 	 .most = UINT32_MAX},
-	{KEY("cpu", IMPOST_OPTION_STRING, "topology", NULL, NULL,
-	     "sockets:dies:cores:threads of each")},
+	{KEY("cpu", CONFIG_TOPOLOGY, "topology", NULL, NULL, "sockets:dies:cores:threads of each")},
 	{KEY("cpu", CONFIG_TEMPLATE, "template", NULL, NULL,
 	     "what of the CPU the guest sees: the name of a template that is shipped, or a file")},
-	{KEY("cpu", IMPOST_OPTION_STRING, "brand", NULL, NULL, "processor brand string")},
+	{KEY("cpu", CONFIG_TEXT, "brand", NULL, NULL, "processor brand string"), .least = 1,
+	 .most = 47},
 	{KEY("boot", IMPOST_OPTION_PATH, "kernel", NULL, NULL, "kernel image")},
 	{KEY("boot", IMPOST_OPTION_PATH, "initrd", NULL, NULL, "initial RAM disk")},
 	{KEY("boot", IMPOST_OPTION_STRING, "cmdline", NULL, NULL, "kernel command line"),
@@ -140,6 +140,10 @@ static int no_memory(struct impost_context *ctx)
 	return impost_error_set(ctx, -ENOMEM, "no memory for the configuration");
 }
 
+#define DIGITS "0123456789"
+#define LOWER  "abcdefghijklmnopqrstuvwxyz"
+#define UPPER  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 /* Decimal, or 0x and hexadecimal; *ret_end is what comes after. False: no number, or too large. */
 static bool parse_number(const char *text, uint64_t *ret_number, const char **ret_end)
 {
@@ -147,7 +151,7 @@ static bool parse_number(const char *text, uint64_t *ret_number, const char **re
 	const char *digits = radix == 16 ? text + 2 : text;
 	char *end;
 
-	if (!strchr(radix == 16 ? "0123456789abcdefABCDEF" : "0123456789", digits[0]) || !digits[0])
+	if (!strchr(radix == 16 ? DIGITS "abcdefABCDEF" : DIGITS, digits[0]) || !digits[0])
 		return false;
 	errno = 0;
 	*ret_number = strtoull(digits, &end, radix);
@@ -254,10 +258,44 @@ static int check_template(struct check *check)
 
 	if (strchr(text, '/') || (len > 4 && strcmp(text + len - 4, ".ini") == 0))
 		return check_path(check);
-	if (!len)
-		return wrong(check, "must be a template's name, or a file: one with a '/' in its "
-				    "path, or whose name ends in .ini");
+	if (!len || text[strspn(text, LOWER UPPER DIGITS "-_.")])
+		return wrong(check,
+			     "must be a template's name, of letters, digits, '-', '_' and '.', or "
+			     "a file: one with a '/' in its path, or whose name ends in .ini");
 	return 0;
+}
+
+/* Four numbers; whether they go with the number of vCPUs is known when these are created. */
+static int check_topology(struct check *check)
+{
+	const char *at = check->text;
+
+	for (int i = 0; i < 4; i++) {
+		size_t len = strspn(at, DIGITS);
+		uint64_t number = len && len <= 5 ? strtoull(at, NULL, 10) : 0;
+
+		if (number < 1 || number > UINT16_MAX || at[len] != (i < 3 ? ':' : '\0'))
+			return wrong(check, "must be SOCKETS:DIES:CORES:THREADS, each of them 1 to "
+					    "65535, such as 1:1:4:2");
+		at += len + 1;
+	}
+	return 0;
+}
+
+static int check_text(struct check *check)
+{
+	size_t len = strlen(check->text);
+	char right[96];
+
+	for (size_t i = 0; i < len; i++)
+		if (check->text[i] < ' ' || check->text[i] > '~')
+			len = 0;
+	if (len >= check->limits->least && len <= check->limits->most)
+		return 0;
+	snprintf(right, sizeof(right),
+		 "must be %" PRIu64 " to %" PRIu64 " characters of printable ASCII",
+		 check->limits->least, check->limits->most);
+	return wrong(check, right);
 }
 
 static int check_paths(struct check *check)
@@ -332,6 +370,10 @@ static int check_value(struct check *check)
 		return check_paths(check);
 	case CONFIG_TEMPLATE:
 		return check_template(check);
+	case CONFIG_TOPOLOGY:
+		return check_topology(check);
+	case CONFIG_TEXT:
+		return check_text(check);
 	default:
 		return check_string(check);
 	}

@@ -33,7 +33,7 @@ struct config {
 struct config_key {
 	const char *section;
 	struct impost_option_desc desc;
-	uint64_t least, most; /* of a number; most 0: no limit */
+	uint64_t least, most; /* of a number, of a text's length; most 0: no limit */
 	uint64_t multiple;    /* of a number; 0: any */
 	bool continues;	      /* the value may go on in the next line */
 };
@@ -42,6 +42,8 @@ struct config_key {
 #define CONFIG_NAMES	100u /* names of backends, separated by commas */
 #define CONFIG_PATHS	101u /* folders, separated by ':' */
 #define CONFIG_TEMPLATE 102u /* a name, or a path: with a '/' or ending in ".ini" */
+#define CONFIG_TOPOLOGY 103u /* four numbers, separated by ':' */
+#define CONFIG_TEXT	104u /* printable ASCII, as long as the limits say */
 
 /* The row of KEY in SECTION; NULL: none. */
 const struct config_key *config_key(const char *section, const char *key);

@@ -74,6 +74,22 @@ static int open_image(const struct invocation *invocation, const char *key, cons
 	return STATUS_OK;
 }
 
+/* Options for flat binaries alone mean nothing for a kernel that is entered otherwise. */
+static int check_flat(const struct invocation *invocation)
+{
+	const char *protocol = impost_context_get(invocation->ctx, "boot", "protocol");
+	const char *option = invocation_has(invocation, OPTION_FLAT_MODE)      ? "--flat-mode"
+			     : invocation_has(invocation, OPTION_FLAT_ADDRESS) ? "--flat-address"
+									       : NULL;
+
+	if (!option || strcmp(protocol, "flat") == 0)
+		return STATUS_OK;
+	complain("%s is for flat binaries, and the protocol is %s: give --boot flat too, or leave "
+		 "it out",
+		 option, protocol);
+	return STATUS_USAGE;
+}
+
 static int open_images(struct run *run)
 {
 	int status = open_image(run->invocation, "kernel", "kernel", &run->kernel);
@@ -376,8 +392,10 @@ int command_run(const struct invocation *invocation)
 {
 	struct run run = {
 		.invocation = invocation, .kernel = -1, .initrd = -1, .signals = -1, .events = -1};
-	int status = open_images(&run), err;
+	int status = check_flat(invocation), err;
 
+	if (status == STATUS_OK)
+		status = open_images(&run);
 	if (status == STATUS_OK) {
 		err = set_up(&run);
 		if (err == 0)

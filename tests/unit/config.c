@@ -126,7 +126,26 @@ static const struct {
 	 "x.ini:2: [boot] protocol = linux: must be one of auto|linux64|linux32|pvh|flat"},
 	{"[boot]\nmode = 32\n", "must be one of real|protected|long"},
 	{"[boot]\naddress = top\n", "must be a number of bytes"},
-	{"[cpu]\ntemplate =\n", "x.ini:2: [cpu] template = : must be a template's name, or a file"},
+	{"[cpu]\ntemplate =\n",
+	 "x.ini:2: [cpu] template = : must be a template's name, of letters"},
+	{"[cpu]\ntemplate = a b\n", "x.ini:2: [cpu] template = a b: must be a template's name"},
+	{"[cpu]\ntopology = \n", "x.ini:2: [cpu] topology = : must be SOCKETS"},
+	{"[cpu]\ntopology = 1:1:1\n", "x.ini:2: [cpu] topology = 1:1:1: must be SOCKETS"},
+	{"[cpu]\ntopology = 1:1:1:1:1\n", "x.ini:2: [cpu] topology = 1:1:1:1:1: must be SOCKETS"},
+	{"[cpu]\ntopology = 1:1:1:\n", "x.ini:2: [cpu] topology = 1:1:1:: must be SOCKETS"},
+	{"[cpu]\ntopology = a:b:c:d\n", "x.ini:2: [cpu] topology = a:b:c:d: must be SOCKETS"},
+	{"[cpu]\ntopology = 1:1:0:1\n", "x.ini:2: [cpu] topology = 1:1:0:1: must be SOCKETS"},
+	{"[cpu]\ntopology = 65536:1:1:1\n",
+	 "x.ini:2: [cpu] topology = 65536:1:1:1: must be SOCKETS"},
+	{"[cpu]\ntopology = 4294967297:1:1:1\n",
+	 "x.ini:2: [cpu] topology = 4294967297:1:1:1: must be SOCKETS"},
+	{"[cpu]\ntopology = +1:1:1:1\n", "x.ini:2: [cpu] topology = +1:1:1:1: must be SOCKETS"},
+	{"[cpu]\ntopology = 1: 1:1:1\n", "x.ini:2: [cpu] topology = 1: 1:1:1: must be SOCKETS"},
+	{"[cpu]\nbrand =\n", "x.ini:2: [cpu] brand = : must be 1 to 47 characters"},
+	{"[cpu]\nbrand = 0123456789abcdef0123456789abcdef0123456789abcdef\n",
+	 "x.ini:2: [cpu] brand = 0123456789abcdef0123456789abcdef0123456789abcdef: must be 1 to 47"},
+	{"[cpu]\nbrand = Gro\xc3\x9f\n", "must be 1 to 47 characters of printable ASCII"},
+	{"[cpu]\nbrand = a\tb\n", "must be 1 to 47 characters of printable ASCII"},
 	{"[cpu]\ntoplogy = 1\n", "did you mean topology?"},
 	{"[backend.fake]\ncolor = red\n",
 	 "x.ini:2: unknown key 'color' in [backend.fake]: did you mean colour?"},
@@ -274,6 +293,16 @@ Test(config, templates_are_names_or_files)
 			 templates[i].path ? templates[i].path : templates[i].text);
 		expect_value("cpu", "template", expected);
 	}
+}
+
+Test(config, forms_that_can_be)
+{
+	expect_ok(ctx, load("[cpu]\ntopology = 65535:1:08:00001\n"
+			    "brand = 0123456789abcdef 0123456789abcdef 0123456789~!\n"));
+	expect_value("cpu", "topology", "65535:1:08:00001");
+	expect_value("cpu", "brand", "0123456789abcdef 0123456789abcdef 0123456789~!");
+	expect_ok(ctx, impost_context_set(ctx, "cpu", "brand", "x"));
+	expect_value("cpu", "brand", "x");
 }
 
 Test(config, numbers)

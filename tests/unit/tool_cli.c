@@ -73,6 +73,9 @@ Test(tool, usage_errors)
 		{{"run", "--flat-mode", "virtual"}, 2, "real|protected|long"},
 		{{"run", "--flat-address", "high"}, 2, "address"},
 		{{"run", "--cpu-template", ""}, 2, "a template's name"},
+		{{"run", "--cpu-template", "a b"}, 2, "a template's name"},
+		{{"run", "--topology", ""}, 2, "SOCKETS:DIES:CORES:THREADS"},
+		{{"run", "--topology", "4294967297:1:1:1"}, 2, "SOCKETS:DIES:CORES:THREADS"},
 	};
 
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
@@ -95,11 +98,11 @@ Test(tool, refused_runs)
 		{{"--kernel", "@garbage"}, 3, "kernel"},
 		{{"--boot", "linux32"}, 3, "linux32"},
 		{{"--boot", "pvh"}, 3, "PVH"},
-		{{"--flat-mode", "real"}, 3, "flat"},
-		{{"--flat-address", "1M"}, 3, "flat"},
-		{{"--topology", "1:1:2"}, 3, "1:1:2"},
+		{{"--flat-mode", "real"}, 2, "--boot flat"},
+		{{"--flat-address", "1M"}, 2, "--boot flat"},
+		{{"--topology", "1:1:2"}, 2, "1:1:2"},
 		{{"--topology", "1:1:2:1"}, 3, "1:1:2:1"},
-		{{"--topology", "1:1:0:1"}, 3, "1:1:0:1"},
+		{{"--topology", "1:1:0:1"}, 2, "1:1:0:1"},
 		{{"--cpu-template", "nosuch"}, 3, "nosuch"},
 		{{"--cpu-template", "@missing.ini"}, 3, "missing.ini"},
 		{{"--initrd", "@missing"}, 3, "cannot open the initrd"},
