@@ -67,7 +67,8 @@ void template_register_name(const struct template_register *r, char name[TEMPLAT
 
 /*
  * Whether `rest` is about register REG of LEAF and SUBLEAF: one in which the table of fields has a
- * feature bit, or has nothing while all that it has in the same sub-leaf are such bits.
+ * feature bit, or has nothing while all that it has in the same sub-leaf are such bits. The
+ * hypervisor's own leaves are never meant: what a level of CPUs leaves out is no matter of theirs.
  */
 bool template_is_feature_register(uint32_t leaf, uint32_t subleaf, uint32_t reg);
 

@@ -172,6 +172,8 @@ bool template_is_feature_register(uint32_t leaf, uint32_t subleaf, uint32_t reg)
 {
 	uint32_t fields = 0, features = 0, others = 0;
 
+	if (leaf >> 28 == 4) /* the hypervisor's own (SDM vol. 2, CPUID: no CPU has such leaves) */
+		return false;
 	count_fields(leaf, subleaf, reg, &fields, &features, &others);
 	if (fields)
 		return features > 0;

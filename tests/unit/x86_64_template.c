@@ -418,6 +418,7 @@ Test(template, rest_clears_features_with_and_without_a_name)
 	cr_expect_eq(get(&cpu, "NX"), 0);
 	cr_expect_eq(entry(&cpu, 7, 0, SUB)->edx, 0);
 	cr_expect_eq(entry(&cpu, 7, 1, SUB)->ecx, 0);
+	cr_expect_eq(entry(&cpu, 0x40000001, 0, 0)->eax, 0x0100007b, "the hypervisor's own");
 	/* Not features: */
 	cr_expect_eq(get(&cpu, "FDP_EXCPTN_ONLY"), 1);
 	cr_expect_eq(get(&cpu, "PHYS_ADDR_BITS"), 44);
@@ -893,14 +894,15 @@ Test(template, differences_have_names)
 	put(&b, "AVX512_VNNI", 1);
 	put(&b, "PKU", 0);
 	put(&b, "PHYS_ADDR_BITS", 52);
+	put(&b, "KVM_STEAL_TIME", 0);
 	put(&b, "INITIAL_APIC_ID", 3);
 	put(&b, "BRAND_0", 0x20555043);
 	b.entries[impost_x86_cpuid_find(b.entries, b.count, 7, 0) - b.entries].edx ^= 1u << 7;
 	of_b = dump(&b);
-	cr_expect_eq(compare(of_a, of_b), 5, "%s", differences);
+	cr_expect_eq(compare(of_a, of_b), 6, "%s", differences);
 	cr_expect_str_eq(differences,
 			 "PKU:set:clear AVX512_VNNI:clear:set 0x7.0.edx.7:set:clear "
-			 "BRAND_0:'':'CPU ' PHYS_ADDR_BITS:0x2c:0x34 ",
+			 "KVM_STEAL_TIME:set:clear BRAND_0:'':'CPU ' PHYS_ADDR_BITS:0x2c:0x34 ",
 			 "%s", differences);
 	text = load("[template]\nvendor = AuthenticAMD\n[cpuid]\nFAMILY = 0b1xx1\n");
 	impost_x86_template_free(of_a);
