@@ -43,10 +43,15 @@ int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes)
 	struct impost_x86_range parts[2];
 	int err;
 
-	if (impost_x86_split_ram(bytes, IMPOST_X86_HOLE_START, IMPOST_X86_HOLE_END, parts) < 0)
+	if (!bytes || is_misaligned(bytes))
 		return impost_error_set(impost_memory_context(memory), -EINVAL,
 					"%" PRIu64 " bytes of RAM: must be a multiple of %u, not 0",
 					bytes, IMPOST_PAGE_SIZE);
+	if (impost_x86_split_ram(bytes, IMPOST_X86_HOLE_START, IMPOST_X86_HOLE_END, parts) < 0)
+		return impost_error_set(impost_memory_context(memory), -EINVAL,
+					"%" PRIu64 " bytes of RAM: with the hole below 4 GiB they "
+					"would end above 2^64",
+					bytes);
 	err = add(memory, &parts[0]);
 	if (err < 0)
 		return err;
