@@ -121,7 +121,7 @@ static int check_vcpus(struct boot *boot)
 {
 	int err;
 
-	if (!boot->count)
+	if (!boot->count || !boot->vcpus)
 		return impost_error_set(boot->ctx, -EINVAL, "boot: no vCPU is given");
 	if (boot->config.topology) {
 		boot->topology = *boot->config.topology;

@@ -69,11 +69,17 @@ static int check_room(struct impost_context *ctx, const struct impost_x86_cmdlin
 int impost_x86_cmdline_append(struct impost_context *ctx, struct impost_x86_cmdline *cmdline,
 			      const char *words)
 {
-	size_t bytes = strlen(words), gap = cmdline->length && bytes ? 1 : 0;
 	unsigned int quotes = 0;
-	char *end = cmdline->text + cmdline->length;
+	size_t bytes, gap;
+	char *end;
 	int err;
 
+	if (!cmdline || !words)
+		return impost_error_set(ctx, -EINVAL,
+					"the command line: its struct or the words are NULL");
+	bytes = strlen(words);
+	gap = cmdline->length && bytes ? 1 : 0;
+	end = cmdline->text + cmdline->length;
 	if (has_control(words))
 		return impost_error_set(ctx, -EINVAL,
 					"the command line has a control character: %s", words);
@@ -157,6 +163,10 @@ int impost_x86_cmdline_set(struct impost_context *ctx, struct impost_x86_cmdline
 	char *at;
 	int err;
 
+	if (!cmdline || !key)
+		return impost_error_set(ctx, -EINVAL,
+					"the command line: its struct or a parameter's name is "
+					"NULL");
 	err = check_parameter(ctx, key, value);
 	if (err < 0)
 		return err;

@@ -122,7 +122,7 @@ static int write_tables(struct impost_memory *memory, const struct plan *plan, u
 
 int impost_x86_page_tables_bytes(const struct impost_x86_paging *paging, uint64_t *ret_bytes)
 {
-	if (!is_possible(paging))
+	if (!ret_bytes || !is_possible(paging))
 		return -EINVAL;
 	*ret_bytes = make_plan(paging).tables * sizeof(struct table);
 	return 0;

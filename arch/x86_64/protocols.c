@@ -25,7 +25,7 @@ static const char *name_of(const char *const *table, size_t count, uint32_t numb
 
 static int from_name(const char *const *table, size_t count, const char *name, uint32_t *ret_number)
 {
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; name && ret_number && i < count; i++) {
 		if (table[i] && !strcmp(table[i], name)) {
 			*ret_number = i;
 			return 0;

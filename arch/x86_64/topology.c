@@ -40,8 +40,11 @@ struct shifts topology_shifts(const struct impost_x86_topology *topology)
 int topology_check_numbers(struct impost_context *ctx, const struct impost_x86_topology *topology)
 {
 	uint32_t bits;
-	int err = structure_check_reserved(ctx, "impost_x86_topology", topology->reserved);
+	int err;
 
+	if (!topology)
+		return impost_error_set(ctx, -EINVAL, "topology: the pointer to it is NULL");
+	err = structure_check_reserved(ctx, "impost_x86_topology", topology->reserved);
 	if (topology->size != sizeof(*topology))
 		return impost_error_set(ctx, -EINVAL, "topology: its size is %u, not %zu",
 					topology->size, sizeof(*topology));
@@ -105,6 +108,8 @@ int impost_x86_topology_parse(struct impost_context *ctx, const char *text,
 	const char *at = text;
 	int err = 0;
 
+	if (!text || !ret_topology)
+		return impost_error_set(ctx, -EINVAL, "topology: the text or its result is NULL");
 	for (size_t i = 0; err == 0 && i < sizeof(part) / sizeof(part[0]); i++) {
 		if (i && *at++ != ':')
 			err = -EINVAL;

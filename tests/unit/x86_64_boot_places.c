@@ -502,6 +502,18 @@ Test(places, ids_must_be_the_topologys)
 	machine_free(&m);
 }
 
+Test(places, null_is_refused)
+{
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 1);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, NULL, NULL), EINVAL, "NULL");
+	assert_refused(&m, impost_x86_boot(m.vm, NULL, 1, &config, NULL), EINVAL, "no vCPU");
+	boot_it(&m, &config);
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
 /* A binary in real mode cannot be told of what goes into a block of information. */
 Test(places, real_mode_has_no_block_of_information)
 {

@@ -140,6 +140,20 @@ Test(cmdline, a_refusal_leaves_the_text)
 	ram_free(&ram);
 }
 
+Test(cmdline, null_is_refused)
+{
+	struct ram ram = ram_make(0);
+	char buf[32];
+	struct impost_x86_cmdline cmdline = cmdline_make(buf, sizeof(buf), 20);
+
+	assert_refused(&ram, impost_x86_cmdline_append(ram.ctx, NULL, "a"), EINVAL, "NULL");
+	assert_refused(&ram, impost_x86_cmdline_append(ram.ctx, &cmdline, NULL), EINVAL, "NULL");
+	assert_refused(&ram, impost_x86_cmdline_set(ram.ctx, NULL, "a", "b"), EINVAL, "NULL");
+	assert_refused(&ram, impost_x86_cmdline_set(ram.ctx, &cmdline, NULL, "b"), EINVAL, "NULL");
+	cr_assert_str_empty(buf);
+	ram_free(&ram);
+}
+
 /*
  * Model: divides TEXT as Linux does (lib/cmdline.c, next_arg()): at blanks that are not in quotes.
  * Returns how many words there are before one that is "--", and appends them to WORDS, each with a

@@ -28,6 +28,9 @@ Test(names, go_both_ways)
 	cr_assert_null(impost_x86_mode_name(4));
 	cr_assert_eq(impost_x86_protocol_from_name("PVH", &number), -EINVAL);
 	cr_assert_eq(impost_x86_mode_from_name("", &number), -EINVAL);
+	cr_assert_eq(impost_x86_protocol_from_name(NULL, &number), -EINVAL);
+	cr_assert_eq(impost_x86_mode_from_name(NULL, &number), -EINVAL);
+	cr_assert_eq(impost_x86_protocol_from_name("pvh", NULL), -EINVAL);
 	cr_assert_eq(number, (uint32_t)PATTERN);
 }
 

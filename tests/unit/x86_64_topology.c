@@ -111,6 +111,8 @@ Test(topology, what_cannot_be_is_refused)
 		cr_assert(strstr(impost_error(ctx), wrong[i].words), "\"%s\" lacks \"%s\"",
 			  impost_error(ctx), wrong[i].words);
 	}
+	cr_assert_eq(impost_x86_topology_check(ctx, NULL, 1), -EINVAL);
+	cr_assert(strstr(impost_error(ctx), "NULL"), "%s", impost_error(ctx));
 	cr_assert_eq(impost_context_close(ctx), 0);
 }
 
@@ -145,6 +147,8 @@ Test(topology, is_written_as_four_numbers)
 	cr_assert_eq(t.threads, 5u);
 	cr_assert_eq(impost_x86_topology_parse(NULL, "1:1:32768:1", &t), 0);
 	before = t;
+	cr_assert_eq(impost_x86_topology_parse(NULL, NULL, &t), -EINVAL);
+	cr_assert_eq(impost_x86_topology_parse(NULL, "1:1:1:1", NULL), -EINVAL);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		cr_assert_eq(impost_x86_topology_parse(NULL, wrong[i], &t), -EINVAL, "\"%s\"",
 			     wrong[i]);

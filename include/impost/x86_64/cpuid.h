@@ -35,15 +35,16 @@ IMPOST_API void impost_x86_topology_flat(struct impost_x86_topology *ret_topolog
 
 /*
  * Whether TOPOLOGY can be that of a VM with CPUS vCPUs. CTX, for error texts, may be NULL. -EINVAL:
- * its size is not that of the struct, a number is 0, the product is not CPUS, or APIC ids would
- * need more than IMPOST_X86_APIC_ID_BITS bits; the text says which.
+ * it is NULL, its size is not that of the struct, a number is 0, the product is not CPUS, or APIC
+ * ids would need more than IMPOST_X86_APIC_ID_BITS bits; the text says which.
  */
 IMPOST_API int impost_x86_topology_check(struct impost_context *ctx,
 					 const struct impost_x86_topology *topology, uint32_t cpus);
 
 /*
  * Reads "SOCKETS:DIES:CORES:THREADS", four decimal numbers. CTX, for error texts, may be NULL.
- * -EINVAL: TEXT is not that, a number is 0, or APIC ids would need more bits than there are.
+ * -EINVAL: TEXT is NULL or not that, a number is 0, or APIC ids would need more bits than there
+ * are.
  */
 IMPOST_API int impost_x86_topology_parse(struct impost_context *ctx, const char *text,
 					 struct impost_x86_topology *ret_topology);

@@ -42,7 +42,7 @@ extern "C" {
 
 /*
  * "auto", "linux64", "linux32", "pvh", "flat"; "real", "protected", "long": static text, and NULL
- * for a number that is none. Back from a name: -EINVAL when it is none.
+ * for a number that is none. Back from a name: -EINVAL when it is none, or NULL.
  */
 IMPOST_API const char *impost_x86_protocol_name(uint32_t protocol);
 IMPOST_API int impost_x86_protocol_from_name(const char *name, uint32_t *ret_protocol);
@@ -182,7 +182,8 @@ IMPOST_API int impost_x86_cmdline_init(struct impost_x86_cmdline *ret_cmdline,
 /*
  * Appends WORDS as a user wrote them, behind a blank if there is text before. CTX, for error texts,
  * may be NULL. -E2BIG: longer than the kernel takes, which would cut it, or than the buffer (the
- * text has both lengths); -EINVAL: a control character, or quotes that are not closed.
+ * text has both lengths); -EINVAL: NULL, a control character, or quotes that are not
+ * closed.
  */
 IMPOST_API int impost_x86_cmdline_append(struct impost_context *ctx,
 					 struct impost_x86_cmdline *cmdline, const char *words);
@@ -191,9 +192,9 @@ IMPOST_API int impost_x86_cmdline_append(struct impost_context *ctx,
  * Adds the parameter KEY, or KEY=VALUE if VALUE is not NULL, in quotes if it has blanks. What
  * follows a word "--" is for the guest's init (kernel, kernel-parameters.rst): the parameter goes
  * before it. An earlier one of the same key stays: some, like console=, add up, and of others the
- * last one counts. CTX, for error texts, may be NULL. -E2BIG: as above; -EINVAL: an empty key, one
- * with a blank, '=' or '"', a value with '"', which the kernel cannot be told, or a control
- * character.
+ * last one counts. CTX, for error texts, may be NULL. -E2BIG: as above; -EINVAL: no key or an empty
+ * one, one with a blank, '=' or '"', a value with '"', which the kernel cannot be told, or a
+ * control character.
  */
 IMPOST_API int impost_x86_cmdline_set(struct impost_context *ctx,
 				      struct impost_x86_cmdline *cmdline, const char *key,
