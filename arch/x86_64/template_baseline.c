@@ -2,6 +2,7 @@
 /* The largest CPU template that several CPUs, given as dumps, can all give. */
 #include "template.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,67 @@ static int check_dump(struct impost_context *ctx, const struct impost_x86_templa
 	return 0;
 }
 
+/*
+ * MSRs that tell what there is, and that hypervisors let nobody write (KVM, the mock). FOLLOWS:
+ * they are made from what else a template says: the VMX controls from their TRUE ones, what CR0 and
+ * CR4 may have from CPUID (SDM vol. 3, A.3 to A.5, A.7, A.8); a template passes them.
+ */
+static const struct {
+	uint32_t first, last; /* indices */
+	bool follows;
+} fixed_msrs[] = {
+	{IMPOST_X86_MSR_IA32_MTRRCAP, IMPOST_X86_MSR_IA32_MTRRCAP, false},
+	{IMPOST_X86_MSR_IA32_MCG_CAP, IMPOST_X86_MSR_IA32_MCG_CAP, false},
+	{IMPOST_X86_MSR_IA32_VMX_PINBASED_CTLS, IMPOST_X86_MSR_IA32_VMX_ENTRY_CTLS, true},
+	{IMPOST_X86_MSR_IA32_VMX_CR0_FIXED1, IMPOST_X86_MSR_IA32_VMX_CR0_FIXED1, true},
+	{IMPOST_X86_MSR_IA32_VMX_CR4_FIXED1, IMPOST_X86_MSR_IA32_VMX_CR4_FIXED1, true},
+};
+#define FIXED_MSRS (sizeof(fixed_msrs) / sizeof(fixed_msrs[0]))
+
+static bool follows(const struct template_register *key)
+{
+	for (size_t i = 0; key->msr && i < FIXED_MSRS; i++)
+		if (key->leaf >= fixed_msrs[i].first && key->leaf <= fixed_msrs[i].last)
+			return fixed_msrs[i].follows;
+	return false;
+}
+
+/* Two CPUs differ in an MSR that neither can be given otherwise: *ret_span is the first field. */
+static bool differ(const struct template_register *r, const struct template_register *s,
+		   struct template_span *ret_span)
+{
+	const uint64_t differing = r && s ? (r->value ^ s->value) & r->mask & s->mask : 0;
+
+	if (differing)
+		*ret_span = template_span_at(r, (uint32_t)__builtin_ctzll(differing));
+	return differing;
+}
+
+static int check_fixed_msrs(struct impost_context *ctx, const struct impost_x86_template *one,
+			    const struct impost_x86_template *other)
+{
+	struct template_span span;
+
+	for (size_t i = 0; i < FIXED_MSRS; i++) {
+		const struct template_register key = {.msr = true, .leaf = fixed_msrs[i].first};
+		const struct template_register *r = template_find(one, &key);
+		const struct template_register *s = template_find(other, &key);
+		char name[TEMPLATE_NAME_MAX], msr[TEMPLATE_NAME_MAX];
+
+		if (fixed_msrs[i].follows || !differ(r, s, &span))
+			continue;
+		template_span_name(r, &span, name);
+		template_register_name(r, msr);
+		return impost_error_set(
+			ctx, -ENOTSUP,
+			"%s is 0x%" PRIx64 " in %.128s and 0x%" PRIx64 " in %.128s, and cannot be "
+			"changed: take %s out of one of them to leave it as each host has it",
+			name, (r->value & span_bits(&span)) >> span.low, one->name,
+			(s->value & span_bits(&span)) >> span.low, other->name, msr);
+	}
+	return 0;
+}
+
 static int check_cpus(struct impost_context *ctx, const struct baseline *b)
 {
 	for (uint32_t i = 0; i < b->count; i++) {
@@ -70,6 +132,9 @@ static int check_cpus(struct impost_context *ctx, const struct baseline *b)
 				b->cpus[0]->vendor[0] ? b->cpus[0]->vendor : "no maker",
 				b->cpus[i]->name,
 				b->cpus[i]->vendor[0] ? b->cpus[i]->vendor : "no maker");
+		err = check_fixed_msrs(ctx, b->cpus[0], b->cpus[i]);
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -119,7 +184,7 @@ static void join_register(struct baseline *b, const struct template_register *ke
 	}
 }
 
-/* Every CPUID register that one has, and every MSR that all have. */
+/* Every CPUID register that one has, and every MSR that all have and that can be given. */
 static void join_registers(struct baseline *b)
 {
 	struct impost_x86_template *tmpl = b->tmpl;
@@ -136,7 +201,7 @@ static void join_registers(struct baseline *b)
 				have += there;
 				done |= there && j < i;
 			}
-			if (!done && (!key->msr || have == b->count))
+			if (!done && !follows(key) && (!key->msr || have == b->count))
 				join_register(b, key);
 		}
 	}

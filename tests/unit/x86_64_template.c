@@ -1080,6 +1080,55 @@ Test(template, more_cpus_only_clear_features)
 	}
 }
 
+static struct impost_x86_template *dump_msrs(const char *name, uint64_t mtrrcap, uint64_t controls)
+{
+	const struct cpu cpu = cpu_of(2, "GenuineIntel");
+	const struct impost_x86_msr msrs[] = {
+		{.index = IMPOST_X86_MSR_IA32_ARCH_CAPABILITIES, .value = 0x29},
+		{.index = IMPOST_X86_MSR_IA32_VMX_PINBASED_CTLS, .value = controls},
+		{.index = IMPOST_X86_MSR_IA32_VMX_TRUE_PINBASED_CTLS, .value = controls},
+		{.index = IMPOST_X86_MSR_IA32_MTRRCAP, .value = mtrrcap},
+	};
+	struct impost_x86_template *tmpl = NULL;
+
+	/* 0: there is none. */
+	cr_assert_eq(impost_x86_template_from_cpu(ctx, name, NULL, cpu.entries, cpu.count, msrs,
+						  mtrrcap ? 4 : 3, &tmpl),
+		     0, "%s", impost_error(ctx));
+	return tmpl;
+}
+
+/* A baseline says nothing that a host cannot be given: read-only MSRs are alike, or refused. */
+Test(template, baselines_and_msrs_that_cannot_be_written)
+{
+	const struct impost_x86_template *cpus[] = {dump_msrs("a", 0x508, UINT64_C(0x7f00000016)),
+						    dump_msrs("b", 0x508, UINT64_C(0x3f00000016)),
+						    dump_msrs("c", 0x50a, 0x16),
+						    dump_msrs("d", 0, 0x16)};
+	struct impost_x86_template *tmpl = NULL;
+	char *text;
+
+	cr_expect_eq(impost_x86_template_baseline(ctx, "x", cpus, 3, &tmpl), -ENOTSUP);
+	cr_expect_str_eq(impost_error(ctx),
+			 "IA32_MTRRCAP.VCNT is 0x8 in a and 0xa in c, and cannot be changed: take "
+			 "IA32_MTRRCAP out of one of them to leave it as each host has it");
+	cr_expect_null(tmpl);
+	cr_assert_eq(impost_x86_template_baseline(ctx, "x", cpus, 2, &tmpl), 0);
+	text = write_text(tmpl);
+	cr_expect(strstr(text, "\nIA32_MTRRCAP = 0x0000000000000508\n"));
+	cr_expect(strstr(text, "\nIA32_VMX_TRUE_PINBASED_CTLS = 0x0000003f00000016\n"));
+	cr_expect_null(strstr(text, "IA32_VMX_PINBASED_CTLS"), "it follows the true ones");
+	free(text);
+	impost_x86_template_free(tmpl);
+	cr_assert_eq(impost_x86_template_baseline(ctx, "x", cpus + 2, 2, &tmpl), 0);
+	text = write_text(tmpl);
+	cr_expect_null(strstr(text, "IA32_MTRRCAP"));
+	free(text);
+	impost_x86_template_free(tmpl);
+	for (size_t i = 0; i < 4; i++)
+		impost_x86_template_free((struct impost_x86_template *)cpus[i]);
+}
+
 Test(template, baselines_need_dumps_of_one_maker)
 {
 	struct cpu intel = cpu_of(2, "GenuineIntel"), amd = cpu_of(2, "AuthenticAMD");

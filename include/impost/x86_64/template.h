@@ -99,7 +99,9 @@ IMPOST_API int impost_x86_template_probe(struct impost_vm *vm,
  * meaning for compatibility (family, model, brand, caches) are passed, and all else is clear.
  * Adding a CPU only clears features. NAME is what it says of itself. -EINVAL: no CPU, an argument
  * is NULL, one of them is no dump (`rest` is not clear, or it leaves feature bits open), or NAME is
- * no line of an INI; -ENOTSUP: they are not of one maker; -ENOMEM.
+ * no line of an INI; -ENOTSUP: they are not of one maker, or differ in
+ * an MSR that no hypervisor lets be changed (IA32_MTRRCAP, IA32_MCG_CAP) and that all of them have;
+ * -ENOMEM.
  */
 IMPOST_API int impost_x86_template_baseline(struct impost_context *ctx, const char *name,
 					    const struct impost_x86_template *const *cpus,
