@@ -40,7 +40,7 @@ struct impost_x86_template {
 struct template_span {
 	uint32_t high, low;
 	uint32_t kind;	  /* IMPOST_X86_FIELD_*; FEATURE for a bit of unknown meaning */
-	const char *name; /* NULL: none */
+	const char *name; /* NULL: none; template_span_name() adds which sub-leaf where it must */
 };
 
 /* The bits of SPAN in place. */

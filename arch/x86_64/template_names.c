@@ -102,11 +102,9 @@ struct template_span template_span_at(const struct template_register *r, uint32_
 	} else {
 		const struct impost_x86_cpuid_field *field = field_at(r, bit);
 
-		/* A name that every sub-leaf has says too little. */
 		if (field)
-			return (struct template_span){
-				field->high, field->low, field->kind,
-				field->subleaf == IMPOST_X86_CPUID_EACH ? NULL : field->name};
+			return (struct template_span){field->high, field->low, field->kind,
+						      field->name};
 		return (struct template_span){bit, bit, IMPOST_X86_FIELD_FEATURE, NULL};
 	}
 }
@@ -132,10 +130,12 @@ void template_span_name(const struct template_register *r, const struct template
 {
 	size_t len;
 
-	if (span->name) {
+	if (span->name && !r->msr && field_at(r, span->low)->subleaf == IMPOST_X86_CPUID_EACH)
+		snprintf(name, TEMPLATE_NAME_MAX, "%s.%" PRIu32, span->name, r->subleaf);
+	else if (span->name)
 		snprintf(name, TEMPLATE_NAME_MAX, "%s", span->name);
+	if (span->name)
 		return;
-	}
 	template_register_name(r, name);
 	len = strlen(name);
 	if (span->high == span->low)
@@ -330,26 +330,41 @@ static int unknown_field(const char *key, char *reason, size_t size)
 	return unknown(&nearest, "CPUID field", reason, size);
 }
 
-static int parse_cpuid_key(const char *key, struct template_register *r, char *reason, size_t size)
+/* NAME, or NAME.SUBLEAF of a field that every sub-leaf has. */
+static int parse_cpuid_name(const char *key, struct template_register *r, char *reason, size_t size)
 {
 	const struct impost_x86_cpuid_field *field;
+	const char *dot = strchr(key, '.');
+	uint64_t subleaf;
+	char name[64];
 
-	if (isdigit((unsigned char)key[0]))
-		return parse_cpuid_number(key, r, reason, size);
-	field = impost_x86_cpuid_field_find(key);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(key, "."), key);
+	field = impost_x86_cpuid_field_find(name);
 	if (!field)
-		return unknown_field(key, reason, size);
-	if (field->subleaf == IMPOST_X86_CPUID_EACH)
+		return unknown_field(name, reason, size);
+	if (field->subleaf != IMPOST_X86_CPUID_EACH) {
+		if (dot)
+			return wrong(reason, size, "this field is in one place only: write %s",
+				     field->name);
+		subleaf = field->subleaf;
+	} else if (!dot || (dot++, !parse_number(&dot, IMPOST_X86_CPUID_EACH - 1, &subleaf)) ||
+		   *dot) {
 		return wrong(reason, size,
-			     "every sub-leaf has this field: say which by number: "
-			     "0x%" PRIx32 ".0.%s.%" PRIu32 "-%" PRIu32,
-			     field->leaf, register_names[field->reg], field->high, field->low);
+			     "every sub-leaf has this field: say which by number: %s.0",
+			     field->name);
+	}
 	r->leaf = field->leaf;
-	r->subleaf = field->subleaf;
+	r->subleaf = (uint32_t)subleaf;
 	r->has_subleaf = field->flags & IMPOST_X86_CPUID_SUBLEAF;
 	r->reg = field->reg;
 	r->named = span_bits(&(struct template_span){.high = field->high, .low = field->low});
 	return 0;
+}
+
+static int parse_cpuid_key(const char *key, struct template_register *r, char *reason, size_t size)
+{
+	return isdigit((unsigned char)key[0]) ? parse_cpuid_number(key, r, reason, size)
+					      : parse_cpuid_name(key, r, reason, size);
 }
 
 static int unknown_msr(const char *key, bool field, char *reason, size_t size)

@@ -53,16 +53,18 @@ static void end_comment(struct writer *w)
 }
 
 /* The name of a field that is set, or its number. */
-static void put_field(struct writer *w, const struct template_span *span, uint64_t value)
+static void put_field(struct writer *w, const struct template_register *r,
+		      const struct template_span *span, uint64_t value)
 {
-	char word[TEMPLATE_NAME_MAX + 24];
+	char name[TEMPLATE_NAME_MAX], word[TEMPLATE_NAME_MAX + 24];
 
 	if (!span->name || !value)
 		return;
+	template_span_name(r, span, name);
 	if (span->high == span->low)
-		snprintf(word, sizeof(word), "%s", span->name);
+		snprintf(word, sizeof(word), "%s", name);
 	else
-		snprintf(word, sizeof(word), "%s=0x%" PRIx64, span->name, value);
+		snprintf(word, sizeof(word), "%s=0x%" PRIx64, name, value);
 	put_word(w, word);
 }
 
@@ -76,7 +78,7 @@ static void put_fields(struct writer *w, const struct template_register *r)
 		span = template_span_at(r, bit);
 		bits = span_bits(&span);
 		if ((r->mask & bits) == bits)
-			put_field(w, &span, (r->value & bits) >> span.low);
+			put_field(w, r, &span, (r->value & bits) >> span.low);
 	}
 	end_comment(w);
 }

@@ -266,10 +266,16 @@ static const struct {
 	{"[cpuid]\n0x1.ecx.3-4 = set\n", "bits are .BIT or .HIGH-LOW"},
 	{"[cpuid]\n0x1.ecxx = set\n", "bits are .BIT or .HIGH-LOW"},
 	{"[cpuid]\nCACHE_WAYS = 3\n",
-	 "every sub-leaf has this field: say which by number: 0x4.0.ebx"},
+	 "every sub-leaf has this field: say which by number: CACHE_WAYS.0"},
+	{"[cpuid]\nCACHE_WAYS.x = 3\n", "say which by number: CACHE_WAYS.0"},
+	{"[cpuid]\nCACHE_WAYS.1.2 = 3\n", "say which by number: CACHE_WAYS.0"},
+	{"[cpuid]\nCACHE_WAYS. = 3\n", "say which by number: CACHE_WAYS.0"},
+	{"[cpuid]\nCACHE_WAYS.0xffffffff = 3\n", "say which by number: CACHE_WAYS.0"},
+	{"[cpuid]\nCACHE_SHARING.2 = 3\n", "t.ini:2: CACHE_SHARING.2 (bits 25 to 14) is computed"},
+	{"[cpuid]\navx.0 = set\n", "t.ini:2: avx.0: this field is in one place only: write AVX"},
 	{"[cpuid]\nINITIAL_APIC_ID = 3\n", "t.ini:2: INITIAL_APIC_ID (bits 31 to 24) is computed"},
 	{"[cpuid]\n0x1.ebx = 0\n", "LOGICAL_PROCESSORS (bits 23 to 16) is computed"},
-	{"[cpuid]\n0xb.0.edx = 1\n", "0xb.0.edx (bits 31 to 0) is computed for each vCPU"},
+	{"[cpuid]\n0xb.0.edx = 1\n", "X2APIC_ID.0 (bits 31 to 0) is computed for each vCPU"},
 	{"[cpuid]\nAVX = set\nAVX = set\n", "t.ini:3: key 'AVX' of [cpuid] was given before"},
 	{"[cpuid]\nAVX = set\n\navx = set\n", "t.ini:4: avx: line 2 has bit 28 of 0x1.ecx already"},
 	{"[cpuid]\nAVX = pass\n0x1.ecx = 0\n", "is computed for each vCPU"},
@@ -914,6 +920,34 @@ Test(template, differences_have_names)
 	impost_x86_template_free(of_a);
 	impost_x86_template_free(of_b);
 	impost_x86_template_free(text);
+}
+
+/* A field that every sub-leaf has is named with its sub-leaf, in all places. */
+Test(template, fields_of_each_sub_leaf)
+{
+	struct cpu a = large(), b;
+	struct impost_x86_template *of_a, *of_b, *named;
+	char *text;
+
+	entry(&a, 4, 1, SUB)->eax = 0x00000122;
+	entry(&a, 4, 1, SUB)->ebx = 0x01c0003f;
+	b = a;
+	apply_text("[cpuid]\nCACHE_WAYS.1 = 11\ncache_level.0x1 = 2\n", &b);
+	cr_expect_eq(entry(&b, 4, 1, SUB)->eax, 0x00000142);
+	cr_expect_eq(entry(&b, 4, 1, SUB)->ebx, 0x02c0003f);
+	of_a = dump(&a);
+	of_b = dump(&b);
+	cr_expect_eq(compare(of_a, of_b), 2, "%s", differences);
+	cr_expect_str_eq(differences, "CACHE_LEVEL.1:0x1:0x2 CACHE_WAYS.1:0x7:0xb ", "%s",
+			 differences);
+	text = write_text(of_a);
+	cr_expect(strstr(text, "; CACHE_LINE.1=0x3f CACHE_WAYS.1=0x7\n"), "%s", text);
+	named = load("[cpuid]\nCACHE_LEVEL.1 = 2\n");
+	expect_round_trip(named);
+	free(text);
+	impost_x86_template_free(of_a);
+	impost_x86_template_free(of_b);
+	impost_x86_template_free(named);
 }
 
 Test(template, dumps_that_cannot_be)
