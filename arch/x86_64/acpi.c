@@ -219,7 +219,6 @@ static int put_tables(struct acpi *acpi)
 /* --- what comes from the caller --- */
 
 /* What the first release knew of the structs: a host's may be shorter or longer than ours. */
-#define LEAST_CONFIG (offsetof(struct impost_x86_acpi_config, nmemory) + sizeof(uint32_t))
 #define LEAST_RESULT (offsetof(struct impost_x86_acpi_result, facs_gpa) + sizeof(uint64_t))
 #define LEAST_DEVICE (offsetof(struct impost_x86_acpi_device, aml_bytes) + sizeof(uint32_t))
 
@@ -300,7 +299,7 @@ static int build(struct acpi *acpi, const struct impost_x86_acpi_config *config)
 	int err;
 
 	err = structure_take(acpi->ctx, "impost_x86_acpi_config", &acpi->config,
-			     sizeof(acpi->config), config, LEAST_CONFIG);
+			     sizeof(acpi->config), config, ACPI_LEAST_CONFIG);
 	if (err == 0)
 		err = copy_devices(acpi);
 	if (err == 0)

@@ -9,6 +9,9 @@
 #include <impost/x86_64/acpi.h>
 #include <impost/x86_64/layout.h>
 
+/* What the first release knew of the configuration: a host's may be shorter or longer than ours. */
+#define ACPI_LEAST_CONFIG (offsetof(struct impost_x86_acpi_config, nmemory) + sizeof(uint32_t))
+
 #define ACPI_HEADER_BYTES 36u /* 5.2.6 */
 
 /* The highest APIC id that a local APIC entry can tell; the others have x2APIC entries

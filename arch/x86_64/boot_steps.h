@@ -32,7 +32,8 @@ struct boot {
 	struct impost_x86_initrd initrd; /* bytes 0: none */
 	struct impost_x86_paging paging;
 	uint32_t *apic_ids;
-	uint32_t tables; /* IMPOST_X86_TABLE_* that were written */
+	struct impost_x86_acpi_config acpi; /* the host's, with what the VM itself answers */
+	uint32_t tables;		    /* IMPOST_X86_TABLE_* that were written */
 	uint64_t cr3, rsdp, info;
 };
 

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "acpi_tables.h"
 #include "boot_steps.h"
 #include "ram.h"
+#include "smbios_checks.h"
+#include "structure.h"
 
 /* The tables come behind the RSDP where both fit below 1 MiB; they want a multiple of 64. */
 #define ACPI_TABLES_ADDR   (IMPOST_X86_ACPI_ADDR + 64)
@@ -13,16 +16,6 @@
 
 #define RAM_MAX		   64u /* ranges that SMBIOS is told of */
 
-/* Takes as much of a host's struct as is known here; whether that is enough, its builder judges. */
-static void take(void *dst, uint32_t room, const void *src, uint32_t size)
-{
-	uint32_t taken = size < room ? size : room;
-
-	memset(dst, 0, room);
-	memcpy(dst, src, taken);
-	memcpy(dst, &taken, sizeof(taken)); /* `size` comes first in all of them */
-}
-
 static int wanted(const struct boot *boot, uint32_t table)
 {
 	return !(boot->config.without & table);
@@ -30,28 +23,45 @@ static int wanted(const struct boot *boot, uint32_t table)
 
 /* --- ACPI --- */
 
+/* The lowest APIC id that no CPU has: theirs ascend. */
+static uint32_t free_id(const struct boot *boot)
+{
+	uint32_t id = 0;
+
+	while (id < boot->count && boot->apic_ids[id] == id)
+		id++;
+	return id;
+}
+
 /*
  * What the VM itself answers, with what the host gives. One that gives nothing may have no more
  * than CPUs and interrupt controllers: no register is named then, which only hardware-reduced ACPI
  * allows, nor a VGA or an RTC, whose drivers wait long for one that is not there.
  */
-static struct impost_x86_acpi_config acpi_config(const struct boot *boot)
+static int take_acpi(struct boot *boot)
 {
-	struct impost_x86_acpi_config acpi = {
-		.size = sizeof(acpi),
+	const struct impost_x86_acpi_config bare = {
+		.size = sizeof(bare),
 		.hw_reduced = 1,
 		.boot_arch = IMPOST_X86_ACPI_NO_VGA | IMPOST_X86_ACPI_NO_CMOS_RTC,
 	};
+	struct impost_x86_acpi_config *acpi = &boot->acpi;
+	int err;
 
-	if (boot->config.acpi)
-		take(&acpi, sizeof(acpi), boot->config.acpi, boot->config.acpi->size);
-	if (!acpi.cpus)
-		acpi.cpus = boot->count;
-	if (!acpi.apic_ids)
-		acpi.apic_ids = boot->apic_ids;
-	if (acpi.irqchip == IMPOST_IRQCHIP_DEFAULT)
-		acpi.irqchip = impost_vm_irqchip(boot->vm);
-	return acpi;
+	err = structure_take(boot->ctx, "impost_x86_acpi_config", acpi, sizeof(*acpi),
+			     boot->config.acpi ? boot->config.acpi : &bare, ACPI_LEAST_CONFIG);
+	if (err < 0)
+		return err;
+	acpi->size = sizeof(*acpi); /* what a shorter one lacks may be filled in */
+	if (!acpi->cpus)
+		acpi->cpus = boot->count;
+	if (!acpi->apic_ids)
+		acpi->apic_ids = boot->apic_ids;
+	if (acpi->irqchip == IMPOST_IRQCHIP_DEFAULT)
+		acpi->irqchip = impost_vm_irqchip(boot->vm);
+	if (!acpi->ioapic_id && free_id(boot) <= ACPI_APIC_ID_MAX)
+		acpi->ioapic_id = free_id(boot); /* that of the MP table, where all ids differ */
+	return 0;
 }
 
 /*
@@ -61,12 +71,10 @@ static struct impost_x86_acpi_config acpi_config(const struct boot *boot)
  */
 static int wants_mptable(const struct boot *boot)
 {
-	const struct impost_x86_acpi_config acpi = acpi_config(boot);
-
 	return wanted(boot, IMPOST_X86_TABLE_MP) && boot_has_lapics(boot) &&
 	       boot->apic_ids[boot->count - 1] <= IMPOST_X86_MPTABLE_APIC_ID_MAX &&
 	       boot->count <= IMPOST_X86_MPTABLE_APIC_ID_MAX &&
-	       (acpi.irqchip == IMPOST_IRQCHIP_FULL || acpi.has_ioapic);
+	       (boot->acpi.irqchip == IMPOST_IRQCHIP_FULL || boot->acpi.has_ioapic);
 }
 
 /*
@@ -114,17 +122,17 @@ static int place_acpi(struct boot *boot, uint64_t bytes, uint64_t *ret_gpa)
 
 static int write_acpi(struct boot *boot)
 {
-	const struct impost_x86_acpi_config acpi = acpi_config(boot);
 	struct impost_x86_acpi_result result = {.size = sizeof(result)};
 	uint64_t gpa = 0;
 	int err;
 
-	err = impost_x86_acpi_build(boot->ctx, &acpi, IMPOST_X86_ACPI_ADDR, ACPI_TABLES_ADDR, NULL,
-				    0, &result);
+	err = impost_x86_acpi_build(boot->ctx, &boot->acpi, IMPOST_X86_ACPI_ADDR, ACPI_TABLES_ADDR,
+				    NULL, 0, &result);
 	if (err == 0)
 		err = place_acpi(boot, result.bytes, &gpa);
 	if (err == 0)
-		err = impost_x86_write_acpi(boot->memory, &acpi, IMPOST_X86_ACPI_ADDR, gpa, NULL);
+		err = impost_x86_write_acpi(boot->memory, &boot->acpi, IMPOST_X86_ACPI_ADDR, gpa,
+					    NULL);
 	if (err < 0)
 		return err;
 	boot->rsdp = IMPOST_X86_ACPI_ADDR;
@@ -195,7 +203,7 @@ static int write_fixed(struct boot *boot, const struct fixed *fixed)
 static int build_mptable(struct boot *boot, uint64_t gpa, void *buf, size_t capacity,
 			 size_t *ret_bytes)
 {
-	const struct impost_x86_acpi_config acpi = acpi_config(boot);
+	const struct impost_x86_acpi_config *acpi = &boot->acpi;
 	const struct impost_x86_cpuid *leaf =
 		impost_x86_cpuid_find(boot->cpuid.entries, boot->cpuid.count, 1, 0);
 	struct impost_x86_mptable_override overrides[IMPOST_X86_ISA_IRQS];
@@ -205,17 +213,18 @@ static int build_mptable(struct boot *boot, uint64_t gpa, void *buf, size_t capa
 		.apic_ids = boot->apic_ids,
 		.cpu_signature = leaf ? leaf->eax : 0,
 		.cpu_features = leaf ? leaf->edx : 0,
-		.lapic_gpa = acpi.lapic_gpa,
+		.lapic_gpa = acpi->lapic_gpa,
 		.has_ioapic = 1,
-		.ioapic_gpa = acpi.ioapic_gpa,
+		.ioapic_gpa = acpi->ioapic_gpa,
+		.ioapic_id = acpi->ioapic_id,
 		.overrides = overrides,
 	};
 
-	for (uint32_t i = 0; i < acpi.noverrides; i++) /* see check_acpi() */
+	for (uint32_t i = 0; i < acpi->noverrides; i++) /* see check_acpi() */
 		overrides[config.noverrides++] = (struct impost_x86_mptable_override){
-			.isa_irq = acpi.overrides[i].isa_irq,
-			.pin = acpi.overrides[i].gsi,
-			.flags = acpi.overrides[i].flags,
+			.isa_irq = acpi->overrides[i].isa_irq,
+			.pin = acpi->overrides[i].gsi,
+			.flags = acpi->overrides[i].flags,
 		};
 	return impost_x86_mptable_build(boot->ctx, &config, gpa, buf, capacity, ret_bytes);
 }
@@ -284,7 +293,11 @@ static int build_smbios(struct boot *boot, uint64_t gpa, void *buf, size_t capac
 	int err = 0;
 
 	if (boot->config.smbios)
-		take(&config, sizeof(config), boot->config.smbios, boot->config.smbios->size);
+		err = structure_take(boot->ctx, "impost_x86_smbios_config", &config, sizeof(config),
+				     boot->config.smbios, SMBIOS_LEAST_CONFIG);
+	if (err < 0)
+		return err;
+	config.size = sizeof(config);
 	if (boot->tables & IMPOST_X86_TABLE_ACPI)
 		config.flags |= IMPOST_X86_SMBIOS_ACPI;
 	tell_cpu(boot, &config, &texts);
@@ -309,17 +322,17 @@ static int build_smbios(struct boot *boot, uint64_t gpa, void *buf, size_t capac
 /* What is filled in beside what the host gives must go with it. */
 static int check_acpi(const struct boot *boot)
 {
-	const struct impost_x86_acpi_config acpi = acpi_config(boot);
+	const struct impost_x86_acpi_config *acpi = &boot->acpi;
 
-	if (acpi.cpus != boot->count)
+	if (acpi->cpus != boot->count)
 		return impost_error_set(boot->ctx, -EINVAL,
 					"boot: ACPI is to tell of %u CPUs, and there are %u: leave "
 					"that to the boot, with 0",
-					acpi.cpus, boot->count);
-	if (acpi.noverrides > IMPOST_X86_ISA_IRQS || (acpi.noverrides && !acpi.overrides))
+					acpi->cpus, boot->count);
+	if (acpi->noverrides > IMPOST_X86_ISA_IRQS || (acpi->noverrides && !acpi->overrides))
 		return impost_error_set(boot->ctx, -EINVAL,
 					"boot: %u overrides of ISA interrupts%s: there are %u",
-					acpi.noverrides, acpi.overrides ? "" : " at NULL",
+					acpi->noverrides, acpi->overrides ? "" : " at NULL",
 					IMPOST_X86_ISA_IRQS);
 	return 0;
 }
@@ -344,7 +357,9 @@ int boot_write_tables(struct boot *boot)
 	};
 	int err;
 
-	err = check_acpi(boot);
+	err = take_acpi(boot);
+	if (err == 0)
+		err = check_acpi(boot);
 	if (err == 0 && wants_acpi(boot))
 		err = write_acpi(boot);
 	if (err == 0 && wants_mptable(boot))

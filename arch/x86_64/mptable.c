@@ -158,6 +158,15 @@ static int plan_ids(struct impost_context *ctx, struct plan *plan)
 	}
 	for (id = 0; taken[id]; id++)
 		;
+	if (config->has_ioapic && config->ioapic_id) {
+		id = config->ioapic_id;
+		if (id > IMPOST_X86_MPTABLE_APIC_ID_MAX || taken[id])
+			return impost_error_set(
+				ctx, -EINVAL,
+				"MP table: I/O APIC id %u is %s: leave it to the "
+				"table, with 0",
+				id, id > IMPOST_X86_MPTABLE_APIC_ID_MAX ? "above 254" : "a CPU's");
+	}
 	if (config->has_ioapic && id > IMPOST_X86_MPTABLE_APIC_ID_MAX)
 		return impost_error_set(ctx, -EINVAL,
 					"MP table: %u CPUs leave no id for the I/O APIC: use ACPI",
@@ -267,10 +276,7 @@ static int plan_make(struct impost_context *ctx, const struct impost_x86_mptable
 	if (err)
 		return err;
 	set_defaults(config);
-	err = structure_check_reserved(ctx, "impost_x86_mptable_config", config->reserved);
-	if (!err)
-		err = structure_check_counted(ctx, "MP table", "CPUs", config->cpus,
-					      config->apic_ids);
+	err = structure_check_counted(ctx, "MP table", "CPUs", config->cpus, config->apic_ids);
 	if (!err)
 		err = plan_ids(ctx, plan);
 	if (!err)

@@ -18,9 +18,6 @@
 #define FAMILY_MARK   0xfeu
 #define FAMILY_MARK_2 0xffu
 
-/* What the first release knew: a host's struct may be shorter or longer than ours. */
-#define LEAST_CONFIG (offsetof(struct impost_x86_smbios_config, structures) + sizeof(const void *))
-
 /* The texts, and what stands where there is none. */
 #define TEXT(member, fallback)                                                                  \
 	{                                                                                       \
@@ -271,7 +268,7 @@ int smbios_check(struct impost_context *ctx, const struct impost_x86_smbios_conf
 		 struct impost_x86_smbios_config *config)
 {
 	int err = structure_take(ctx, "impost_x86_smbios_config", config, sizeof(*config), from,
-				 LEAST_CONFIG);
+				 SMBIOS_LEAST_CONFIG);
 
 	if (err)
 		return err;

@@ -5,6 +5,10 @@
 
 #include <impost/x86_64/smbios.h>
 
+/* What the first release knew: a host's struct may be shorter or longer than ours. */
+#define SMBIOS_LEAST_CONFIG \
+	(offsetof(struct impost_x86_smbios_config, structures) + sizeof(const void *))
+
 /* Copies CONFIG to *ret_checked with its defaults set; refuses as impost_x86_smbios_build() does.
  */
 int smbios_check(struct impost_context *ctx, const struct impost_x86_smbios_config *config,

@@ -204,6 +204,83 @@ Test(places, tables_that_are_right)
 	}
 }
 
+/* The I/O APIC's id in the MADT, and in the MP table. */
+static void ioapic_ids(struct machine *m, uint8_t *ret_madt, uint8_t *ret_mp)
+{
+	static uint8_t area[0x20000];
+	const uint8_t *madt, *mp = area + (IMPOST_X86_MPTABLE_ADDR - IMPOST_X86_ACPI_ADDR);
+
+	cr_assert_eq(impost_memory_read(impost_vm_memory(m->vm), IMPOST_X86_ACPI_ADDR, area,
+					sizeof(area)),
+		     0);
+	madt = memmem(area, 0x10000, "APIC", 4);
+	cr_assert_not_null(madt);
+	madt += 44;
+	while (*madt != 1)
+		madt += madt[1];
+	*ret_madt = madt[2];
+	mp += 16 + 44;
+	while (*mp != 2)
+		mp += *mp == 0 ? 20 : 8;
+	*ret_mp = mp[1];
+}
+
+/* It is one, and no CPU's: the lowest that is free, or the host's. */
+Test(places, the_io_apic_has_one_id)
+{
+	struct impost_x86_acpi_config acpi = bare;
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 3);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+	uint8_t madt, mp;
+
+	config.acpi = &acpi;
+	boot_it(&m, &config);
+	ioapic_ids(&m, &madt, &mp);
+	cr_expect(madt == 3 && mp == 3, "%u in the MADT, %u in the MP table", madt, mp);
+	acpi.ioapic_id = 9;
+	boot_it(&m, &config);
+	ioapic_ids(&m, &madt, &mp);
+	cr_expect(madt == 9 && mp == 9, "%u in the MADT, %u in the MP table", madt, mp);
+	acpi.ioapic_id = 2;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 3, &config, NULL), EINVAL,
+		       "I/O APIC id 2 is a CPU's");
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
+/* The structs are of another release, not of any size. */
+Test(places, descriptions_of_another_size)
+{
+	struct {
+		struct impost_x86_acpi_config known;
+		uint64_t later;
+	} acpi = {.known = bare, .later = ~UINT64_C(0)};
+	struct {
+		struct impost_x86_smbios_config known;
+		uint64_t later;
+	} smbios = {.later = ~UINT64_C(0)};
+	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 1);
+	struct impost_x86_boot_config config = config_make(m.ctx, elf_file());
+
+	config.acpi = &acpi.known;
+	config.smbios = &smbios.known;
+	acpi.known.size = sizeof(acpi);
+	smbios.known.size = sizeof(smbios);
+	boot_it(&m, &config);
+	acpi.known.size = UINT32_MAX;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL,
+		       "impost_x86_acpi_config has size 4294967295");
+	acpi.known.size = sizeof(acpi);
+	smbios.known.size = UINT32_MAX;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL,
+		       "impost_x86_smbios_config has size 4294967295");
+	smbios.known.size = 8;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL,
+		       "impost_x86_smbios_config has size 8");
+	close(config.kernel_fd);
+	machine_free(&m);
+}
+
 Test(places, tables_that_are_not_wanted)
 {
 	struct machine m = machine_make(context_make("mock"), 16 * MIB, IMPOST_IRQCHIP_DEFAULT, 2);

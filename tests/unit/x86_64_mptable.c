@@ -232,6 +232,10 @@ Test(mptable, any_set_of_cpus_is_read_back)
 				i = UINT32_MAX; /* from the first again */
 			}
 		cr_assert_eq(seen.ioapic_id, lowest);
+		config.ioapic_id = ids[config.cpus]; /* one that is free */
+		build_and_read(&config, &state, &seen);
+		cr_assert_eq(seen.ioapic_id, config.ioapic_id ? (int)config.ioapic_id : lowest);
+		config.ioapic_id = 0;
 	}
 }
 
@@ -372,7 +376,8 @@ Test(mptable, wrong_descriptions_are_refused_by_name)
 
 	WRONG("struct impost_x86_mptable_config has size 8", config.size = 8);
 	WRONG("has size 4294967295", config.size = UINT32_MAX);
-	WRONG("mptable_config: reserved is 1", config.reserved = 1);
+	WRONG("I/O APIC id 3 is a CPU's", config.apic_ids = doubled_ids, config.ioapic_id = 3);
+	WRONG("I/O APIC id 255 is above 254", config.ioapic_id = 255);
 	WRONG("mptable_override: reserved is 1", config.overrides = reserved_1,
 	      config.noverrides = 1);
 	WRONG("there is no CPU", config.cpus = 0);

@@ -49,8 +49,8 @@ struct impost_x86_boot_config {
 
 	/*
 	 * What ACPI and SMBIOS tell beyond vCPUs and memory. Members that are 0 or NULL and that
-	 * the VM itself answers are filled in: CPUs, APIC ids, interrupt controllers, processors,
-	 * RAM.
+	 * the VM itself answers are filled in: CPUs, APIC ids, interrupt controllers, the I/O
+	 * APIC's id, which is the lowest that no CPU has, processors, RAM.
 	 *
 	 * Without `acpi` the host's devices are not known, and there are no ACPI tables where an MP
 	 * table can tell of the CPUs: a guest then finds what else a PC has by itself. Where it
@@ -126,8 +126,8 @@ IMPOST_API int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpu
  * is not the topology's; command line or initrd for a flat binary in real mode, which nothing could
  * tell of them; an `acpi` of another number of CPUs. -ENOTSUP: 5 levels of page tables where CPUID
  * has no LA57; a template that cannot be had, or that leaves a CPU which cannot enter the kernel
- * (LM, PAE and MSR for long mode) or reach all RAM (PHYS_ADDR_BITS). -EEXIST: two things would lie at one address; the
- * text names both. Else errors are those of the steps.
+ * (LM, PAE and MSR for long mode) or reach all RAM (PHYS_ADDR_BITS). -EEXIST: two things would lie
+ * at one address; the text names both. Else errors are those of the steps.
  *
  * Files, tables and what the template says of CPUID are judged before a vCPU is touched: after one
  * of these errors the VM is good for another call, though memory may have been written. When a vCPU

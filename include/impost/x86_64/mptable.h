@@ -44,7 +44,7 @@ struct impost_x86_mptable_config {
 	uint32_t ioapic_gpa;	  /* 0: IMPOST_X86_IOAPIC_ADDR */
 	uint32_t ioapic_pins;	  /* 16 to 240; 0: 24 */
 	uint32_t noverrides;
-	uint32_t reserved; /* 0 */
+	uint32_t ioapic_id; /* 1 to 254; 0: the lowest that no CPU has */
 	const struct impost_x86_mptable_override *overrides;
 	const char *oem;     /* up to 8 printable ASCII characters; NULL: "IMPOST" */
 	const char *product; /* up to 12; NULL: "VM" */
@@ -64,17 +64,18 @@ extern "C" {
  *
  * ISA line N is on pin N, as the hypervisors' own default routing has it, where no override moves
  * it. A line whose pin is taken by an override of another line is left out, as IRQ 2, the cascade,
- * is where IRQ 0 is on pin 2. The I/O APIC's id is the lowest that no CPU has (3.6.6).
+ * is where IRQ 0 is on pin 2. The I/O APIC's id must be no CPU's (3.6.6).
  *
  * *ret_bytes is what it takes; with BUF NULL nothing is written, and CAPACITY is not looked at. The
  * table has a few KiB at the most. CTX, for error texts, may be NULL.
  *
- * -EINVAL: a wrong `size` or `reserved`; no CPU, or an APIC id twice or above
- * IMPOST_X86_MPTABLE_APIC_ID_MAX (use ACPI, then); no id left for the I/O APIC; GPA no multiple of
- * 16, or the table not below 4 GiB; an address of an APIC that is no multiple of 4096; a number of
- * pins, an override or a text that cannot be, two overrides for one line or one pin, or overrides
- * without an I/O APIC; NULL where something is counted. -ENOSPC: it needs more than CAPACITY bytes.
- * BUF and *ret_bytes are left alone then; the text names what was wrong.
+ * -EINVAL: a wrong `size`, or `reserved` of an override; no CPU, or an APIC id twice or above
+ * IMPOST_X86_MPTABLE_APIC_ID_MAX (use ACPI, then); no id left for the I/O APIC, or one that cannot
+ * be; GPA no multiple of 16, or the table not below 4 GiB; an address of an APIC that is no
+ * multiple of 4096; a number of pins, an override or a text that cannot be, two overrides for one
+ * line or one pin, or overrides without an I/O APIC; NULL where something is counted. -ENOSPC: it
+ * needs more than CAPACITY bytes. BUF and *ret_bytes are left alone then; the text names what was
+ * wrong.
  */
 IMPOST_API int impost_x86_mptable_build(struct impost_context *ctx,
 					const struct impost_x86_mptable_config *config,
