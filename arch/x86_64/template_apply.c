@@ -321,6 +321,20 @@ static uint64_t msr_value(const struct impost_x86_template *tmpl, const struct t
 	return value;
 }
 
+/* Refuses a PAT of anything but memory types (SDM vol. 3, 12.12.2): not every hypervisor does. */
+static void check_pat(uint64_t value, struct template_refusals *refusals)
+{
+	for (uint32_t entry = 0; entry < 8; entry++) {
+		const uint32_t type = (uint32_t)(value >> 8 * entry & 0xff);
+
+		if (type <= 7 && type != 2 && type != 3)
+			continue;
+		template_refuse(refusals, "IA32_PAT",
+				"entry %u is %u: memory types are 0, 1 and 4 to 7", entry, type);
+		return;
+	}
+}
+
 /* One walk over the MSRs that are named: judges them, counts those that change, and, if RET_MSRS is
  * not NULL, fills them in. */
 static uint32_t walk_msrs(const struct impost_x86_template *tmpl, const struct impost_x86_msr *have,
@@ -343,6 +357,8 @@ static uint32_t walk_msrs(const struct impost_x86_template *tmpl, const struct i
 		value = msr ? msr_value(tmpl, r, msr->value, refusals) : 0;
 		if (!msr || value == msr->value)
 			continue;
+		if (r->leaf == IMPOST_X86_MSR_IA32_PAT)
+			check_pat(value, refusals);
 		if (ret_msrs)
 			ret_msrs[count] = (struct impost_x86_msr){.index = r->leaf, .value = value};
 		count++;

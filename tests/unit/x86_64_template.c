@@ -662,6 +662,41 @@ Test(template, msrs_that_cannot_be_are_refused)
 	cr_expect_eq(count, 7);
 }
 
+/* KVM takes any PAT from its host; a guest would never get it to be so. */
+Test(template, a_pat_holds_memory_types)
+{
+	static const struct {
+		const char *value, *words;
+	} rows[] = {
+		{"0xffffffffffffffff",
+		 "IA32_PAT: entry 0 is 255: memory types are 0, 1 and 4 to 7"},
+		{"0x0207040600070406", "entry 7 is 2"},
+		{"0x0007040600070306", "entry 1 is 3"},
+		{"0x0807040600070406", "entry 7 is 8"},
+		{"0x0001040500060706", NULL},
+		{"0x0007040600070406", NULL}, /* as at reset */
+	};
+	const struct impost_x86_msr reset = {.index = IMPOST_X86_MSR_IA32_PAT,
+					     .value = UINT64_C(0x0007040600070406)};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct impost_x86_template *tmpl;
+		struct impost_x86_msr got;
+		uint32_t count;
+		char text[64];
+
+		snprintf(text, sizeof(text), "[msr]\nIA32_PAT = %s\n", rows[i].value);
+		tmpl = load(text);
+		cr_expect_eq(impost_x86_template_msrs(ctx, tmpl, &reset, 1, &got, 1, &count, NULL,
+						      NULL),
+			     rows[i].words ? -ENOTSUP : 0, "%s", rows[i].value);
+		if (rows[i].words)
+			cr_expect(strstr(impost_error(ctx), rows[i].words), "%s",
+				  impost_error(ctx));
+		impost_x86_template_free(tmpl);
+	}
+}
+
 Test(template, rest_clears_features_of_named_msrs)
 {
 	struct impost_x86_msr got[2];
