@@ -68,8 +68,8 @@ static int find_slot(struct impost_context *ctx, const struct impost_x86_layout 
 		if (gpa < other->gpa + other->bytes && other->gpa < gpa + bytes)
 			return impost_error_set(ctx, -EEXIST,
 						"the %s (0x%" PRIx64 " to 0x%" PRIx64
-						") overlaps the %s (0x%" PRIx64 " to 0x%" PRIx64
-						")",
+						") would lie over the %s (0x%" PRIx64
+						" to 0x%" PRIx64 ")",
 						what, gpa, gpa + bytes - 1, other->what, other->gpa,
 						other->gpa + other->bytes - 1);
 		if (other->gpa > gpa)

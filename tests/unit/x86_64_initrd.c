@@ -209,7 +209,7 @@ Test(initrd, layouts_that_have_no_room)
 	impost_x86_layout_init(&layout);
 	cr_assert_eq(impost_x86_layout_claim(ram.ctx, &layout, "device", 2 * MIB - 1, 2, 0), 0);
 	assert_refused(&ram, impost_x86_load_initrd(ram.memory, &layout, fd, &kernel, &initrd),
-		       EEXIST, "the kernel (0x200000 to 0x2fffff) overlaps the device");
+		       EEXIST, "the kernel (0x200000 to 0x2fffff) would lie over the device");
 	impost_x86_layout_init(&layout);
 	cr_assert_eq(impost_x86_layout_claim(ram.ctx, &layout, "kernel", 2 * MIB, MIB, 0), 0);
 	for (uint64_t i = 1; i < IMPOST_X86_PLACES_MAX; i++)

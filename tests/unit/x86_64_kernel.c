@@ -606,7 +606,7 @@ Test(load, on_another_place)
 		cr_assert_eq(impost_memory_fill(ram.memory, kernel.start, PATTERN, 1), 0);
 		assert_refused(&ram, impost_x86_kernel_load(ram.memory, &layout, fd, &kernel),
 			       EEXIST, "the kernel (0x");
-		cr_assert(strstr(impost_error(ram.ctx), "overlaps the device (0x"));
+		cr_assert(strstr(impost_error(ram.ctx), "would lie over the device (0x"));
 		cr_assert_eq(layout.count, 1u);
 		cr_assert_eq(impost_memory_read(ram.memory, kernel.start, &got, 1), 0);
 		cr_assert_eq(got, PATTERN);

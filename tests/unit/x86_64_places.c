@@ -60,7 +60,7 @@ Test(claim, agrees_with_a_model_and_names_both_sides)
 			refused++;
 			snprintf(what, sizeof(what), "the thing %u (0x", number);
 			cr_assert(strstr(impost_error(ram.ctx), what));
-			snprintf(other, sizeof(other), "overlaps the thing %u (0x", clash);
+			snprintf(other, sizeof(other), "would lie over the thing %u (0x", clash);
 			cr_assert(strstr(impost_error(ram.ctx), other), "%s",
 				  impost_error(ram.ctx));
 			cr_assert_arr_eq(&layout, &before, sizeof(layout));
@@ -78,7 +78,7 @@ Test(claim, text_has_both_ranges)
 	impost_x86_layout_init(&layout);
 	cr_assert_eq(claim(&ram, &layout, "kernel", 0x1000000, 0x200000), 0);
 	assert_refused(&ram, claim(&ram, &layout, "ROM", 0x11fffff, 1), EEXIST,
-		       "the ROM (0x11fffff to 0x11fffff) overlaps the kernel (0x1000000 to "
+		       "the ROM (0x11fffff to 0x11fffff) would lie over the kernel (0x1000000 to "
 		       "0x11fffff)");
 	cr_assert_eq(claim(&ram, &layout, "ROM", 0x1200000, 1), 0);
 	cr_assert_eq(claim(&ram, &layout, "low ROM", 0xffffff, 1), 0);
@@ -134,7 +134,7 @@ Test(claim, full)
 		cr_assert_eq(claim(&ram, &layout, "x", (IMPOST_X86_PLACES_MAX - i) * PAGE, 1), 0);
 	assert_sound(&layout);
 	assert_refused(&ram, claim(&ram, &layout, "y", 0, 1), ENOSPC, "the y beside 64 places");
-	assert_refused(&ram, claim(&ram, &layout, "y", PAGE, 1), EEXIST, "overlaps");
+	assert_refused(&ram, claim(&ram, &layout, "y", PAGE, 1), EEXIST, "would lie over");
 	ram_free(&ram);
 }
 
