@@ -16,8 +16,10 @@ static const struct command commands[] = {
 	 command_doctor, 0, 0},
 	{"run", COMMAND_RUN,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--backend NAME[,NAME]]\n"
-	 "                  [--memory SIZE] [--cpus N] --kernel FILE [--initrd FILE]\n"
-	 "                  [--cmdline STRING] [--stats]",
+	 "                  [--memory SIZE] [--cpus N] [--topology S:D:C:T]\n"
+	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
+	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
+	 "                  [--flat-address ADDRESS] [--stats]",
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
 	{"cpu dump", COMMAND_CPU_DUMP,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"

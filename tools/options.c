@@ -122,9 +122,9 @@ int options_parse(const struct command *command, int argc, char **argv,
 		return finish_output(STATUS_OK);
 	}
 	if (invocation->noperands < command->least) {
-		complain("%s: %s", command->name,
-			 invocation->noperands ? "there is one missing: see the synopsis"
-					       : "of what? See the synopsis");
+		complain("%s: %s: impost %s %s", command->name,
+			 invocation->noperands ? "there is one missing" : "of what?", command->name,
+			 command->synopsis);
 		return usage_hint(command);
 	}
 	return -1;

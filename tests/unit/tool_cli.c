@@ -183,6 +183,29 @@ Test(tool, help_and_version)
 	cr_assert_eq(TOOL_RUN("--version")->status, 0);
 }
 
+/* What a command can be told is in its usage line: by its letter, or by its name. */
+Test(tool, usage_names_every_option)
+{
+	char usage[4096];
+	const struct tool_result *result = TOOL_RUN("run", "--help");
+	const char *list = strstr(result->out, "\n\n"), *line = list;
+	unsigned int options = 0;
+
+	cr_assert_not_null(list);
+	snprintf(usage, sizeof(usage), "%.*s", (int)(list - result->out), result->out);
+	while ((line = strstr(line, "--")) != NULL) {
+		size_t len = strcspn(line, " ");
+		char name[64];
+
+		snprintf(name, sizeof(name), "%.*s", (int)len, line);
+		if (strcmp(name, "--config") && strcmp(name, "--help") && strcmp(name, "--version"))
+			cr_expect(strstr(usage, name), "%s is not in: %s", name, usage);
+		line += len;
+		options++;
+	}
+	cr_expect_gt(options, 10);
+}
+
 /* --- list and doctor --- */
 
 /* The element of the array KEY in TEXT whose "name" is NAME. Good until the next call. */
