@@ -42,7 +42,8 @@ static const struct config_key keys[] = {
 	{KEY("boot", IMPOST_OPTION_ENUM, "mode", "real|protected|long", NULL,
 	     "the CPU's mode when a flat binary is entered")},
 	{KEY("boot", IMPOST_OPTION_SIZE, "address", NULL, NULL,
-	     "where a flat binary is loaded and entered")},
+	     "where a flat binary is loaded and entered"),
+	 .least = 1}, /* 0 is the library's word for the mode's own */
 };
 
 const struct config_key *config_key(const char *section, const char *key)
@@ -190,9 +191,11 @@ static int check_limits(struct check *check, uint64_t number)
 	if (limits->multiple)
 		snprintf(right, sizeof(right), "must be a multiple of %" PRIu64 ", and not 0",
 			 limits->multiple);
-	else
+	else if (limits->most)
 		snprintf(right, sizeof(right), "must be %" PRIu64 " to %" PRIu64, limits->least,
 			 limits->most);
+	else
+		snprintf(right, sizeof(right), "must be %" PRIu64 " or more", limits->least);
 	return wrong(check, right);
 }
 

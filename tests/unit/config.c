@@ -126,6 +126,7 @@ static const struct {
 	 "x.ini:2: [boot] protocol = linux: must be one of auto|linux64|linux32|pvh|flat"},
 	{"[boot]\nmode = 32\n", "must be one of real|protected|long"},
 	{"[boot]\naddress = top\n", "must be a number of bytes"},
+	{"[boot]\naddress = 0x0\n", "x.ini:2: [boot] address = 0x0: must be 1 or more"},
 	{"[cpu]\ntemplate =\n",
 	 "x.ini:2: [cpu] template = : must be a template's name, of letters"},
 	{"[cpu]\ntemplate = a b\n", "x.ini:2: [cpu] template = a b: must be a template's name"},

@@ -72,6 +72,7 @@ Test(tool, usage_errors)
 		{{"run", "--boot", "elf"}, 2, "auto|linux64|linux32|pvh|flat"},
 		{{"run", "--flat-mode", "virtual"}, 2, "real|protected|long"},
 		{{"run", "--flat-address", "high"}, 2, "address"},
+		{{"run", "--flat-address", "0"}, 2, "must be 1 or more"},
 		{{"run", "--cpu-template", ""}, 2, "a template's name"},
 		{{"run", "--cpu-template", "a b"}, 2, "a template's name"},
 		{{"run", "--topology", ""}, 2, "SOCKETS:DIES:CORES:THREADS"},
