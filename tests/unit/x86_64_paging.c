@@ -287,6 +287,8 @@ Test(paging, what_cannot_be_is_refused)
 			       rows[i].size == sizeof(rows[i]) ? "4 levels reach"
 							       : "set it to its sizeof");
 	}
+	cr_assert_eq(impost_x86_page_tables_bytes(NULL, &bytes), -EINVAL);
+	cr_assert_eq(impost_x86_page_tables_bytes(&rows[0], NULL), -EINVAL);
 	cr_assert_eq(bytes, (uint64_t)PATTERN);
 	cr_assert_eq(cr3, (uint64_t)PATTERN);
 	cr_assert_eq(layout.count, 0u);
