@@ -12,13 +12,26 @@
 #define PAE_BITS   36u
 #define PLAIN_BITS 32u
 
-/* What IA-32e mode is entered with (SDM vol. 3, 11.8.5). */
-static const char *const long_mode[] = {"LM", "PAE", "MSR"};
+/* A field by a bit that it has: looked up so, it takes a fraction of what its name takes. */
+struct place_of_field {
+	uint32_t leaf, reg, bit;
+};
 
-static uint32_t feature(const struct boot *boot, const char *name)
+static const struct place_of_field pae = {0x1, IMPOST_X86_EDX, 6};
+static const struct place_of_field phys_addr_bits = {0x80000008, IMPOST_X86_EAX, 0};
+
+/* What IA-32e mode is entered with (SDM vol. 3, 11.8.5): LM, PAE, MSR. */
+static const struct place_of_field long_mode[] = {
+	{0x80000001, IMPOST_X86_EDX, 29}, {0x1, IMPOST_X86_EDX, 6}, {0x1, IMPOST_X86_EDX, 5}};
+
+static const struct impost_x86_cpuid_field *field_at(const struct place_of_field *at)
 {
-	return impost_x86_cpuid_get_field(boot->cpuid.entries, boot->cpuid.count,
-					  impost_x86_cpuid_field_find(name));
+	return impost_x86_cpuid_field_at(at->leaf, 0, at->reg, at->bit);
+}
+
+static uint32_t value_at(const struct boot *boot, const struct place_of_field *at)
+{
+	return impost_x86_cpuid_get_field(boot->cpuid.entries, boot->cpuid.count, field_at(at));
 }
 
 /* Sets the text of an error that the template is named in, if there is one. */
@@ -37,10 +50,11 @@ static int check_mode(const struct boot *boot)
 	if (boot->kernel.mode != IMPOST_X86_MODE_LONG)
 		return 0;
 	for (size_t i = 0; i < sizeof(long_mode) / sizeof(long_mode[0]); i++) {
-		if (feature(boot, long_mode[i]))
+		if (value_at(boot, &long_mode[i]))
 			continue;
 		snprintf(reason, sizeof(reason),
-			 "the kernel is entered in long mode, and the CPU has no %s", long_mode[i]);
+			 "the kernel is entered in long mode, and the CPU has no %s",
+			 field_at(&long_mode[i])->name);
 		return refuse(boot, reason);
 	}
 	return 0;
@@ -49,8 +63,8 @@ static int check_mode(const struct boot *boot)
 static uint32_t address_bits(const struct boot *boot)
 {
 	if (impost_x86_cpuid_find(boot->cpuid.entries, boot->cpuid.count, 0x80000008, 0))
-		return feature(boot, "PHYS_ADDR_BITS");
-	return feature(boot, "PAE") ? PAE_BITS : PLAIN_BITS;
+		return value_at(boot, &phys_addr_bits);
+	return value_at(boot, &pae) ? PAE_BITS : PLAIN_BITS;
 }
 
 /* How many bits the highest address that the guest is told of takes: *ret_end is behind it. */
