@@ -3,15 +3,49 @@
 #ifndef CORE_MEMORY_H
 #define CORE_MEMORY_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include <impost/backend.h>
 #include <impost/memory.h>
 
+#include "map.h"
+
 struct impost_vm;
+
+struct impost_memory {
+	struct impost_context *ctx;
+	struct impost_vm *vm;
+	struct map *_Atomic map; /* to be loaded inside a section that looks at the memory */
+	/* Who replaces the map. Recursive: mem_moved comes inside mem_remove. */
+	pthread_mutex_t lock;
+	struct map *older; /* maps that were replaced, and that a reader may still be looking at */
+};
 
 /* A map whose regions are slots of VM, or with VM NULL one that stands alone. */
 int memory_create(struct impost_context *ctx, struct impost_vm *vm,
 		  struct impost_memory **ret_memory);
 void memory_destroy(struct impost_memory *memory);
+
+/* -IMPOST_EFORKED, with a text, in a fork of the process that opened the context. */
+int memory_check(struct impost_memory *memory);
+
+/* --- replacing the map; with the lock held --- */
+
+/* A map with room for COUNT regions; -ENOMEM is said here. */
+struct map *memory_new_map(struct impost_memory *memory, uint32_t count);
+
+/* MAP, filled in, takes the present map's place, which is freed when its readers have left. Returns
+ * the epoch for memory_wait(). */
+uint64_t memory_publish(struct impost_memory *memory, struct map *map);
+
+/* Waits until nobody looks at what was published before EPOCH. */
+void memory_wait(struct impost_memory *memory, uint64_t epoch);
+
+/* -EDEADLK, with a text: the calling thread has a view of MEMORY, and would wait for itself. */
+int memory_check_outside(struct impost_memory *memory, const char *what);
+
+/* --- for backends and vm.c --- */
 
 /* The slot and length of the region that starts at GPA. -ENOENT: none does. */
 int memory_slot(struct impost_memory *memory, uint64_t gpa, uint32_t *ret_slot,

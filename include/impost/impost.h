@@ -11,6 +11,7 @@
 #include <impost/memory.h>
 #include <impost/vcpu.h>
 #include <impost/version.h>
+#include <impost/view.h>
 #include <impost/vm.h>
 #include <impost/x86_64/acpi.h>
 #include <impost/x86_64/aml.h>

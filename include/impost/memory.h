@@ -4,9 +4,11 @@
  * where each region is a slot of the hypervisor, or stands alone (impost_memory_create()), for
  * tools and tests.
  *
- * Regions may be added and accessed from any thread; adding and removing are serialised inside.
- * Removal while another thread accesses the map is not yet allowed. In a fork of the process that
- * made the VM, calls on its map return -IMPOST_EFORKED.
+ * Any thread may access, add and remove, at any time, while vCPUs run. Access takes no lock and
+ * sees either all of a change or none; adding and removing are serialised inside, and removal
+ * waits until nobody looks at the region any more. Many accesses in a row, and small ones, are
+ * cheaper through a view (view.h). In a fork of the process that opened the context, calls return
+ * -IMPOST_EFORKED.
  */
 #ifndef IMPOST_MEMORY_H
 #define IMPOST_MEMORY_H
@@ -68,7 +70,11 @@ IMPOST_API struct impost_context *impost_memory_context(const struct impost_memo
  */
 IMPOST_API int impost_memory_add(struct impost_memory *memory, const struct impost_region *region);
 
-/* Removes the region that starts at GPA. -ENOENT: none does. */
+/*
+ * Removes the region that starts at GPA: out of the guest, out of the map, and, when the views that
+ * could see it have ended, which is waited for, out of the host's address space. -ENOENT: none
+ * starts there; -EDEADLK: the calling thread has a view of MEMORY; or what the backend says.
+ */
 IMPOST_API int impost_memory_remove(struct impost_memory *memory, uint64_t gpa);
 
 /* Gives region number INDEX, in order of address, from 0. -ENOENT: no more. */
@@ -77,7 +83,8 @@ IMPOST_API int impost_memory_get(struct impost_memory *memory, uint32_t index,
 
 /*
  * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not. The only place that
- * turns a guest address into a host pointer. The pointer is valid until the region is removed. What
+ * turns a guest address into a host pointer. The pointer is valid until the region is removed, and
+ * that no other thread removes it is the caller's to know; a view (view.h) holds off removal. What
  * is written through it is not seen by dirty tracking: use impost_memory_write() unless there is a
  * reason.
  */

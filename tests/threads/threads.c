@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,6 +150,80 @@ static void memory(void)
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	impost_memory_destroy(memory);
+}
+
+/* --- memory is read, by view and by call, while regions come and go --- */
+
+#define ROUNDS 300
+
+struct comes_and_goes {
+	struct impost_memory *memory;
+	atomic_uint *stop, *hits;
+};
+
+/* The region's bytes are those that it had while it was there, or it is not there. */
+static void *read_what_comes_and_goes(void *arg)
+{
+	const struct comes_and_goes *at = arg;
+	struct impost_view view;
+	uint64_t value;
+
+	while (!atomic_load(at->stop)) {
+		CHECK(impost_view_begin(at->memory, &view) == 0);
+		for (uint64_t gpa = 0; gpa < 4 * IMPOST_PAGE_SIZE; gpa += 512) {
+			int err = impost_view_read_u64(&view, gpa, &value);
+
+			CHECK(err == 0 ? value == UINT64_C(0x0101010101010101) : err == -EFAULT);
+			if (!err)
+				atomic_fetch_add(at->hits, 1);
+		}
+		impost_view_end(&view);
+		value = UINT64_C(0x0101010101010101);
+		impost_memory_read(at->memory, IMPOST_PAGE_SIZE, &value, sizeof(value));
+		CHECK(value == UINT64_C(0x0101010101010101));
+	}
+	return NULL;
+}
+
+static void come_and_go(struct impost_memory *memory)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_POINTER,
+				       .bytes = 4 * IMPOST_PAGE_SIZE};
+
+	region.hva = aligned_alloc(IMPOST_PAGE_SIZE, region.bytes);
+	CHECK(region.hva);
+	memset(region.hva, 1, region.bytes);
+	CHECK(impost_memory_add(memory, &region) == 0);
+	sched_yield();
+	CHECK(impost_memory_remove(memory, 0) == 0);
+	memset(region.hva, 2, region.bytes); /* which nobody may see */
+	free(region.hva);
+}
+
+static void removal(void)
+{
+	atomic_uint stop = 0, hits = 0;
+	struct comes_and_goes at = {NULL, &stop, &hits};
+	const struct timespec ms = {.tv_nsec = 1000000};
+	struct impost_view view;
+	pthread_t threads[THREADS];
+
+	CHECK(impost_memory_create(ctx, &at.memory) == 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		start(&threads[i], read_what_comes_and_goes, &at);
+	for (unsigned i = 0; i < ROUNDS || (!atomic_load(&hits) && i < MOST_MS); i++) {
+		come_and_go(at.memory);
+		nanosleep(&ms, NULL);
+	}
+	atomic_store(&stop, 1);
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(atomic_load(&hits) > 0);
+	CHECK(impost_view_begin(at.memory, &view) == 0);
+	CHECK(impost_memory_remove(at.memory, 0) == -EDEADLK);
+	impost_view_end(&view);
+	impost_memory_destroy(at.memory);
 }
 
 /* --- a machine whose vCPUs run until they are kicked --- */
@@ -361,6 +436,7 @@ static const struct {
 } tests[] = {
 	{"each thread has its own error text", texts},
 	{"memory is read while regions are added", memory},
+	{"memory is read while regions come and go", removal},
 	{"no kick is lost", kicks},
 	{"a storm of kicks ends runs and nothing else", kick_storm},
 	{"a second thread in a vCPU is refused", two_in_one},

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The map of guest memory: regions in order of address, immutable once it is published. */
+#ifndef CORE_MAP_H
+#define CORE_MAP_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mapped {
+	uint64_t gpa, last; /* first and last address */
+	uint8_t *hva;
+	/* Pages that the host wrote, bit 0 the first; NULL: nobody tracks. See dirty.c. */
+	_Atomic uint64_t *dirty;
+	uint32_t kind, flags; /* IMPOST_REGION_* */
+	uint32_t slot;
+	uint32_t reserved;
+};
+
+static inline uint64_t mapped_bytes(const struct mapped *region)
+{
+	return region->last - region->gpa + 1;
+}
+
+/*
+ * Where to look for an address: the range of all regions is cut into buckets of 2^shift bytes, and
+ * index[b] is the first region that ends in or after bucket b. Where regions are alike in size that
+ * is the answer, or the one before it; elsewhere it leaves a few to search.
+ */
+struct map {
+	struct map *older;  /* on the list of those that were replaced */
+	uint64_t replaced;  /* the epoch when it was */
+	uint32_t *index;    /* of buckets + 1 */
+	uint64_t gpa, last; /* first and last address of all */
+	uint32_t shift;
+	uint32_t count;
+	struct mapped region[];
+};
+
+/* A map of COUNT regions to be filled in; NULL: no memory. Free with map_free(). */
+struct map *map_new(uint32_t count);
+void map_free(struct map *map);
+
+/*
+ * Fill a new map in from another: the same regions; those and REGION, which overlaps none of them;
+ * those without number AT. What is changed in the copy's regions must not be their addresses.
+ */
+void map_copy(struct map *map, const struct map *from);
+void map_insert(struct map *map, const struct map *from, const struct mapped *region);
+void map_omit(struct map *map, const struct map *from, uint32_t at);
+
+/* The first region that ends at or above GPA; map->count if none does. */
+static inline uint32_t map_find(const struct map *map, uint64_t gpa)
+{
+	uint32_t low, high;
+	uint64_t bucket;
+
+	if (gpa <= map->gpa)
+		return 0;
+	if (gpa > map->last)
+		return map->count;
+	bucket = (gpa - map->gpa) >> map->shift;
+	low = map->index[bucket];
+	high = map->index[bucket + 1];
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (map->region[middle].last < gpa)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The region that GPA lies in; NULL: there is no memory. */
+static inline const struct mapped *map_at(const struct map *map, uint64_t gpa)
+{
+	uint32_t at = map_find(map, gpa);
+
+	return at < map->count && gpa >= map->region[at].gpa ? &map->region[at] : NULL;
+}
+
+/*
+ * Turns GPA in REGION into a host pointer that is good for *ret_len bytes, at most BYTES. With
+ * impost_view_at() for the window that a view remembers, this is the only place that does so.
+ */
+static inline uint8_t *map_span(const struct mapped *region, uint64_t gpa, uint64_t bytes,
+				uint64_t *ret_len)
+{
+	uint64_t left = region->last - gpa; /* and one */
+
+	*ret_len = left < bytes ? left + 1 : bytes;
+	return region->hva + (gpa - region->gpa);
+}
+
+#endif

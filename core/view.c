@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Access to guest memory: what the inline calls of view.h fall back on, and calls that are views of
+ * their own. */
+#include <impost/view.h>
+
+#include <inttypes.h>
+#include <stdbool.h>
+
+#include "context.h"
+#include "memory.h"
+#include "readers.h"
+#include "view.h"
+#include "vm.h"
+
+int impost_view_begin(struct impost_memory *memory, struct impost_view *ret_view)
+{
+	struct impost_view view = {.memory = memory};
+	int err = memory_check(memory);
+
+	if (err)
+		return err;
+	view.reader = reader_enter(memory);
+	if (!view.reader)
+		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
+	view.map = atomic_load_explicit(&memory->map, memory_order_acquire);
+	*ret_view = view;
+	return 0;
+}
+
+void impost_view_end(struct impost_view *view)
+{
+	if (view->reader)
+		reader_leave(view->reader);
+	view->reader = NULL;
+	view->map = NULL;
+	view->readable = view->writable = 0;
+}
+
+/* The view's map. NULL, with a text: the view has not begun, or has ended. */
+static const struct map *map_of(const struct impost_view *view)
+{
+	if (!view->map && view->memory)
+		impost_error_set(view->memory->ctx, -EINVAL, "the view has ended");
+	return view->map;
+}
+
+static bool tells_backend(const struct impost_memory *memory)
+{
+	return memory->vm && impost_caps_has(&memory->vm->caps, IMPOST_CAP_MARK_DIRTY);
+}
+
+/* Makes REGION the window that the inline calls look into first. */
+static void remember(struct impost_view *view, const struct mapped *region)
+{
+	view->gpa = region->gpa;
+	view->hva = region->hva;
+	view->readable = mapped_bytes(region);
+	view->writable = region->dirty || tells_backend(view->memory) ? 0 : view->readable;
+}
+
+static int fault(const struct impost_memory *memory, uint64_t gpa, uint64_t bytes, uint64_t at)
+{
+	return impost_error_set(memory->ctx, -EFAULT,
+				"0x%" PRIx64 ", %" PRIu64
+				" bytes: there is no memory at 0x%" PRIx64,
+				gpa, bytes, at);
+}
+
+int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes)
+{
+	const struct map *map = map_of(view);
+	const struct mapped *region;
+	uint64_t at = gpa, left = bytes, len;
+
+	if (!map)
+		return -EINVAL;
+	for (; left > 0; at += len, left -= len) {
+		region = at == 0 && left != bytes ? NULL : map_at(map, at);
+		if (!region)
+			return fault(view->memory, gpa, bytes, at);
+		map_span(region, at, left, &len);
+	}
+	return 0;
+}
+
+/* Out of guest memory; an aligned number in it is one access. */
+static void copy_out(void *buf, const uint8_t *hva, uint64_t bytes)
+{
+	const void *at = hva;
+	uint64_t value;
+
+	if (bytes == 8 && (uintptr_t)hva % 8 == 0)
+		value = __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED);
+	else if (bytes == 4 && (uintptr_t)hva % 4 == 0)
+		value = __atomic_load_n((const uint32_t *)at, __ATOMIC_RELAXED);
+	else if (bytes == 2 && (uintptr_t)hva % 2 == 0)
+		value = __atomic_load_n((const uint16_t *)at, __ATOMIC_RELAXED);
+	else {
+		memcpy(buf, hva, bytes);
+		return;
+	}
+	memcpy(buf, &value, bytes); /* little-endian: its first bytes */
+}
+
+/* Into guest memory, likewise. */
+static void copy_in(uint8_t *hva, const void *buf, uint64_t bytes)
+{
+	uint64_t value = 0;
+	void *at = hva;
+
+	memcpy(&value, buf, bytes < 8 ? bytes : 8);
+	if (bytes == 8 && (uintptr_t)hva % 8 == 0)
+		__atomic_store_n((uint64_t *)at, value, __ATOMIC_RELAXED);
+	else if (bytes == 4 && (uintptr_t)hva % 4 == 0)
+		__atomic_store_n((uint32_t *)at, (uint32_t)value, __ATOMIC_RELAXED);
+	else if (bytes == 2 && (uintptr_t)hva % 2 == 0)
+		__atomic_store_n((uint16_t *)at, (uint16_t)value, __ATOMIC_RELAXED);
+	else
+		memcpy(hva, buf, bytes);
+}
+
+void view_mark(const struct mapped *region, uint64_t gpa, uint64_t bytes)
+{
+	uint64_t page = (gpa - region->gpa) / IMPOST_PAGE_SIZE;
+	uint64_t last = (gpa - region->gpa + bytes - 1) / IMPOST_PAGE_SIZE;
+
+	while (region->dirty && page <= last) {
+		uint64_t most = 64 - page % 64,
+			 pages = last - page + 1 < most ? last - page + 1 : most;
+
+		atomic_fetch_or(&region->dirty[page / 64], (UINT64_MAX >> (64 - pages))
+								   << (page % 64));
+		page += pages;
+	}
+}
+
+int view_tell(const struct impost_view *view, uint64_t gpa, uint64_t bytes)
+{
+	struct impost_vm *vm = view->memory->vm;
+
+	if (bytes == 0 || !tells_backend(view->memory))
+		return 0;
+	return VM_CALL(vm, vm->ops, vm->handle, mark_dirty, gpa, bytes);
+}
+
+int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint64_t bytes)
+{
+	int err = view_check(view, gpa, bytes);
+	uint8_t *to = buf;
+	uint64_t len;
+
+	for (; !err && bytes > 0; bytes -= len, gpa += len, to += len) {
+		const struct mapped *region = map_at(view->map, gpa);
+		const uint8_t *hva = map_span(region, gpa, bytes, &len);
+
+		copy_out(to, hva, len);
+		remember(view, region);
+	}
+	return err;
+}
+
+int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf, uint64_t bytes)
+{
+	int err = view_check(view, gpa, bytes);
+	const uint8_t *from = buf;
+	uint64_t len, done;
+
+	for (done = 0; !err && done < bytes; done += len) {
+		const struct mapped *region = map_at(view->map, gpa + done);
+		uint8_t *hva = map_span(region, gpa + done, bytes - done, &len);
+
+		copy_in(hva, from + done, len);
+		view_mark(region, gpa + done, len);
+		remember(view, region);
+	}
+	return err ? err : view_tell(view, gpa, bytes);
+}
+
+static int view_fill(struct impost_view *view, uint64_t gpa, uint8_t byte, uint64_t bytes)
+{
+	int err = view_check(view, gpa, bytes);
+	uint64_t len, done;
+
+	for (done = 0; !err && done < bytes; done += len) {
+		const struct mapped *region = map_at(view->map, gpa + done);
+		uint8_t *hva = map_span(region, gpa + done, bytes - done, &len);
+
+		memset(hva, byte, len);
+		view_mark(region, gpa + done, len);
+	}
+	return err ? err : view_tell(view, gpa, bytes);
+}
+
+/* --- calls that are views of their own --- */
+
+int impost_memory_read(struct impost_memory *memory, uint64_t gpa, void *buf, size_t bytes)
+{
+	struct impost_view view;
+	int err = impost_view_begin(memory, &view);
+
+	if (err)
+		return err;
+	err = impost_view_read_any(&view, gpa, buf, bytes);
+	impost_view_end(&view);
+	return err;
+}
+
+int impost_memory_write(struct impost_memory *memory, uint64_t gpa, const void *buf, size_t bytes)
+{
+	struct impost_view view;
+	int err = impost_view_begin(memory, &view);
+
+	if (err)
+		return err;
+	err = impost_view_write_any(&view, gpa, buf, bytes);
+	impost_view_end(&view);
+	return err;
+}
+
+int impost_memory_fill(struct impost_memory *memory, uint64_t gpa, uint8_t byte, uint64_t bytes)
+{
+	struct impost_view view;
+	int err = impost_view_begin(memory, &view);
+
+	if (err)
+		return err;
+	err = view_fill(&view, gpa, byte, bytes);
+	impost_view_end(&view);
+	return err;
+}
+
+int memory_lookup(struct impost_memory *memory, uint64_t gpa, uint64_t bytes, void **ret_hva)
+{
+	struct reader *reader = reader_enter(memory);
+	const struct mapped *region;
+	uint8_t *hva = NULL;
+	uint64_t len = 0;
+
+	if (!reader)
+		return -ENOMEM;
+	region = map_at(atomic_load_explicit(&memory->map, memory_order_acquire), gpa);
+	if (region)
+		hva = map_span(region, gpa, bytes, &len);
+	reader_leave(reader);
+	if (len < bytes || bytes == 0)
+		return -EFAULT;
+	*ret_hva = hva;
+	return 0;
+}
+
+int impost_memory_ptr(struct impost_memory *memory, uint64_t gpa, uint64_t bytes, void **ret_hva)
+{
+	int err = memory_check(memory);
+
+	if (err)
+		return err;
+	err = memory_lookup(memory, gpa, bytes, ret_hva);
+	if (err == -EFAULT)
+		impost_error_set(memory->ctx, err,
+				 "0x%" PRIx64 ", %" PRIu64
+				 " bytes: not within one region of memory",
+				 gpa, bytes);
+	else if (err)
+		impost_error_set(memory->ctx, err, "no memory for a view");
+	return err;
+}
