@@ -96,73 +96,86 @@ FAST_INLINE uint64_t not_zero(const uint64_t *words)
 	return ~zeros;
 }
 
-/* Writes the ranges of WORD, at address GPA, in which no two bits adjoin. Returns how many. */
-FAST_INLINE uint64_t singles(struct impost_range *ranges, uint64_t word, uint64_t gpa,
-			     unsigned shift)
+/* Writes SINGLES ranges of one page to RANGES, for the lowest bits of WORD, whose first bit is at
+ * address GPA. Where there are fewer bits, what is written means nothing. Returns the bits that are
+ * left. */
+FAST_INLINE uint64_t write_singles(struct impost_range *ranges, uint64_t word, uint64_t gpa,
+				   unsigned shift)
 {
-	uint64_t count = (uint64_t)_mm_popcnt_u64(word), done = 0;
-
-	do {
-		for (unsigned i = 0; i < SINGLES; i++) {
-			ranges[done + i].gpa = gpa + (_tzcnt_u64(word) << shift);
-			ranges[done + i].bytes = UINT64_C(1) << shift;
-			word = _blsr_u64(word);
-		}
-		done += SINGLES;
-	} while (done < count);
-	return count;
+	for (unsigned i = 0; i < SINGLES; i++) {
+		ranges[i].gpa = gpa + (_tzcnt_u64(word) << shift);
+		ranges[i].bytes = UINT64_C(1) << shift;
+		word = _blsr_u64(word);
+	}
+	return word;
 }
 
-/* The same, in which bits may adjoin. */
-FAST_INLINE uint64_t runs(struct impost_range *ranges, uint64_t word, uint64_t gpa, unsigned shift)
+/* The ranges of WORD, in which no two bits adjoin. Returns where the next range goes. */
+FAST_INLINE struct impost_range *singles(struct impost_range *ranges, uint64_t word, uint64_t gpa,
+					 unsigned shift)
+{
+	struct impost_range *end = ranges + _mm_popcnt_u64(word);
+
+	word = write_singles(ranges, word, gpa, shift);
+	while (__builtin_expect(word != 0, 0)) {
+		ranges += SINGLES;
+		word = write_singles(ranges, word, gpa, shift);
+	}
+	return end;
+}
+
+/* The same, of a word in which bits may adjoin. */
+FAST_INLINE struct impost_range *runs(struct impost_range *ranges, uint64_t word, uint64_t gpa,
+				      unsigned shift)
 {
 	uint64_t starts = word & ~(word << 1), ends = ~word & word << 1;
-	uint64_t count = (uint64_t)_mm_popcnt_u64(starts), done = 0;
+	struct impost_range *end = ranges + _mm_popcnt_u64(starts);
 
-	while (done < count) {
+	while (starts) {
 		for (unsigned i = 0; i < RUNS; i++) {
 			uint64_t start = _tzcnt_u64(starts);
 
-			ranges[done + i].gpa = gpa + (start << shift);
-			ranges[done + i].bytes = (_tzcnt_u64(ends) - start) << shift;
+			ranges[i].gpa = gpa + (start << shift);
+			ranges[i].bytes = (_tzcnt_u64(ends) - start) << shift;
 			starts = _blsr_u64(starts);
 			ends = _blsr_u64(ends);
 		}
-		done += RUNS;
+		ranges += RUNS;
 	}
-	return count;
+	return end;
 }
 
 /* Takes blocks from word AT on, before which there is another word, while there are whole ones, and
- * room. Returns the word to go on with. */
+ * room. Returns the word to go on with. The capacity is ROOM at least. */
 FAST static uint64_t take_blocks(struct walk *walk, uint64_t at)
 {
-	struct impost_range *ranges = walk->ranges;
-	uint64_t count = walk->count, gpa = walk->gpa;
-	unsigned shift = walk->shift;
+	struct impost_range *range = walk->ranges + walk->count;
+	const struct impost_range *last = walk->ranges + (walk->capacity - ROOM);
+	unsigned shift = walk->shift, word_shift = shift + 6;
 
 	for (; at + BLOCK <= walk->whole; at += BLOCK) {
 		const uint64_t *words = walk->words + at;
+		uint64_t gpa = walk->gpa + (at << word_shift);
 
 		for (uint64_t left = not_zero(words); left; left = _blsr_u64(left)) {
-			uint64_t i = _tzcnt_u64(left);
-			uint64_t word = words[i], carry = words[(int64_t)i - 1] >> 63;
-			uint64_t here = gpa + ((at + i) << shift) * WORD_BITS;
+			uint64_t i = _tzcnt_u64(left), word = words[i];
+			uint64_t carry = words[(int64_t)i - 1] >> 63;
+			uint64_t here = gpa + (i << word_shift);
 
-			if (walk->capacity - count < ROOM) {
-				walk->count = count;
+			if (range > last) {
+				walk->count = (uint64_t)(range - walk->ranges);
 				return at + i;
 			}
 			if (word & (word << 1 | carry)) {
 				if (carry)
-					word = extend(&ranges[count - 1], word, carry, shift);
-				count += runs(ranges + count, word, here, shift);
+					word = extend(range - 1, word, carry, shift);
+				range = runs(range, word, here, shift);
 			} else {
-				count += singles(ranges + count, word, here, shift);
+				range = singles(range, word, here, shift);
 			}
 		}
 	}
-	walk->count = count;
+	walk->count = (uint64_t)(range - walk->ranges);
 	return at;
 }
 
@@ -178,7 +191,7 @@ static bool is_fast(void)
 static uint64_t walk_on(struct walk *walk, uint64_t page, uint64_t pages)
 {
 	uint64_t at = page / WORD_BITS, mask = UINT64_MAX << page % WORD_BITS, carry = 0, stop;
-	bool fast = is_fast();
+	bool fast = walk->capacity >= ROOM && is_fast();
 
 	for (; at < walk->whole; at++, mask = UINT64_MAX) {
 		uint64_t word = walk->words[at] & mask;
@@ -255,15 +268,31 @@ int impost_bitmap_ranges(const struct impost_bitmap *bitmap, uint64_t *next,
 	return 0;
 }
 
+static inline __attribute__((always_inline)) uint64_t count_words(const uint64_t *words,
+								  uint64_t whole)
+{
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < whole; i++)
+		count += (unsigned)__builtin_popcountll(words[i]);
+	return count;
+}
+
+FAST static uint64_t count_words_fast(const uint64_t *words, uint64_t whole)
+{
+	return count_words(words, whole);
+}
+
 uint64_t impost_bitmap_count(const uint64_t *words, uint64_t pages)
 {
-	uint64_t count = 0, at;
+	uint64_t whole = pages / WORD_BITS;
+	uint64_t count = is_fast() ? count_words_fast(words, whole) : count_words(words, whole);
 
-	for (at = 0; at < pages / WORD_BITS; at++)
-		count += (unsigned)__builtin_popcountll(words[at]);
-	if (pages % WORD_BITS)
-		count += (unsigned)__builtin_popcountll(words[at]
-							<< (WORD_BITS - pages % WORD_BITS));
+	if (pages % WORD_BITS) {
+		uint64_t word = words[whole] << (WORD_BITS - pages % WORD_BITS);
+
+		count += (unsigned)__builtin_popcountll(word);
+	}
 	return count;
 }
 
