@@ -7,6 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct backing;
+
+/* What the host may do with a region's memory: bits of `access`. */
+#define MAPPED_WRITE  1u /* write it */
+#define MAPPED_DIRECT 2u /* touch it: no file can become shorter under it; see access.h */
+
 struct mapped {
 	uint64_t gpa, last; /* first and last address */
 	uint8_t *hva;
@@ -14,7 +20,8 @@ struct mapped {
 	_Atomic uint64_t *dirty;
 	uint32_t kind, flags; /* IMPOST_REGION_* */
 	uint32_t slot;
-	uint32_t reserved;
+	uint32_t access;	 /* MAPPED_* */
+	struct backing *backing; /* the file behind it; NULL: none. See region.h */
 };
 
 static inline uint64_t mapped_bytes(const struct mapped *region)

@@ -51,7 +51,7 @@ int memory_check_outside(struct impost_memory *memory, const char *what);
 int memory_slot(struct impost_memory *memory, uint64_t gpa, uint32_t *ret_slot,
 		uint64_t *ret_bytes);
 
-/* The same as impost_memory_ptr(), with no error text: for backends. */
+/* The same as impost_memory_ptr(), with no text for -EFAULT: for backends. */
 int memory_lookup(struct impost_memory *memory, uint64_t gpa, uint64_t bytes, void **ret_hva);
 
 /* The memory in SLOT is at HVA from now on. -ENOENT: no backend memory there. */

@@ -8,7 +8,9 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
+#include "text.h"
 #include "vm.h"
 
 int region_check(struct impost_memory *memory, const struct impost_region *region)
@@ -142,8 +144,23 @@ static int map_anonymous(struct impost_memory *memory, struct mapped *region)
 	return 0;
 }
 
+void backing_name(const struct backing *backing, char *buf, size_t bytes)
+{
+	char link[32];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", backing->fd);
+	len = readlink(link, buf, bytes - 1);
+	if (len > 0)
+		buf[len] = '\0';
+	else
+		snprintf(buf, bytes, "its file");
+	text_clean(buf);
+}
+
 int region_map(struct impost_memory *memory, struct mapped *region)
 {
+	region->access = MAPPED_WRITE | MAPPED_DIRECT;
 	return region->kind == IMPOST_REGION_ANONYMOUS ? map_anonymous(memory, region) : 0;
 }
 

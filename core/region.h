@@ -9,6 +9,15 @@
  * huge pages for it. */
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
+/* The file behind a region. Its size is what it may lose: see access.h. */
+struct backing {
+	uint64_t offset; /* of the region's first byte */
+	int fd;
+};
+
+/* A name of the file for texts, as the kernel tells it. */
+void backing_name(const struct backing *backing, char *buf, size_t bytes);
+
 /* Whether REGION, as the host wants it, is one that could be. -EINVAL. */
 int region_check(struct impost_memory *memory, const struct impost_region *region);
 

@@ -7,12 +7,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "memory.h"
 #include "region.h"
 #include "view.h"
 
 /* pread() until LEN bytes are there. */
-static int load(struct impost_memory *memory, int fd, uint8_t *hva, uint64_t offset, uint64_t len)
+static int load(struct impost_memory *memory, const struct mapped *region, int fd, uint8_t *hva,
+		uint64_t offset, uint64_t len)
 {
 	uint64_t done = 0;
 
@@ -21,6 +23,8 @@ static int load(struct impost_memory *memory, int fd, uint8_t *hva, uint64_t off
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EFAULT)
+			return access_failed(memory, region, hva + done);
 		if (n < 0)
 			return impost_error_set(memory->ctx, -errno, "cannot read the file: %m");
 		if (n == 0)
@@ -57,7 +61,7 @@ static void advise_huge(const struct mapped *region, uint64_t gpa, uint64_t byte
 static int load_view(struct impost_view *view, uint64_t gpa, int fd, uint64_t offset,
 		     uint64_t bytes)
 {
-	int err = view_check(view, gpa, bytes), told;
+	int err = view_check(view, gpa, bytes, true), told;
 	uint64_t len, done;
 
 	if (err)
@@ -67,7 +71,7 @@ static int load_view(struct impost_view *view, uint64_t gpa, int fd, uint64_t of
 		uint8_t *hva = map_span(region, gpa + done, bytes - done, &len);
 
 		advise_huge(region, gpa + done, len);
-		err = load(view->memory, fd, hva, offset + done, len);
+		err = load(view->memory, region, fd, hva, offset + done, len);
 		view_mark(region, gpa + done, len);
 	}
 	told = view_tell(view, gpa, bytes); /* also of what an error left behind */

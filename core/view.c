@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdbool.h>
 
+#include "access.h"
 #include "context.h"
 #include "memory.h"
 #include "readers.h"
@@ -54,8 +55,11 @@ static void remember(struct impost_view *view, const struct mapped *region)
 {
 	view->gpa = region->gpa;
 	view->hva = region->hva;
-	view->readable = mapped_bytes(region);
-	view->writable = region->dirty || tells_backend(view->memory) ? 0 : view->readable;
+	view->readable = region->access & MAPPED_DIRECT ? mapped_bytes(region) : 0;
+	view->writable = region->access & MAPPED_WRITE && !region->dirty &&
+					 !tells_backend(view->memory)
+				 ? view->readable
+				 : 0;
 }
 
 static int fault(const struct impost_memory *memory, uint64_t gpa, uint64_t bytes, uint64_t at)
@@ -66,57 +70,22 @@ static int fault(const struct impost_memory *memory, uint64_t gpa, uint64_t byte
 				gpa, bytes, at);
 }
 
-int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes)
+int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes, bool write)
 {
 	const struct map *map = map_of(view);
 	const struct mapped *region;
 	uint64_t at = gpa, left = bytes, len;
+	const uint8_t *hva;
+	int err = map ? 0 : -EINVAL;
 
-	if (!map)
-		return -EINVAL;
-	for (; left > 0; at += len, left -= len) {
+	for (; !err && left > 0; at += len, left -= len) {
 		region = at == 0 && left != bytes ? NULL : map_at(map, at);
 		if (!region)
 			return fault(view->memory, gpa, bytes, at);
-		map_span(region, at, left, &len);
+		hva = map_span(region, at, left, &len);
+		err = access_check(view->memory, region, hva, len, write);
 	}
-	return 0;
-}
-
-/* Out of guest memory; an aligned number in it is one access. */
-static void copy_out(void *buf, const uint8_t *hva, uint64_t bytes)
-{
-	const void *at = hva;
-	uint64_t value;
-
-	if (bytes == 8 && (uintptr_t)hva % 8 == 0)
-		value = __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED);
-	else if (bytes == 4 && (uintptr_t)hva % 4 == 0)
-		value = __atomic_load_n((const uint32_t *)at, __ATOMIC_RELAXED);
-	else if (bytes == 2 && (uintptr_t)hva % 2 == 0)
-		value = __atomic_load_n((const uint16_t *)at, __ATOMIC_RELAXED);
-	else {
-		memcpy(buf, hva, bytes);
-		return;
-	}
-	memcpy(buf, &value, bytes); /* little-endian: its first bytes */
-}
-
-/* Into guest memory, likewise. */
-static void copy_in(uint8_t *hva, const void *buf, uint64_t bytes)
-{
-	uint64_t value = 0;
-	void *at = hva;
-
-	memcpy(&value, buf, bytes < 8 ? bytes : 8);
-	if (bytes == 8 && (uintptr_t)hva % 8 == 0)
-		__atomic_store_n((uint64_t *)at, value, __ATOMIC_RELAXED);
-	else if (bytes == 4 && (uintptr_t)hva % 4 == 0)
-		__atomic_store_n((uint32_t *)at, (uint32_t)value, __ATOMIC_RELAXED);
-	else if (bytes == 2 && (uintptr_t)hva % 2 == 0)
-		__atomic_store_n((uint16_t *)at, (uint16_t)value, __ATOMIC_RELAXED);
-	else
-		memcpy(hva, buf, bytes);
+	return err;
 }
 
 void view_mark(const struct mapped *region, uint64_t gpa, uint64_t bytes)
@@ -145,7 +114,7 @@ int view_tell(const struct impost_view *view, uint64_t gpa, uint64_t bytes)
 
 int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint64_t bytes)
 {
-	int err = view_check(view, gpa, bytes);
+	int err = view_check(view, gpa, bytes, false);
 	uint8_t *to = buf;
 	uint64_t len;
 
@@ -153,7 +122,7 @@ int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint
 		const struct mapped *region = map_at(view->map, gpa);
 		const uint8_t *hva = map_span(region, gpa, bytes, &len);
 
-		copy_out(to, hva, len);
+		err = access_read(view->memory, region, hva, to, len);
 		remember(view, region);
 	}
 	return err;
@@ -161,7 +130,7 @@ int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint
 
 int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf, uint64_t bytes)
 {
-	int err = view_check(view, gpa, bytes);
+	int err = view_check(view, gpa, bytes, true), told;
 	const uint8_t *from = buf;
 	uint64_t len, done;
 
@@ -169,26 +138,28 @@ int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *bu
 		const struct mapped *region = map_at(view->map, gpa + done);
 		uint8_t *hva = map_span(region, gpa + done, bytes - done, &len);
 
-		copy_in(hva, from + done, len);
+		err = access_write(view->memory, region, hva, from + done, len);
 		view_mark(region, gpa + done, len);
 		remember(view, region);
 	}
-	return err ? err : view_tell(view, gpa, bytes);
+	told = view_tell(view, gpa, done); /* also of what an error left behind */
+	return err ? err : told;
 }
 
 static int view_fill(struct impost_view *view, uint64_t gpa, uint8_t byte, uint64_t bytes)
 {
-	int err = view_check(view, gpa, bytes);
+	int err = view_check(view, gpa, bytes, true), told;
 	uint64_t len, done;
 
 	for (done = 0; !err && done < bytes; done += len) {
 		const struct mapped *region = map_at(view->map, gpa + done);
 		uint8_t *hva = map_span(region, gpa + done, bytes - done, &len);
 
-		memset(hva, byte, len);
+		err = access_fill(view->memory, region, hva, byte, len);
 		view_mark(region, gpa + done, len);
 	}
-	return err ? err : view_tell(view, gpa, bytes);
+	told = view_tell(view, gpa, done); /* also of what an error left behind */
+	return err ? err : told;
 }
 
 /* --- calls that are views of their own --- */
@@ -235,17 +206,21 @@ int memory_lookup(struct impost_memory *memory, uint64_t gpa, uint64_t bytes, vo
 	const struct mapped *region;
 	uint8_t *hva = NULL;
 	uint64_t len = 0;
+	int err = 0;
 
 	if (!reader)
 		return -ENOMEM;
 	region = map_at(atomic_load_explicit(&memory->map, memory_order_acquire), gpa);
 	if (region)
 		hva = map_span(region, gpa, bytes, &len);
-	reader_leave(reader);
 	if (len < bytes || bytes == 0)
-		return -EFAULT;
-	*ret_hva = hva;
-	return 0;
+		err = -EFAULT;
+	else
+		err = access_check(memory, region, hva, bytes, false);
+	reader_leave(reader);
+	if (!err)
+		*ret_hva = hva;
+	return err;
 }
 
 int impost_memory_ptr(struct impost_memory *memory, uint64_t gpa, uint64_t bytes, void **ret_hva)
@@ -260,7 +235,7 @@ int impost_memory_ptr(struct impost_memory *memory, uint64_t gpa, uint64_t bytes
 				 "0x%" PRIx64 ", %" PRIu64
 				 " bytes: not within one region of memory",
 				 gpa, bytes);
-	else if (err)
+	else if (err == -ENOMEM)
 		impost_error_set(memory->ctx, err, "no memory for a view");
 	return err;
 }

@@ -3,12 +3,15 @@
 #ifndef CORE_VIEW_H
 #define CORE_VIEW_H
 
+#include <stdbool.h>
+
 #include <impost/view.h>
 
 #include "map.h"
 
-/* Whether all of BYTES at GPA is memory. -EFAULT; -EINVAL: the view has ended. */
-int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes);
+/* Whether all of BYTES at GPA is memory that can be read, or written. -EFAULT; -EINVAL: the view
+ * has ended; or what access_check() says. */
+int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes, bool write);
 
 /*
  * Marks what was written, if somebody tracks, after it was written: who takes the marks and then
