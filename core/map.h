@@ -4,10 +4,12 @@
 #define CORE_MAP_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct backing;
+struct impost_window;
 
 /* What the host may do with a region's memory: bits of `access`. */
 #define MAPPED_WRITE  1u /* write it */
@@ -29,18 +31,26 @@ static inline uint64_t mapped_bytes(const struct mapped *region)
 	return region->last - region->gpa + 1;
 }
 
+/* The first and the last region that an address in a bucket can be found by. */
+struct bucket {
+	uint32_t low, high;
+};
+
 /*
- * Where to look for an address: the range of all regions is cut into buckets of 2^shift bytes, and
- * index[b] is the first region that ends in or after bucket b. Where regions are alike in size that
- * is the answer, or the one before it; elsewhere it leaves a few to search.
+ * Where to look for an address: the range of all regions is cut into buckets of 2^shift bytes.
+ * Where no region begins or ends in the middle of a bucket, which is so where regions are large or
+ * alike in size, its two bounds are one region, and nothing is left to search. Each bucket has a
+ * window too, for the inline calls of view.h: of the region that has most of it.
  */
 struct map {
-	struct map *older;  /* on the list of those that were replaced */
-	uint64_t replaced;  /* the epoch when it was */
-	uint32_t *index;    /* of buckets + 1 */
+	struct map *older; /* on the list of those that were replaced */
+	uint64_t replaced; /* the epoch when it was */
+	struct bucket *bucket;
+	struct impost_window *window;
 	uint64_t gpa, last; /* first and last address of all */
 	uint32_t shift;
-	uint32_t count;
+	uint32_t buckets;
+	uint32_t count; /* of regions */
 	struct mapped region[];
 };
 
@@ -56,19 +66,22 @@ void map_copy(struct map *map, const struct map *from);
 void map_insert(struct map *map, const struct map *from, const struct mapped *region);
 void map_omit(struct map *map, const struct map *from, uint32_t at);
 
+/* Makes the windows, when the regions are as they are to be published. TOLD: somebody is to be told
+ * of each write. */
+void map_open_windows(struct map *map, bool told);
+
 /* The first region that ends at or above GPA; map->count if none does. */
 static inline uint32_t map_find(const struct map *map, uint64_t gpa)
 {
+	uint64_t offset = gpa - map->gpa;
 	uint32_t low, high;
-	uint64_t bucket;
 
-	if (gpa <= map->gpa)
+	if (map->count == 0 || gpa < map->gpa)
 		return 0;
-	if (gpa > map->last)
+	if (offset > map->last - map->gpa)
 		return map->count;
-	bucket = (gpa - map->gpa) >> map->shift;
-	low = map->index[bucket];
-	high = map->index[bucket + 1];
+	low = map->bucket[offset >> map->shift].low;
+	high = map->bucket[offset >> map->shift].high;
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
@@ -90,7 +103,7 @@ static inline const struct mapped *map_at(const struct map *map, uint64_t gpa)
 
 /*
  * Turns GPA in REGION into a host pointer that is good for *ret_len bytes, at most BYTES. With
- * impost_view_at() for the window that a view remembers, this is the only place that does so.
+ * the windows of view.h, this is the only place that does so.
  */
 static inline uint8_t *map_span(const struct mapped *region, uint64_t gpa, uint64_t bytes,
 				uint64_t *ret_len)

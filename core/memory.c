@@ -12,6 +12,7 @@
 #include "readers.h"
 #include "region.h"
 #include "text.h"
+#include "view.h"
 #include "vm.h"
 
 #define LEAST_REGION ABI_UP_TO(struct impost_region, reserved)
@@ -44,8 +45,12 @@ static void reap(struct impost_memory *memory)
 
 uint64_t memory_publish(struct impost_memory *memory, struct map *map)
 {
-	struct map *old = atomic_exchange(&memory->map, map);
-	uint64_t epoch = readers_tick();
+	struct map *old;
+	uint64_t epoch;
+
+	map_open_windows(map, view_tells(memory));
+	old = atomic_exchange(&memory->map, map);
+	epoch = readers_tick();
 
 	old->replaced = epoch;
 	old->older = memory->older;

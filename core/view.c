@@ -16,6 +16,7 @@
 int impost_view_begin(struct impost_memory *memory, struct impost_view *ret_view)
 {
 	struct impost_view view = {.memory = memory};
+	const struct map *map;
 	int err = memory_check(memory);
 
 	if (err)
@@ -23,7 +24,12 @@ int impost_view_begin(struct impost_memory *memory, struct impost_view *ret_view
 	view.reader = reader_enter(memory);
 	if (!view.reader)
 		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
-	view.map = atomic_load_explicit(&memory->map, memory_order_acquire);
+	map = atomic_load_explicit(&memory->map, memory_order_acquire);
+	view.map = map;
+	view.windows = map->window;
+	view.gpa = map->gpa;
+	view.count = map->buckets;
+	view.shift = map->shift;
 	*ret_view = view;
 	return 0;
 }
@@ -34,7 +40,7 @@ void impost_view_end(struct impost_view *view)
 		reader_leave(view->reader);
 	view->reader = NULL;
 	view->map = NULL;
-	view->readable = view->writable = 0;
+	view->count = 0;
 }
 
 /* The view's map. NULL, with a text: the view has not begun, or has ended. */
@@ -45,21 +51,9 @@ static const struct map *map_of(const struct impost_view *view)
 	return view->map;
 }
 
-static bool tells_backend(const struct impost_memory *memory)
+bool view_tells(const struct impost_memory *memory)
 {
 	return memory->vm && impost_caps_has(&memory->vm->caps, IMPOST_CAP_MARK_DIRTY);
-}
-
-/* Makes REGION the window that the inline calls look into first. */
-static void remember(struct impost_view *view, const struct mapped *region)
-{
-	view->gpa = region->gpa;
-	view->hva = region->hva;
-	view->readable = region->access & MAPPED_DIRECT ? mapped_bytes(region) : 0;
-	view->writable = region->access & MAPPED_WRITE && !region->dirty &&
-					 !tells_backend(view->memory)
-				 ? view->readable
-				 : 0;
 }
 
 static int fault(const struct impost_memory *memory, uint64_t gpa, uint64_t bytes, uint64_t at)
@@ -107,12 +101,63 @@ int view_tell(const struct impost_view *view, uint64_t gpa, uint64_t bytes)
 {
 	struct impost_vm *vm = view->memory->vm;
 
-	if (bytes == 0 || !tells_backend(view->memory))
+	if (bytes == 0 || !view_tells(view->memory))
 		return 0;
 	return VM_CALL(vm, vm->ops, vm->handle, mark_dirty, gpa, bytes);
 }
 
-int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint64_t bytes)
+int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint64_t bytes, void **ret_hva)
+{
+	int err = view_check(view, gpa, bytes, false);
+	const struct mapped *region = !err && bytes > 0 ? map_at(view->map, gpa) : NULL;
+	uint64_t len = 0;
+	uint8_t *hva = region ? map_span(region, gpa, bytes, &len) : NULL;
+
+	if (err)
+		return err;
+	if (len < bytes || bytes == 0)
+		return impost_error_set(view->memory->ctx, -EFAULT,
+					"0x%" PRIx64 ", %" PRIu64
+					" bytes: not within one region of memory",
+					gpa, bytes);
+	*ret_hva = hva;
+	return 0;
+}
+
+/* The host addresses of both parts of what goes across a border between regions. */
+struct parts {
+	uint8_t *hva[2];
+	uint64_t bytes[2];
+};
+
+/* The fast way for BYTES at GPA that lie in two windows. False: they do not, or more is to be done
+ * than to copy. */
+static inline bool two_windows(const struct impost_view *view, uint64_t gpa, uint64_t bytes,
+			       bool write, struct parts *ret_parts)
+{
+	const struct impost_window *one = impost_view_window(view, gpa), *two;
+	uint64_t offset, length;
+
+	if (!one)
+		return false;
+	offset = gpa - one->gpa;
+	length = write ? one->writable : one->readable;
+	if (offset >= length || bytes <= length - offset)
+		return false;
+	ret_parts->hva[0] = one->hva + offset;
+	ret_parts->bytes[0] = length - offset;
+	ret_parts->bytes[1] = bytes - (length - offset);
+	gpa += length - offset;
+	two = impost_view_window(view, gpa);
+	if (!two || two->gpa != gpa || gpa == 0 ||
+	    ret_parts->bytes[1] > (write ? two->writable : two->readable))
+		return false;
+	ret_parts->hva[1] = two->hva;
+	return true;
+}
+
+static __attribute__((noinline)) int read_regions(struct impost_view *view, uint64_t gpa, void *buf,
+						  uint64_t bytes)
 {
 	int err = view_check(view, gpa, bytes, false);
 	uint8_t *to = buf;
@@ -123,12 +168,28 @@ int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint
 		const uint8_t *hva = map_span(region, gpa, bytes, &len);
 
 		err = access_read(view->memory, region, hva, to, len);
-		remember(view, region);
 	}
 	return err;
 }
 
-int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf, uint64_t bytes)
+int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint64_t bytes)
+{
+	const uint8_t *hva = impost_view_readable(view, gpa, bytes);
+	struct parts parts;
+
+	if (hva) {
+		access_copy_out(buf, hva, bytes);
+		return 0;
+	}
+	if (!two_windows(view, gpa, bytes, false, &parts))
+		return read_regions(view, gpa, buf, bytes);
+	memcpy(buf, parts.hva[0], parts.bytes[0]);
+	memcpy((uint8_t *)buf + parts.bytes[0], parts.hva[1], parts.bytes[1]);
+	return 0;
+}
+
+static __attribute__((noinline)) int write_regions(struct impost_view *view, uint64_t gpa,
+						   const void *buf, uint64_t bytes)
 {
 	int err = view_check(view, gpa, bytes, true), told;
 	const uint8_t *from = buf;
@@ -140,10 +201,25 @@ int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *bu
 
 		err = access_write(view->memory, region, hva, from + done, len);
 		view_mark(region, gpa + done, len);
-		remember(view, region);
 	}
 	told = view_tell(view, gpa, done); /* also of what an error left behind */
 	return err ? err : told;
+}
+
+int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf, uint64_t bytes)
+{
+	uint8_t *hva = impost_view_writable(view, gpa, bytes);
+	struct parts parts;
+
+	if (hva) {
+		access_copy_in(hva, buf, bytes);
+		return 0;
+	}
+	if (!two_windows(view, gpa, bytes, true, &parts))
+		return write_regions(view, gpa, buf, bytes);
+	memcpy(parts.hva[0], buf, parts.bytes[0]);
+	memcpy(parts.hva[1], (const uint8_t *)buf + parts.bytes[0], parts.bytes[1]);
+	return 0;
 }
 
 static int view_fill(struct impost_view *view, uint64_t gpa, uint8_t byte, uint64_t bytes)

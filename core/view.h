@@ -9,6 +9,9 @@
 
 #include "map.h"
 
+/* Whether the backend is to be told of every write of the host's. */
+bool view_tells(const struct impost_memory *memory);
+
 /* Whether all of BYTES at GPA is memory that can be read, or written. -EFAULT; -EINVAL: the view
  * has ended; or what access_check() says. */
 int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes, bool write);

@@ -8,9 +8,9 @@
  * view is to be short: a queue's descriptors, not a vCPU's run; what blocks does not belong in it.
  * A thread may have several views at once; each is ended by the thread that began it.
  *
- * A view sees the regions that there were when it began. It remembers where the last access was, so
- * that the next one in the same region costs a comparison: the calls below are inline for that
- * reason, and fall back on a call of the library elsewhere.
+ * A view sees the regions that there were when it began. Where an address is, is looked up in a
+ * table, with no search: the calls below are inline, and fall back on a call of the library where
+ * more is to be done than to copy.
  *
  * Unless it says otherwise, a call returns 0, or -EFAULT when not all of the range is guest memory:
  * the error text (impost_memory_context()) names the first address that is not, and nothing has
@@ -31,6 +31,17 @@
 #include <impost/memory.h>
 
 /*
+ * Where guest memory is for the host: a region, or as much of it as a plain access may touch. It is
+ * the inline calls' business; what it does not cover, they leave to the library.
+ */
+struct impost_window {
+	uint64_t gpa;
+	uint64_t readable; /* bytes from `gpa` on that may be read at `hva` */
+	uint64_t writable; /* that may be written, with nobody to be told */
+	uint8_t *hva;
+};
+
+/*
  * The caller's, on its stack mostly, and to be left alone between begin and end. Its layout is part
  * of the API, for the sake of the inline calls.
  */
@@ -38,11 +49,12 @@ struct impost_view {
 	struct impost_memory *memory;
 	const void *map;
 	void *reader;
-	/* The last window: guest memory from `gpa` on is at `hva`, for so many bytes that may be
-	 * read, and written, by a plain access. */
+	/* Of guest memory from `gpa` on, every 2^shift bytes have a window: that of the region
+	 * which has most of them. */
+	const struct impost_window *windows;
 	uint64_t gpa;
-	uint8_t *hva;
-	uint64_t readable, writable;
+	uint64_t count;
+	uint64_t shift;
 	uint64_t reserved;
 };
 
@@ -63,21 +75,66 @@ IMPOST_API int impost_view_read_any(struct impost_view *view, uint64_t gpa, void
 IMPOST_API int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf,
 				     uint64_t bytes);
 
-/* The host address of BYTES at GPA if they lie in the first LENGTH bytes of the view's window. NULL
- * if not. For the calls below. */
-static inline uint8_t *impost_view_at(const struct impost_view *view, uint64_t gpa, uint64_t bytes,
-				      uint64_t length)
-{
-	uint64_t offset = gpa - view->gpa;
+IMPOST_API int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint64_t bytes,
+				   void **ret_hva);
 
-	return offset < length && bytes <= length - offset ? view->hva + offset : NULL;
+/* For the calls below: the window that GPA would be in. NULL: there is none, which is so before and
+ * after all regions, and where the view has not begun or has ended. */
+static inline const struct impost_window *impost_view_window(const struct impost_view *view,
+							     uint64_t gpa)
+{
+	uint64_t index = (gpa - view->gpa) >> view->shift;
+
+	return __builtin_expect(index < view->count, 1) ? &view->windows[index] : NULL;
+}
+
+/* For the calls below: the host address of BYTES at GPA if a plain access may read them. NULL if
+ * not. */
+static inline const uint8_t *impost_view_readable(const struct impost_view *view, uint64_t gpa,
+						  uint64_t bytes)
+{
+	const struct impost_window *window = impost_view_window(view, gpa);
+
+	if (!window || gpa - window->gpa >= window->readable ||
+	    bytes > window->readable - (gpa - window->gpa))
+		return NULL;
+	return window->hva + (gpa - window->gpa);
+}
+
+/* The same, if it may write them. */
+static inline uint8_t *impost_view_writable(const struct impost_view *view, uint64_t gpa,
+					    uint64_t bytes)
+{
+	const struct impost_window *window = impost_view_window(view, gpa);
+
+	if (!window || gpa - window->gpa >= window->writable ||
+	    bytes > window->writable - (gpa - window->gpa))
+		return NULL;
+	return window->hva + (gpa - window->gpa);
+}
+
+/*
+ * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not. Good until the view
+ * ends. What is written through it is not seen by dirty tracking.
+ */
+static inline int impost_view_ptr(struct impost_view *view, uint64_t gpa, uint64_t bytes,
+				  void **ret_hva)
+{
+	const struct impost_window *window = impost_view_window(view, gpa);
+
+	if (__builtin_expect(!window || bytes == 0 || gpa - window->gpa >= window->readable ||
+				     bytes > window->readable - (gpa - window->gpa),
+			     0))
+		return impost_view_ptr_any(view, gpa, bytes, ret_hva);
+	*ret_hva = window->hva + (gpa - window->gpa);
+	return 0;
 }
 
 /* Reads BYTES at GPA into BUF, across borders of adjoining regions; all or nothing. */
 static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void *buf,
 				   uint64_t bytes)
 {
-	const uint8_t *hva = impost_view_at(view, gpa, bytes, view->readable);
+	const uint8_t *hva = impost_view_readable(view, gpa, bytes);
 
 	if (__builtin_expect(!hva || bytes <= 8, 0))
 		return impost_view_read_any(view, gpa, buf, bytes);
@@ -90,7 +147,7 @@ static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void 
 static inline int impost_view_write(struct impost_view *view, uint64_t gpa, const void *buf,
 				    uint64_t bytes)
 {
-	uint8_t *hva = impost_view_at(view, gpa, bytes, view->writable);
+	uint8_t *hva = impost_view_writable(view, gpa, bytes);
 
 	if (__builtin_expect(!hva || bytes <= 8, 0))
 		return impost_view_write_any(view, gpa, buf, bytes);
@@ -101,7 +158,7 @@ static inline int impost_view_write(struct impost_view *view, uint64_t gpa, cons
 /* One number, as it lies in memory. */
 static inline int impost_view_read_u8(struct impost_view *view, uint64_t gpa, uint8_t *ret_value)
 {
-	const uint8_t *hva = impost_view_at(view, gpa, 1, view->readable);
+	const uint8_t *hva = impost_view_readable(view, gpa, 1);
 
 	if (__builtin_expect(!hva, 0))
 		return impost_view_read_any(view, gpa, ret_value, 1);
@@ -111,7 +168,7 @@ static inline int impost_view_read_u8(struct impost_view *view, uint64_t gpa, ui
 
 static inline int impost_view_read_u16(struct impost_view *view, uint64_t gpa, uint16_t *ret_value)
 {
-	const uint8_t *hva = impost_view_at(view, gpa, 2, view->readable);
+	const uint8_t *hva = impost_view_readable(view, gpa, 2);
 
 	if (__builtin_expect(!hva || gpa % 2, 0))
 		return impost_view_read_any(view, gpa, ret_value, 2);
@@ -121,7 +178,7 @@ static inline int impost_view_read_u16(struct impost_view *view, uint64_t gpa, u
 
 static inline int impost_view_read_u32(struct impost_view *view, uint64_t gpa, uint32_t *ret_value)
 {
-	const uint8_t *hva = impost_view_at(view, gpa, 4, view->readable);
+	const uint8_t *hva = impost_view_readable(view, gpa, 4);
 
 	if (__builtin_expect(!hva || gpa % 4, 0))
 		return impost_view_read_any(view, gpa, ret_value, 4);
@@ -131,7 +188,7 @@ static inline int impost_view_read_u32(struct impost_view *view, uint64_t gpa, u
 
 static inline int impost_view_read_u64(struct impost_view *view, uint64_t gpa, uint64_t *ret_value)
 {
-	const uint8_t *hva = impost_view_at(view, gpa, 8, view->readable);
+	const uint8_t *hva = impost_view_readable(view, gpa, 8);
 
 	if (__builtin_expect(!hva || gpa % 8, 0))
 		return impost_view_read_any(view, gpa, ret_value, 8);
@@ -141,7 +198,7 @@ static inline int impost_view_read_u64(struct impost_view *view, uint64_t gpa, u
 
 static inline int impost_view_write_u8(struct impost_view *view, uint64_t gpa, uint8_t value)
 {
-	uint8_t *hva = impost_view_at(view, gpa, 1, view->writable);
+	uint8_t *hva = impost_view_writable(view, gpa, 1);
 
 	if (__builtin_expect(!hva, 0))
 		return impost_view_write_any(view, gpa, &value, 1);
@@ -151,7 +208,7 @@ static inline int impost_view_write_u8(struct impost_view *view, uint64_t gpa, u
 
 static inline int impost_view_write_u16(struct impost_view *view, uint64_t gpa, uint16_t value)
 {
-	uint8_t *hva = impost_view_at(view, gpa, 2, view->writable);
+	uint8_t *hva = impost_view_writable(view, gpa, 2);
 
 	if (__builtin_expect(!hva || gpa % 2, 0))
 		return impost_view_write_any(view, gpa, &value, 2);
@@ -161,7 +218,7 @@ static inline int impost_view_write_u16(struct impost_view *view, uint64_t gpa, 
 
 static inline int impost_view_write_u32(struct impost_view *view, uint64_t gpa, uint32_t value)
 {
-	uint8_t *hva = impost_view_at(view, gpa, 4, view->writable);
+	uint8_t *hva = impost_view_writable(view, gpa, 4);
 
 	if (__builtin_expect(!hva || gpa % 4, 0))
 		return impost_view_write_any(view, gpa, &value, 4);
@@ -171,7 +228,7 @@ static inline int impost_view_write_u32(struct impost_view *view, uint64_t gpa, 
 
 static inline int impost_view_write_u64(struct impost_view *view, uint64_t gpa, uint64_t value)
 {
-	uint8_t *hva = impost_view_at(view, gpa, 8, view->writable);
+	uint8_t *hva = impost_view_writable(view, gpa, 8);
 
 	if (__builtin_expect(!hva || gpa % 8, 0))
 		return impost_view_write_any(view, gpa, &value, 8);
