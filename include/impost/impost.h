@@ -9,6 +9,7 @@
 #include <impost/exit.h>
 #include <impost/log.h>
 #include <impost/memory.h>
+#include <impost/pages.h>
 #include <impost/range.h>
 #include <impost/vcpu.h>
 #include <impost/version.h>

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* States of pages: which are all zero, and which have memory behind them. */
+#include <impost/pages.h>
+
+#include <emmintrin.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "access.h"
+#include "bitmap.h"
+#include "memory.h"
+#include "pages.h"
+#include "view.h"
+
+/* Pages that are looked at in one view: 16 MiB, which take a millisecond or two to read. */
+#define CHUNK	    4096u
+#define CHUNK_WORDS (CHUNK / 64)
+/* Pages of a copy, where memory may not be touched. */
+#define COPIED 8u
+
+/* An entry of /proc/self/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+
+/* A call: its descriptors, which are opened when they are needed, and what it looks at just now,
+ * which lies in one region. */
+struct scan {
+	struct impost_memory *memory;
+	int pagemap; /* -1: not open yet */
+	int file;    /* what the region `file_gpa` is backed by, opened anew; -1: none is open */
+	uint64_t file_gpa;
+	const struct mapped *region;
+	uint64_t gpa;
+	uint8_t *hva;
+	uint64_t pages;
+};
+
+/* Bits of pages in WORDS, CHUNK_WORDS of them. */
+
+static void set_pages(uint64_t *words, uint64_t from, uint64_t to)
+{
+	for (; from < to && from % 64; from++)
+		words[from / 64] |= UINT64_C(1) << from % 64;
+	for (; from + 64 <= to; from += 64)
+		words[from / 64] = UINT64_MAX;
+	for (; from < to; from++)
+		words[from / 64] |= UINT64_C(1) << from % 64;
+}
+
+static bool has_page(const uint64_t *words, uint64_t page)
+{
+	return words[page / 64] >> page % 64 & 1;
+}
+
+static bool has_all(const struct scan *scan, const uint64_t *words)
+{
+	return impost_bitmap_count(words, scan->pages) == scan->pages;
+}
+
+/* --- what the kernel knows --- */
+
+/* Sets the pages that are in RAM: of private memory, in the process's page tables; of a file, in
+ * its cache. */
+static int add_resident(const struct scan *scan, uint64_t *words)
+{
+	unsigned char resident[CHUNK];
+
+	if (mincore(scan->hva, scan->pages * IMPOST_PAGE_SIZE, resident)) {
+		if (errno == ENOMEM) /* not mapped, by whoever gave us the pointer */
+			return access_failed(scan->memory, scan->region, scan->hva);
+		return impost_error_set(scan->memory->ctx, -errno,
+					"cannot ask for the pages of the region at 0x%" PRIx64
+					": %m",
+					scan->region->gpa);
+	}
+	for (uint64_t page = 0; page < scan->pages; page++)
+		words[page / 64] |= (uint64_t)(resident[page] & 1) << page % 64;
+	return 0;
+}
+
+/* Sets the pages of which the process's page tables have something, be it in swap. It costs more
+ * than mincore(2) does, for each page that is there. -errno, with no text: they cannot be read. */
+static int add_mapped(struct scan *scan, uint64_t *words)
+{
+	uint64_t entries[CHUNK];
+	const size_t bytes = scan->pages * sizeof(entries[0]);
+	off_t at = (off_t)((uintptr_t)scan->hva / IMPOST_PAGE_SIZE * sizeof(entries[0]));
+	ssize_t n;
+
+	if (scan->pagemap < 0)
+		scan->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (scan->pagemap < 0)
+		return -errno;
+	do
+		n = pread(scan->pagemap, entries, bytes, at);
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)bytes)
+		return n < 0 ? -errno : -EIO;
+	for (uint64_t page = 0; page < scan->pages; page++)
+		if (entries[page] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
+			words[page / 64] |= UINT64_C(1) << page % 64;
+	return 0;
+}
+
+/*
+ * The region's file, opened anew: lseek(2) moves the place that is shared with all who have a
+ * duplicate of a descriptor. -1: it cannot be.
+ */
+static int file_of(struct scan *scan)
+{
+	char path[64];
+
+	if (scan->file >= 0 && scan->file_gpa == scan->region->gpa)
+		return scan->file;
+	if (scan->file >= 0)
+		close(scan->file);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", scan->region->backing->fd);
+	scan->file = open(path, O_RDONLY | O_CLOEXEC);
+	scan->file_gpa = scan->region->gpa;
+	return scan->file;
+}
+
+/* Sets the pages of which the region's file has something, in its cache, on disk or in swap; where
+ * that cannot be known, all. */
+static void add_data(struct scan *scan, uint64_t *words)
+{
+	const uint64_t start = scan->region->backing->offset + (scan->gpa - scan->region->gpa);
+	const uint64_t end = start + scan->pages * IMPOST_PAGE_SIZE;
+	int fd = file_of(scan);
+
+	for (uint64_t at = start; at < end;) {
+		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+		off_t hole = data < 0 ? data : lseek(fd, data, SEEK_HOLE);
+
+		if (data < 0 && errno == ENXIO)
+			return; /* there is no more */
+		if (hole < 0) {
+			set_pages(words, 0, scan->pages);
+			return;
+		}
+		if ((uint64_t)data >= end)
+			return;
+		at = (uint64_t)hole < end ? (uint64_t)hole : end;
+		set_pages(words, ((uint64_t)data - start) / IMPOST_PAGE_SIZE,
+			  (at - start + IMPOST_PAGE_SIZE - 1) / IMPOST_PAGE_SIZE);
+	}
+}
+
+/* --- all zero --- */
+
+/* SSE2, which every x86_64 has; wider registers wait for memory just as long. */
+static bool is_zero(const uint8_t *page)
+{
+	const __m128i *at = (const __m128i *)(const void *)page;
+	const __m128i *end = at + IMPOST_PAGE_SIZE / sizeof(*at);
+	__m128i any;
+
+	do {
+		any = _mm_setzero_si128();
+		for (unsigned i = 0; i < 16; i++)
+			any = _mm_or_si128(any, _mm_load_si128(at + i));
+		at += 16;
+		if (_mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff)
+			return false;
+	} while (at < end);
+	return true;
+}
+
+/* The same, of COUNT pages from PAGE on, by a copy. */
+static int look_carefully(const struct scan *scan, uint64_t page, uint64_t count, uint64_t *words)
+{
+	_Alignas(16) uint8_t copy[COPIED * IMPOST_PAGE_SIZE];
+	int err = access_read(scan->memory, scan->region, scan->hva + page * IMPOST_PAGE_SIZE, copy,
+			      count * IMPOST_PAGE_SIZE);
+
+	for (uint64_t i = 0; !err && i < count; i++)
+		if (is_zero(copy + i * IMPOST_PAGE_SIZE))
+			set_pages(words, page + i, page + i + 1);
+	return err;
+}
+
+/* Sets, in addition to MAY_HOLD's complement, the pages that are zero. */
+static int look(const struct scan *scan, const uint64_t *may_hold, uint64_t *words)
+{
+	uint64_t count;
+	int err = 0;
+
+	for (uint64_t page = 0; !err && page < scan->pages; page += count) {
+		count = 1;
+		if (!has_page(may_hold, page)) {
+			set_pages(words, page, page + 1);
+		} else if (!(scan->region->access & MAPPED_DIRECT)) {
+			while (count < COPIED && page + count < scan->pages &&
+			       has_page(may_hold, page + count))
+				count++;
+			err = look_carefully(scan, page, count, words);
+		} else if (is_zero(scan->hva + page * IMPOST_PAGE_SIZE)) {
+			set_pages(words, page, page + 1);
+		}
+	}
+	return err;
+}
+
+/* Sets the pages that may hold something else than zero, as far as is known without a look. */
+static int add_held(struct scan *scan, uint64_t *words)
+{
+	const struct mapped *region = scan->region;
+	int err = add_resident(scan, words);
+
+	if (err || has_all(scan, words))
+		return err;
+	if (region->kind == IMPOST_REGION_POINTER || region->kind == IMPOST_REGION_BACKEND)
+		set_pages(words, 0, scan->pages);
+	else if (region_is_private(region) && add_mapped(scan, words))
+		set_pages(words, 0, scan->pages);
+	else if (region_has_file(region))
+		add_data(scan, words);
+	return 0;
+}
+
+static int judge_zero(struct scan *scan, uint64_t *words)
+{
+	uint64_t may_hold[CHUNK_WORDS] = {0};
+	int err = access_check(scan->memory, scan->region, scan->hva,
+			       scan->pages * IMPOST_PAGE_SIZE, false);
+
+	if (!err)
+		err = add_held(scan, may_hold);
+	return err ? err : look(scan, may_hold, words);
+}
+
+/* --- populated --- */
+
+/* Whether what the region's file has is in memory or in swap. */
+static bool is_in_memory(const struct mapped *region)
+{
+	struct statfs system;
+
+	return region_has_file(region) && fstatfs(region->backing->fd, &system) == 0 &&
+	       system.f_type == TMPFS_MAGIC;
+}
+
+static int judge_populated(struct scan *scan, uint64_t *words)
+{
+	int err = add_resident(scan, words);
+
+	if (err || has_all(scan, words))
+		return err;
+	err = add_mapped(scan, words);
+	if (err)
+		return impost_error_set(scan->memory->ctx, err,
+					"cannot read /proc/self/pagemap, which tells what memory "
+					"the region at 0x%" PRIx64 " has: %s",
+					scan->region->gpa, strerror(-err));
+	if (is_in_memory(scan->region))
+		add_data(scan, words);
+	return 0;
+}
+
+/* --- a range, chunk by chunk --- */
+
+typedef int judge_fn(struct scan *scan, uint64_t *words);
+
+static int check_range(struct impost_memory *memory, uint64_t gpa, uint64_t bytes)
+{
+	if (gpa % IMPOST_PAGE_SIZE || bytes % IMPOST_PAGE_SIZE)
+		return impost_error_set(memory->ctx, -EINVAL,
+					"0x%" PRIx64 ", %" PRIu64
+					" bytes: it must be whole pages, of %u bytes",
+					gpa, bytes, IMPOST_PAGE_SIZE);
+	if (bytes && gpa + (bytes - 1) < gpa)
+		return impost_error_set(memory->ctx, -EINVAL,
+					"0x%" PRIx64 ", %" PRIu64 " bytes: it goes beyond 2^64",
+					gpa, bytes);
+	return 0;
+}
+
+/* How many bytes to look at: no more than a chunk, nor much more than ROOM ranges could take. */
+static uint64_t choose_chunk(uint64_t bytes, uint64_t room)
+{
+	uint64_t pages = room < 32 ? 64 : room < CHUNK / 2 ? room * 2 : CHUNK;
+
+	return bytes < pages * IMPOST_PAGE_SIZE ? bytes : pages * IMPOST_PAGE_SIZE;
+}
+
+/* Looks at the next chunk of LEFT. Returns 0 with *ret_full if there was no room for all of it. */
+static int scan_chunk(struct scan *scan, struct impost_view *view, judge_fn *judge,
+		      struct impost_range *left, struct impost_range *ranges, uint64_t capacity,
+		      uint64_t *count, bool *ret_full)
+{
+	uint64_t words[CHUNK_WORDS] = {0}, next = 0;
+	uint64_t bytes = choose_chunk(left->bytes, capacity - *count);
+	struct impost_bitmap bitmap = {.size = sizeof(bitmap), .words = words, .gpa = left->gpa};
+	int err = view_check(view, left->gpa, bytes, false);
+
+	if (err)
+		return err;
+	scan->gpa = left->gpa;
+	scan->region = map_at(view->map, left->gpa);
+	scan->hva = map_span(scan->region, left->gpa, bytes, &bytes);
+	scan->pages = bytes / IMPOST_PAGE_SIZE;
+	err = judge(scan, words);
+	if (err)
+		return err;
+	bitmap.pages = scan->pages;
+	bitmap.page_bytes = IMPOST_PAGE_SIZE;
+	impost_bitmap_ranges(&bitmap, &next, ranges, capacity, count);
+	left->gpa += next * IMPOST_PAGE_SIZE;
+	left->bytes -= next * IMPOST_PAGE_SIZE;
+	*ret_full = next < scan->pages;
+	return 0;
+}
+
+static int scan_range(struct impost_memory *memory, judge_fn *judge, struct impost_range *range,
+		      struct impost_range *ranges, uint64_t capacity, uint64_t *count)
+{
+	struct scan scan = {.memory = memory, .pagemap = -1, .file = -1};
+	struct impost_range left = *range;
+	uint64_t found = *count;
+	bool full = false;
+	int err = check_range(memory, left.gpa, left.bytes);
+
+	if (!err && found > capacity)
+		err = impost_error_set(memory->ctx, -EINVAL,
+				       "%" PRIu64 " ranges in an array of %" PRIu64, found,
+				       capacity);
+	while (!err && !full && left.bytes > 0) {
+		struct impost_view view;
+
+		err = impost_view_begin(memory, &view);
+		if (err)
+			break;
+		err = scan_chunk(&scan, &view, judge, &left, ranges, capacity, &found, &full);
+		impost_view_end(&view);
+	}
+	if (scan.pagemap >= 0)
+		close(scan.pagemap);
+	if (scan.file >= 0)
+		close(scan.file);
+	if (err)
+		return err;
+	*range = left;
+	*count = found;
+	return 0;
+}
+
+int impost_pages_zero(struct impost_memory *memory, struct impost_range *range,
+		      struct impost_range *ranges, uint64_t capacity, uint64_t *count)
+{
+	return scan_range(memory, judge_zero, range, ranges, capacity, count);
+}
+
+int impost_pages_populated(struct impost_memory *memory, struct impost_range *range,
+			   struct impost_range *ranges, uint64_t capacity, uint64_t *count)
+{
+	return scan_range(memory, judge_populated, range, ranges, capacity, count);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What questions about pages, and discarding them, depend on. */
+#ifndef CORE_PAGES_H
+#define CORE_PAGES_H
+
+#include <stdbool.h>
+
+#include <impost/memory.h>
+
+#include "map.h"
+#include "region.h"
+
+/* Whether there is a file behind REGION that the map has open. */
+static inline bool region_has_file(const struct mapped *region)
+{
+	return region->backing;
+}
+
+/* Whether pages are the region's own once they are written. Not asked where the library did not map
+ * the memory itself. */
+static inline bool region_is_private(const struct mapped *region)
+{
+	return !region->backing;
+}
+
+/* Bytes of the host's pages there. */
+static inline uint64_t region_page_bytes(const struct mapped *region)
+{
+	(void)region;
+	return IMPOST_PAGE_SIZE;
+}
+
+#endif

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* States of pages, and discarding them: against a plain array, on each kind of memory. */
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "core.h"
+#include "random.h"
+
+#define PAGE   ((uint64_t)IMPOST_PAGE_SIZE)
+#define BASE   (UINT64_C(5) << 30)
+#define PAGES  9000u /* more than two of the library's chunks */
+#define RANGES (PAGES / 2 + 1)
+
+static struct impost_context *ctx;
+static struct impost_memory *memory;
+static uint64_t seed = 0x9e3779b97f4a7c15;
+
+static void begin(void)
+{
+	ctx = open_context();
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+}
+
+static void end(void)
+{
+	impost_memory_destroy(memory);
+	cr_expect(impost_context_close(ctx) == 0);
+}
+
+TestSuite(pages, .init = begin, .fini = end);
+
+static void add(uint32_t kind, void *hva, uint64_t gpa, uint64_t pages)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = kind,
+				       .gpa = gpa,
+				       .bytes = pages * PAGE,
+				       .hva = hva};
+
+	expect_ok(ctx, impost_memory_add(memory, &region));
+}
+
+typedef int question_fn(struct impost_memory *memory, struct impost_range *range,
+			struct impost_range *ranges, uint64_t capacity, uint64_t *count);
+
+/* Asks about pages FROM to TO - 1 of those at BASE, with arrays of CAPACITY, and clears or sets the
+ * bytes of `answer`. The ranges must be in order, apart, within, and as long as can be. */
+static void ask(question_fn *question, uint64_t from, uint64_t to, uint64_t capacity,
+		uint8_t *answer)
+{
+	static struct impost_range ranges[RANGES];
+	struct impost_range left = {BASE + from * PAGE, (to - from) * PAGE};
+	uint64_t before = left.gpa, total = 0;
+
+	memset(answer, 0, PAGES);
+	do {
+		uint64_t count = 0;
+
+		expect_ok(ctx, question(memory, &left, ranges, capacity, &count));
+		cr_assert(count == capacity || left.bytes == 0);
+		cr_assert(left.gpa + left.bytes == BASE + to * PAGE);
+		for (uint64_t i = 0; i < count; i++) {
+			cr_assert(ranges[i].gpa % PAGE == 0 && ranges[i].bytes % PAGE == 0);
+			cr_assert(ranges[i].bytes > 0);
+			cr_assert(ranges[i].gpa > before ||
+					  (total + i == 0 && before == ranges[i].gpa),
+				  "ranges that adjoin are two");
+			before = ranges[i].gpa + ranges[i].bytes;
+			cr_assert(before <= BASE + to * PAGE);
+			memset(answer + (ranges[i].gpa - BASE) / PAGE, 1, ranges[i].bytes / PAGE);
+		}
+		total += count;
+	} while (left.bytes > 0);
+}
+
+static void expect_answer(question_fn *question, uint64_t from, uint64_t to, uint64_t capacity,
+			  const uint8_t *model, const char *what)
+{
+	static uint8_t answer[PAGES];
+
+	ask(question, from, to, capacity, answer);
+	for (uint64_t page = from; page < to; page++)
+		cr_assert(answer[page] == model[page], "page %lu is%s %s", page,
+			  answer[page] ? "" : " not", what);
+}
+
+/* What is expected of each page. */
+static uint8_t zero[PAGES], populated[PAGES], first[PAGES];
+
+/* Does something to some pages: writes a byte in each, which may be zero, or discards them. */
+static void change(bool can_discard)
+{
+	uint32_t many = random_below(&seed, 3) ? 20 : 3000;
+	uint64_t from = random_below(&seed, PAGES), pages = 1 + random_below(&seed, many);
+	uint32_t what = random_below(&seed, 4);
+
+	if (pages > PAGES - from)
+		pages = PAGES - from;
+	if (what == 0 && can_discard) {
+		expect_ok(ctx, impost_pages_discard(memory, BASE + from * PAGE, pages * PAGE, 0));
+		memset(zero + from, 1, pages);
+		memset(populated + from, 0, pages);
+		memset(first + from, 0, pages);
+		return;
+	}
+	for (uint64_t page = from; page < from + pages; page++) {
+		uint8_t value = what == 1 ? 0 : (uint8_t)(1 + random_below(&seed, 255));
+		uint32_t at = what == 1 ? 0 : random_below(&seed, PAGE);
+
+		if (what == 1)
+			expect_ok(ctx, impost_memory_fill(memory, BASE + page * PAGE, 0, PAGE));
+		else
+			expect_ok(ctx,
+				  impost_memory_write(memory, BASE + page * PAGE + at, &value, 1));
+		if (at == 0)
+			first[page] = value;
+		zero[page] = what == 1;
+		populated[page] = 1;
+	}
+}
+
+/* Changes, and after each all is as the model has it: contents, what is zero, and, if it is EXACT,
+ * what is populated, which looking must not change. */
+static void play(unsigned rounds, bool can_discard, bool exact)
+{
+	static const uint64_t capacities[] = {1, 7, 200, RANGES};
+
+	for (unsigned round = 0; round < rounds; round++) {
+		uint64_t from = random_below(&seed, PAGES - 1);
+		uint64_t to = from + 1 + random_below(&seed, (uint32_t)(PAGES - from));
+		uint64_t capacity = capacities[random_below(&seed, 4)];
+		uint8_t byte;
+
+		if (round % 4 == 0)
+			from = 0, to = PAGES;
+		change(can_discard);
+		if (exact)
+			expect_answer(impost_pages_populated, from, to, capacity, populated,
+				      "populated");
+		expect_answer(impost_pages_zero, from, to, capacity, zero, "zero");
+		if (exact)
+			expect_answer(impost_pages_populated, 0, PAGES, RANGES, populated,
+				      "populated, after a look");
+		for (unsigned i = 0; i < 20; i++) {
+			uint64_t page = random_below(&seed, PAGES);
+
+			if (!populated[page])
+				continue; /* reading gives it the zero page */
+			expect_ok(ctx, impost_memory_read(memory, BASE + page * PAGE, &byte, 1));
+			cr_assert(byte == first[page], "page %lu begins with %u, not %u", page,
+				  byte, first[page]);
+		}
+	}
+}
+
+/* Where a page is populated by itself alone, not with those of a huge page. */
+static void small_pages_only(uint64_t gpa, uint64_t pages)
+{
+	void *hva;
+
+	expect_ok(ctx, impost_memory_ptr(memory, gpa, pages * PAGE, &hva));
+	cr_assert(madvise(hva, pages * PAGE, MADV_NOHUGEPAGE) == 0);
+}
+
+Test(pages, of_anonymous_memory)
+{
+	memset(zero, 1, PAGES);
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 5000);
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE + 5000 * PAGE, PAGES - 5000);
+	small_pages_only(BASE, 5000);
+	small_pages_only(BASE + 5000 * PAGE, PAGES - 5000);
+	play(60, true, true);
+}
+
+Test(pages, of_the_hosts_pointer)
+{
+	uint8_t *hva = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+
+	memset(zero, 1, PAGES);
+	cr_assert(madvise(hva, PAGES * PAGE, MADV_NOHUGEPAGE) == 0);
+	add(IMPOST_REGION_POINTER, hva, BASE, PAGES);
+	change(false);
+	expect_answer(impost_pages_populated, 0, PAGES, 3, populated, "populated");
+	play(20, false, false);
+	expect_error(ctx, impost_pages_discard(memory, BASE, PAGE, 0), -ENOTSUP, "own pointer");
+	munmap(hva + 10 * PAGE, PAGE);
+	expect_error(ctx,
+		     impost_pages_populated(memory, &(struct impost_range){BASE, 20 * PAGE},
+					    &(struct impost_range){0}, 1, &(uint64_t){0}),
+		     -EIO, "cannot access");
+	munmap(hva, PAGES * PAGE);
+}
+
+/* A byte anywhere in a page makes it none that is zero. */
+Test(pages, each_byte_counts)
+{
+	uint8_t one = 1, none = 0;
+
+	memset(zero, 1, PAGES);
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 3);
+	expect_ok(ctx, impost_memory_fill(memory, BASE, 0, 3 * PAGE));
+	for (uint64_t at = 0; at < PAGE; at++) {
+		expect_ok(ctx, impost_memory_write(memory, BASE + PAGE + at, &one, 1));
+		zero[1] = 0;
+		expect_answer(impost_pages_zero, 0, 3, 2, zero, "zero");
+		expect_ok(ctx, impost_memory_write(memory, BASE + PAGE + at, &none, 1));
+	}
+	zero[1] = 1;
+	expect_answer(impost_pages_zero, 0, 3, 1, zero, "zero");
+}
+
+/* Memory that nobody touched is known to be zero, and is not touched to find that out; be it more
+ * than the host has. */
+Test(pages, of_much_that_was_never_touched)
+{
+	const uint64_t bytes = UINT64_C(64) << 30;
+	struct impost_region region = {.size = sizeof(region),
+				       .gpa = BASE,
+				       .bytes = bytes,
+				       .flags = IMPOST_REGION_NORESERVE};
+	struct impost_range range = {BASE, bytes}, found;
+	uint64_t count = 0;
+
+	expect_ok(ctx, impost_memory_add(memory, &region));
+	expect_ok(ctx, impost_pages_zero(memory, &range, &found, 1, &count));
+	cr_expect(count == 1 && found.gpa == BASE && found.bytes == bytes && range.bytes == 0);
+	range = (struct impost_range){BASE, bytes};
+	count = 0;
+	expect_ok(ctx, impost_pages_populated(memory, &range, &found, 1, &count));
+	cr_expect(count == 0, "a page at 0x%lx is populated", found.gpa);
+}
+
+Test(pages, nonsense_is_refused)
+{
+	question_fn *const questions[] = {impost_pages_zero, impost_pages_populated};
+
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 4);
+	for (size_t i = 0; i < 2; i++) {
+		const struct impost_range bad[] = {
+			{BASE + 1, PAGE}, {BASE, PAGE + 1}, {BASE, 5 * PAGE}, {0 - PAGE, 2 * PAGE}};
+		const char *const words[] = {"whole pages", "whole pages",
+					     "no memory at 0x140004000", "beyond"};
+		struct impost_range found, range = {BASE, PAGE};
+		uint64_t count = 0;
+
+		for (size_t j = 0; j < sizeof(bad) / sizeof(bad[0]); j++) {
+			range = bad[j];
+			expect_error(ctx, questions[i](memory, &range, &found, 1, &count),
+				     j == 2 ? -EFAULT : -EINVAL, words[j]);
+			cr_expect(range.gpa == bad[j].gpa && range.bytes == bad[j].bytes);
+			cr_expect(count == 0);
+		}
+		count = 2;
+		range = (struct impost_range){BASE, PAGE};
+		expect_error(ctx, questions[i](memory, &range, &found, 1, &count), -EINVAL,
+			     "2 ranges in an array of 1");
+		range.bytes = 0;
+		count = 0;
+		expect_ok(ctx, questions[i](memory, &range, &found, 1, &count));
+	}
+	expect_error(ctx, impost_pages_discard(memory, BASE, 0, 0), -EINVAL, "whole pages");
+	expect_error(ctx, impost_pages_discard(memory, BASE + 8, PAGE, 0), -EINVAL, "whole pages");
+	expect_error(ctx, impost_pages_discard(memory, BASE, 8, 0), -EINVAL, "whole pages");
+	expect_error(ctx, impost_pages_discard(memory, BASE, PAGE, 2), -EINVAL, "flags 0x2");
+}
+
+/* Nothing is discarded if not all of it can be. */
+Test(pages, a_refused_discard_changes_nothing)
+{
+	struct impost_region rom = {.size = sizeof(rom),
+				    .gpa = BASE + 4 * PAGE,
+				    .bytes = 4 * PAGE,
+				    .flags = IMPOST_REGION_READONLY};
+	uint64_t value = 7, found = 0;
+
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 4);
+	expect_ok(ctx, impost_memory_add(memory, &rom));
+	expect_ok(ctx, impost_memory_write(memory, BASE, &value, 8));
+	expect_error(ctx, impost_pages_discard(memory, BASE, 8 * PAGE, 0), -EACCES, "read-only");
+	expect_error(ctx, impost_pages_discard(memory, BASE, 9 * PAGE, 0), -EFAULT,
+		     "no memory at 0x140008000");
+	expect_ok(ctx, impost_memory_read(memory, BASE, &found, 8));
+	cr_expect(found == value);
+	expect_ok(ctx, impost_pages_discard(memory, BASE, 4 * PAGE, 0));
+	expect_ok(ctx, impost_memory_read(memory, BASE, &found, 8));
+	cr_expect(found == 0);
+}
+
+Test(pages, locked_memory_is_discarded)
+{
+	uint64_t value = 7;
+	void *hva;
+
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 4);
+	expect_ok(ctx, impost_memory_ptr(memory, BASE, 4 * PAGE, &hva));
+	if (mlock(hva, 4 * PAGE))
+		cr_skip_test("skipped: memory cannot be locked here");
+	expect_ok(ctx, impost_memory_write(memory, BASE, &value, 8));
+	expect_ok(ctx, impost_pages_discard(memory, BASE, 4 * PAGE, 0));
+	expect_ok(ctx, impost_memory_read(memory, BASE, &value, 8));
+	cr_expect(value == 0);
+}
+
+Test(pages, a_backend_is_told_of_a_discard)
+{
+	struct fake *fake;
+	struct impost_vm *vm = make_vm(ctx, "mem-host,mark-dirty,irqchip-none", &fake);
+	struct impost_region region = {.size = sizeof(region), .gpa = BASE, .bytes = 8 * PAGE};
+
+	expect_ok(ctx, impost_memory_add(impost_vm_memory(vm), &region));
+	expect_ok(ctx, impost_pages_discard(impost_vm_memory(vm), BASE + PAGE, 2 * PAGE, 0));
+	cr_expect(fake->dirty_calls == 1 && fake->dirty_gpa == BASE + PAGE);
+	cr_expect(fake->dirty_bytes == 2 * PAGE);
+	cr_expect(impost_vm_destroy(vm) == 0);
+}
+
+Test(pages, memory_of_the_hypervisor_stays)
+{
+	struct fake *fake;
+	struct impost_vm *vm = make_vm(ctx, "mem-backend,irqchip-none", &fake);
+	struct impost_region region = {.size = sizeof(region), .gpa = BASE, .bytes = 8 * PAGE};
+
+	expect_ok(ctx, impost_memory_add(impost_vm_memory(vm), &region));
+	expect_error(ctx, impost_pages_discard(impost_vm_memory(vm), BASE, PAGE, 0), -ENOTSUP,
+		     "hypervisor's");
+	cr_expect(impost_vm_destroy(vm) == 0);
+}
