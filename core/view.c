@@ -124,40 +124,7 @@ int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint64_t bytes, 
 	return 0;
 }
 
-/* The host addresses of both parts of what goes across a border between regions. */
-struct parts {
-	uint8_t *hva[2];
-	uint64_t bytes[2];
-};
-
-/* The fast way for BYTES at GPA that lie in two windows. False: they do not, or more is to be done
- * than to copy. */
-static inline bool two_windows(const struct impost_view *view, uint64_t gpa, uint64_t bytes,
-			       bool write, struct parts *ret_parts)
-{
-	const struct impost_window *one = impost_view_window(view, gpa), *two;
-	uint64_t offset, length;
-
-	if (!one)
-		return false;
-	offset = gpa - one->gpa;
-	length = write ? one->writable : one->readable;
-	if (offset >= length || bytes <= length - offset)
-		return false;
-	ret_parts->hva[0] = one->hva + offset;
-	ret_parts->bytes[0] = length - offset;
-	ret_parts->bytes[1] = bytes - (length - offset);
-	gpa += length - offset;
-	two = impost_view_window(view, gpa);
-	if (!two || two->gpa != gpa || gpa == 0 ||
-	    ret_parts->bytes[1] > (write ? two->writable : two->readable))
-		return false;
-	ret_parts->hva[1] = two->hva;
-	return true;
-}
-
-static __attribute__((noinline)) int read_regions(struct impost_view *view, uint64_t gpa, void *buf,
-						  uint64_t bytes)
+static int read_regions(struct impost_view *view, uint64_t gpa, void *buf, uint64_t bytes)
 {
 	int err = view_check(view, gpa, bytes, false);
 	uint8_t *to = buf;
@@ -175,21 +142,15 @@ static __attribute__((noinline)) int read_regions(struct impost_view *view, uint
 int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf, uint64_t bytes)
 {
 	const uint8_t *hva = impost_view_readable(view, gpa, bytes);
-	struct parts parts;
 
 	if (hva) {
 		access_copy_out(buf, hva, bytes);
 		return 0;
 	}
-	if (!two_windows(view, gpa, bytes, false, &parts))
-		return read_regions(view, gpa, buf, bytes);
-	memcpy(buf, parts.hva[0], parts.bytes[0]);
-	memcpy((uint8_t *)buf + parts.bytes[0], parts.hva[1], parts.bytes[1]);
-	return 0;
+	return read_regions(view, gpa, buf, bytes);
 }
 
-static __attribute__((noinline)) int write_regions(struct impost_view *view, uint64_t gpa,
-						   const void *buf, uint64_t bytes)
+static int write_regions(struct impost_view *view, uint64_t gpa, const void *buf, uint64_t bytes)
 {
 	int err = view_check(view, gpa, bytes, true), told;
 	const uint8_t *from = buf;
@@ -209,17 +170,12 @@ static __attribute__((noinline)) int write_regions(struct impost_view *view, uin
 int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf, uint64_t bytes)
 {
 	uint8_t *hva = impost_view_writable(view, gpa, bytes);
-	struct parts parts;
 
 	if (hva) {
 		access_copy_in(hva, buf, bytes);
 		return 0;
 	}
-	if (!two_windows(view, gpa, bytes, true, &parts))
-		return write_regions(view, gpa, buf, bytes);
-	memcpy(parts.hva[0], buf, parts.bytes[0]);
-	memcpy(parts.hva[1], (const uint8_t *)buf + parts.bytes[0], parts.bytes[1]);
-	return 0;
+	return write_regions(view, gpa, buf, bytes);
 }
 
 static int view_fill(struct impost_view *view, uint64_t gpa, uint8_t byte, uint64_t bytes)

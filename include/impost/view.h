@@ -130,15 +130,36 @@ static inline int impost_view_ptr(struct impost_view *view, uint64_t gpa, uint64
 	return 0;
 }
 
+/* For the calls below: the window that begins at GPA, where another has ended. NULL: none does. */
+static inline const struct impost_window *impost_view_next(const struct impost_view *view,
+							   uint64_t gpa)
+{
+	const struct impost_window *window = impost_view_window(view, gpa);
+
+	return window && window->gpa == gpa && gpa != 0 ? window : NULL;
+}
+
 /* Reads BYTES at GPA into BUF, across borders of adjoining regions; all or nothing. */
 static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void *buf,
 				   uint64_t bytes)
 {
-	const uint8_t *hva = impost_view_readable(view, gpa, bytes);
+	const struct impost_window *window = impost_view_window(view, gpa), *next;
+	uint64_t here;
+	uint8_t *hva;
 
-	if (__builtin_expect(!hva || bytes <= 8, 0))
+	if (__builtin_expect(!window || gpa - window->gpa >= window->readable || bytes <= 8, 0))
 		return impost_view_read_any(view, gpa, buf, bytes);
-	memcpy(buf, hva, bytes);
+	hva = window->hva + (gpa - window->gpa);
+	here = window->readable - (gpa - window->gpa);
+	if (__builtin_expect(bytes <= here, 1)) {
+		memcpy(buf, hva, bytes);
+		return 0;
+	}
+	next = impost_view_next(view, gpa + here);
+	if (__builtin_expect(!next || bytes - here > next->readable, 0))
+		return impost_view_read_any(view, gpa, buf, bytes);
+	memcpy(buf, hva, here);
+	memcpy((uint8_t *)buf + here, next->hva, bytes - here);
 	return 0;
 }
 
@@ -147,11 +168,23 @@ static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void 
 static inline int impost_view_write(struct impost_view *view, uint64_t gpa, const void *buf,
 				    uint64_t bytes)
 {
-	uint8_t *hva = impost_view_writable(view, gpa, bytes);
+	const struct impost_window *window = impost_view_window(view, gpa), *next;
+	uint64_t here;
+	uint8_t *hva;
 
-	if (__builtin_expect(!hva || bytes <= 8, 0))
+	if (__builtin_expect(!window || gpa - window->gpa >= window->writable || bytes <= 8, 0))
 		return impost_view_write_any(view, gpa, buf, bytes);
-	memcpy(hva, buf, bytes);
+	hva = window->hva + (gpa - window->gpa);
+	here = window->writable - (gpa - window->gpa);
+	if (__builtin_expect(bytes <= here, 1)) {
+		memcpy(hva, buf, bytes);
+		return 0;
+	}
+	next = impost_view_next(view, gpa + here);
+	if (__builtin_expect(!next || bytes - here > next->writable, 0))
+		return impost_view_write_any(view, gpa, buf, bytes);
+	memcpy(hva, buf, here);
+	memcpy(next->hva, (const uint8_t *)buf + here, bytes - here);
 	return 0;
 }
 
