@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cases that bench-memory takes, their numbers, and what keeps the compiler from cheating. The
+ * numbers are those of vm-memory/src/cases.rs, and change with them. */
+#ifndef IMPOST_BENCH_MEMORY_H
+#define IMPOST_BENCH_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <impost/impost.h>
+
+#define FIND_REGIONS   256u
+#define FIND_BYTES     (UINT64_C(1) << 20)
+#define FIND_TURNS     16u
+#define FIND_RANDOM    4096u
+
+#define COPY_REGIONS   8u
+#define COPY_REGION    (UINT64_C(2) << 30)
+#define COPY_BYTES     512u
+#define COPIES	       4096u
+
+#define OBJECTS	       512u
+#define OBJECT_TURNS   16u
+
+#define SWAP_REGIONS   8u
+#define SWAP_BYTES     (UINT64_C(1) << 20)
+#define SWAP_READERS   8u
+#define SWAP_ADDRESSES 64u
+#define SWAP_NS	       400e6
+#define SWAP_PACE      500.0 /* pairs of changes a second */
+
+#define MAX_NUMBERS    3u
+
+/* Takes a case and gives its numbers in RET, unused ones 0. Which of a kind is ARG's to say. */
+struct memory_case {
+	const char *name;
+	int (*take)(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUMBERS]);
+	uint32_t arg;
+};
+
+/* Each list ends with a NULL name. */
+extern const struct memory_case access_cases[], page_cases[], swap_cases[];
+
+/* Releases what the cases keep from one time to the next. */
+void access_cases_end(void);
+void page_cases_end(void);
+
+/* A value that the compiler knows nothing of; it must also take all memory for changed. The Rust
+ * side has the same. */
+static inline uint64_t opaque(uint64_t value)
+{
+	__asm__ volatile("" : "+r"(value) : : "memory");
+	return value;
+}
+
+/* Marsaglia's xorshift64: the same numbers on both sides. Begin with *STATE 1. */
+static inline uint64_t random_below(uint64_t *state, uint64_t limit)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state % limit;
+}
+
+/* Makes a map of COUNT regions of BYTES each, one behind the other from 0 on. Says what failed. */
+int make_regions(struct impost_context *ctx, uint32_t count, uint64_t bytes,
+		 struct impost_memory **ret_memory);
+
+#endif
