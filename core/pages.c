@@ -41,7 +41,20 @@ struct scan {
 	uint64_t gpa;
 	uint8_t *hva;
 	uint64_t pages;
+	uint64_t resident[CHUNK_WORDS]; /* those of them that are in RAM */
 };
+
+/* Where in the region's file the pages begin. */
+static uint64_t file_offset(const struct scan *scan)
+{
+	return scan->region->backing->offset + (scan->gpa - scan->region->gpa);
+}
+
+static bool is_shared_huge(const struct mapped *region)
+{
+	return region_has_file(region) && !region_is_private(region) &&
+	       region_page_bytes(region) > IMPOST_PAGE_SIZE;
+}
 
 /* Bits of pages in WORDS, CHUNK_WORDS of them. */
 
@@ -67,9 +80,9 @@ static bool has_all(const struct scan *scan, const uint64_t *words)
 
 /* --- what the kernel knows --- */
 
-/* Sets the pages that are in RAM: of private memory, in the process's page tables; of a file, in
- * its cache. */
-static int add_resident(const struct scan *scan, uint64_t *words)
+/* Finds the pages that are in RAM: of private memory and of huge pages, those in the process's page
+ * tables; of a file, those in its cache. */
+static int find_resident(struct scan *scan)
 {
 	unsigned char resident[CHUNK];
 
@@ -81,8 +94,9 @@ static int add_resident(const struct scan *scan, uint64_t *words)
 					": %m",
 					scan->region->gpa);
 	}
+	memset(scan->resident, 0, sizeof(scan->resident));
 	for (uint64_t page = 0; page < scan->pages; page++)
-		words[page / 64] |= (uint64_t)(resident[page] & 1) << page % 64;
+		scan->resident[page / 64] |= (uint64_t)(resident[page] & 1) << page % 64;
 	return 0;
 }
 
@@ -132,7 +146,7 @@ static int file_of(struct scan *scan)
  * that cannot be known, all. */
 static void add_data(struct scan *scan, uint64_t *words)
 {
-	const uint64_t start = scan->region->backing->offset + (scan->gpa - scan->region->gpa);
+	const uint64_t start = file_offset(scan);
 	const uint64_t end = start + scan->pages * IMPOST_PAGE_SIZE;
 	int fd = file_of(scan);
 
@@ -174,12 +188,42 @@ static bool is_zero(const uint8_t *page)
 	return true;
 }
 
-/* The same, of COUNT pages from PAGE on, by a copy. */
-static int look_carefully(const struct scan *scan, uint64_t page, uint64_t count, uint64_t *words)
+/*
+ * Whether a look at PAGE must be at a copy of it: where a touch could be SIGBUS; and in shared huge
+ * pages, where of what this process never touched nothing is known, and a touch could make a page.
+ */
+static bool needs_copy(const struct scan *scan, uint64_t page)
+{
+	return !(scan->region->access & MAPPED_DIRECT) ||
+	       (is_shared_huge(scan->region) && !has_page(scan->resident, page));
+}
+
+/* Copies COUNT pages from PAGE on. Reading a file's hole makes no page of it. */
+static int copy_pages(const struct scan *scan, uint64_t page, uint64_t count, uint8_t *copy)
+{
+	const struct mapped *region = scan->region;
+	const uint8_t *hva = scan->hva + page * IMPOST_PAGE_SIZE;
+	const uint64_t bytes = count * IMPOST_PAGE_SIZE;
+	ssize_t n;
+
+	if (!is_shared_huge(region))
+		return access_read(scan->memory, region, hva, copy, bytes);
+	for (uint64_t done = 0; done < bytes; done += (uint64_t)n) {
+		n = pread(region->backing->fd, copy + done, bytes - done,
+			  (off_t)(file_offset(scan) + page * IMPOST_PAGE_SIZE + done));
+		if (n < 0 && errno == EINTR)
+			n = 0;
+		else if (n <= 0)
+			return access_failed(scan->memory, region, hva + done);
+	}
+	return 0;
+}
+
+/* Sets those of COUNT pages from PAGE on that are zero. */
+static int look_at_copy(const struct scan *scan, uint64_t page, uint64_t count, uint64_t *words)
 {
 	_Alignas(16) uint8_t copy[COPIED * IMPOST_PAGE_SIZE];
-	int err = access_read(scan->memory, scan->region, scan->hva + page * IMPOST_PAGE_SIZE, copy,
-			      count * IMPOST_PAGE_SIZE);
+	int err = copy_pages(scan, page, count, copy);
 
 	for (uint64_t i = 0; !err && i < count; i++)
 		if (is_zero(copy + i * IMPOST_PAGE_SIZE))
@@ -187,39 +231,45 @@ static int look_carefully(const struct scan *scan, uint64_t page, uint64_t count
 	return err;
 }
 
-/* Sets, in addition to MAY_HOLD's complement, the pages that are zero. */
-static int look(const struct scan *scan, const uint64_t *may_hold, uint64_t *words)
+/* Sets the pages that are zero: those that are not in HELD, and those that a look finds to be. */
+static int look(const struct scan *scan, const uint64_t *held, uint64_t *words)
 {
 	uint64_t count;
 	int err = 0;
 
 	for (uint64_t page = 0; !err && page < scan->pages; page += count) {
 		count = 1;
-		if (!has_page(may_hold, page)) {
+		if (!has_page(held, page)) {
 			set_pages(words, page, page + 1);
-		} else if (!(scan->region->access & MAPPED_DIRECT)) {
+		} else if (needs_copy(scan, page)) {
 			while (count < COPIED && page + count < scan->pages &&
-			       has_page(may_hold, page + count))
+			       has_page(held, page + count) && needs_copy(scan, page + count))
 				count++;
-			err = look_carefully(scan, page, count, words);
-		} else if (is_zero(scan->hva + page * IMPOST_PAGE_SIZE)) {
-			set_pages(words, page, page + 1);
+			err = look_at_copy(scan, page, count, words);
+		} else {
+			words[page / 64] |= (uint64_t)is_zero(scan->hva + page * IMPOST_PAGE_SIZE)
+					    << page % 64;
 		}
 	}
 	return err;
 }
 
 /* Sets the pages that may hold something else than zero, as far as is known without a look. */
-static int add_held(struct scan *scan, uint64_t *words)
+static int find_held(struct scan *scan, uint64_t *words)
 {
 	const struct mapped *region = scan->region;
-	int err = add_resident(scan, words);
+	bool unknown = region->kind == IMPOST_REGION_POINTER ||
+		       region->kind == IMPOST_REGION_BACKEND;
+	int err = find_resident(scan);
 
-	if (err || has_all(scan, words))
+	if (err)
 		return err;
-	if (region->kind == IMPOST_REGION_POINTER || region->kind == IMPOST_REGION_BACKEND)
-		set_pages(words, 0, scan->pages);
-	else if (region_is_private(region) && add_mapped(scan, words))
+	memcpy(words, scan->resident, sizeof(scan->resident));
+	if (has_all(scan, words))
+		return 0;
+	if (!unknown && region_is_private(region))
+		unknown = add_mapped(scan, words);
+	if (unknown)
 		set_pages(words, 0, scan->pages);
 	else if (region_has_file(region))
 		add_data(scan, words);
@@ -228,13 +278,13 @@ static int add_held(struct scan *scan, uint64_t *words)
 
 static int judge_zero(struct scan *scan, uint64_t *words)
 {
-	uint64_t may_hold[CHUNK_WORDS] = {0};
+	uint64_t held[CHUNK_WORDS];
 	int err = access_check(scan->memory, scan->region, scan->hva,
 			       scan->pages * IMPOST_PAGE_SIZE, false);
 
 	if (!err)
-		err = add_held(scan, may_hold);
-	return err ? err : look(scan, may_hold, words);
+		err = find_held(scan, held);
+	return err ? err : look(scan, held, words);
 }
 
 /* --- populated --- */
@@ -250,10 +300,13 @@ static bool is_in_memory(const struct mapped *region)
 
 static int judge_populated(struct scan *scan, uint64_t *words)
 {
-	int err = add_resident(scan, words);
+	int err = find_resident(scan);
 
-	if (err || has_all(scan, words))
+	if (err)
 		return err;
+	memcpy(words, scan->resident, sizeof(scan->resident));
+	if (has_all(scan, words))
+		return 0;
 	err = add_mapped(scan, words);
 	if (err)
 		return impost_error_set(scan->memory->ctx, err,
