@@ -166,6 +166,26 @@ static int take_sum(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUM
 	return 0;
 }
 
+/* The same of the library's look for zero pages, all of which it must find. */
+static int take_zero(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUMBERS])
+{
+	struct impost_range left = {.bytes = ZERO_BYTES}, found = {0};
+	uint64_t count = 0;
+	double start;
+
+	(void)arg;
+	if (prepare_zero(ctx))
+		return -1;
+	start = now_ns();
+	if (impost_pages_zero(zero_memory, &left, &found, 1, &count))
+		return fprintf(stderr, "zero pages: %s\n", impost_error(ctx)), -1;
+	ret[0] = (double)ZERO_BYTES / (now_ns() - start);
+	if (left.bytes == 0 && count == 1 && found.gpa == 0 && found.bytes == ZERO_BYTES)
+		return 0;
+	fprintf(stderr, "zero pages: not all were found\n");
+	return -1;
+}
+
 #define RANGES_CASES(name, per_mille)                            \
 	{"bits-" name, take_ranges, (per_mille)*2u},             \
 	{                                                        \
@@ -174,5 +194,5 @@ static int take_sum(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUM
 
 const struct memory_case page_cases[] = {
 	RANGES_CASES("1", 1), RANGES_CASES("10", 10), RANGES_CASES("500", 500),
-	{"sum", take_sum, 0}, {NULL, NULL, 0},
+	{"sum", take_sum, 0}, {"zero", take_zero, 0}, {NULL, NULL, 0},
 };
