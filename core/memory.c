@@ -85,11 +85,11 @@ void memory_wait(struct impost_memory *memory, uint64_t epoch)
 
 int memory_check_outside(struct impost_memory *memory, const char *what)
 {
-	if (!readers_self_inside(memory))
+	if (!readers_self_inside())
 		return 0;
 	return impost_error_set(memory->ctx, -EDEADLK,
-				"%s: this thread has a view of the memory, for whose end it would "
-				"wait: end the view first",
+				"%s: this thread has a view, for whose end it, or another that "
+				"changes memory, would wait: end the view first",
 				what);
 }
 
@@ -207,6 +207,8 @@ int impost_memory_add(struct impost_memory *memory, const struct impost_region *
 	struct impost_region copy;
 	int err = memory_check(memory);
 
+	if (!err)
+		err = memory_check_outside(memory, "impost_memory_add");
 	if (err)
 		return err;
 	err = abi_take(memory->ctx, "impost_region", &copy, sizeof(copy), region, LEAST_REGION);
@@ -356,15 +358,17 @@ int impost_memory_get(struct impost_memory *memory, uint32_t index,
 
 int memory_slot(struct impost_memory *memory, uint64_t gpa, uint32_t *ret_slot, uint64_t *ret_bytes)
 {
+	struct reader *reader = reader_enter(memory);
 	const struct mapped *region;
 
-	pthread_mutex_lock(&memory->lock);
-	region = region_at(memory, memory->map, gpa);
+	if (!reader)
+		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
+	region = region_at(memory, atomic_load_explicit(&memory->map, memory_order_acquire), gpa);
 	if (region) {
 		*ret_slot = region->slot;
 		*ret_bytes = mapped_bytes(region);
 	}
-	pthread_mutex_unlock(&memory->lock);
+	reader_leave(reader);
 	return region ? 0 : -ENOENT;
 }
 

@@ -42,7 +42,8 @@ uint64_t memory_publish(struct impost_memory *memory, struct map *map);
 /* Waits until nobody looks at what was published before EPOCH. */
 void memory_wait(struct impost_memory *memory, uint64_t epoch);
 
-/* -EDEADLK, with a text: the calling thread has a view of MEMORY, and would wait for itself. */
+/* -EDEADLK, with a text: the calling thread has a view, of whatever map. It would wait for itself,
+ * or for a thread that waits for it: also for the lock. */
 int memory_check_outside(struct impost_memory *memory, const char *what);
 
 /* --- for backends and vm.c --- */

@@ -68,8 +68,9 @@ static inline void reader_leave(struct reader *self)
 		atomic_store_explicit(&self->since, 0, memory_order_release);
 }
 
-/* Whether the calling thread is in a section that looks, or may look, at SUBJECT. */
-bool readers_self_inside(const void *subject);
+/* Whether the calling thread is in a section, of whatever subject: it must not wait for others, who
+ * may wait for it. */
+bool readers_self_inside(void);
 
 /* Begins an epoch, which is returned: sections that began before may see what a writer has just
  * replaced, those that begin from now on see what took its place. */
