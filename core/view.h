@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What ways of access to guest memory share: the check before, and the marks after. */
+/* What ways of access to guest memory share: the check before, the pieces, the marks after. */
 #ifndef CORE_VIEW_H
 #define CORE_VIEW_H
 
@@ -7,14 +7,41 @@
 
 #include <impost/view.h>
 
+#include "access.h"
 #include "map.h"
 
 /* Whether the backend is to be told of every write of the host's. */
 bool view_tells(const struct impost_memory *memory);
 
-/* Whether all of BYTES at GPA is memory that can be read, or written. -EFAULT; -EINVAL: the view
- * has ended; or what access_check() says. */
+/* The view's map. NULL, with a text: the view has not begun, or has ended. */
+const struct map *view_map(const struct impost_view *view);
+
+/* Whether all of BYTES at GPA can be read, or written: -EFAULT; -EINVAL: the view has ended; or
+ * what access_check() says. */
 int view_check(const struct impost_view *view, uint64_t gpa, uint64_t bytes, bool write);
+
+/* The same, and how far they can, which is all if it returns 0. There is no text for -EFAULT. */
+int view_reach(const struct impost_view *view, uint64_t gpa, uint64_t bytes, bool write,
+	       uint64_t *ret_reach);
+
+/* The same for BYTES that are all in REGION. */
+static inline int view_check_piece(const struct impost_view *view, const struct mapped *region,
+				   uint64_t gpa, uint64_t bytes, bool write)
+{
+	return access_check(view->memory, region, map_span(region, gpa, bytes, &bytes), bytes,
+			    write);
+}
+
+/* -EFAULT, with a text: of BYTES at GPA, what is at AT is no memory. */
+int view_fault(const struct impost_view *view, uint64_t gpa, uint64_t bytes, uint64_t at);
+
+/* The region with the byte that is DONE bytes on from GPA. NULL: no memory is there, or the address
+ * space has ended. */
+static inline const struct mapped *view_region(const struct impost_view *view, uint64_t gpa,
+					       uint64_t done)
+{
+	return gpa + done < gpa ? NULL : map_at(view->map, gpa + done);
+}
 
 /*
  * Marks what was written, if somebody tracks, after it was written: who takes the marks and then

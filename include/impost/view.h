@@ -14,7 +14,9 @@
  *
  * Unless it says otherwise, a call returns 0, or -EFAULT when not all of the range is guest memory:
  * the error text (impost_memory_context()) names the first address that is not, and nothing has
- * been read or written. -EINVAL: the view has not begun, or has ended.
+ * been read or written. -EINVAL: the view has not begun, or has ended. What writes marks what it
+ * has written, where somebody tracks; and where the backend is to be told of it (mark-dirty), what
+ * the backend says comes back, with everything written.
  *
  * An aligned access of 1, 2, 4 or 8 bytes is one access of the host CPU, never torn (SDM vol. 3,
  * 9.1.1). It orders nothing by itself.
@@ -26,9 +28,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include <impost/error.h>
 #include <impost/memory.h>
+#include <impost/range.h>
 
 /*
  * Where guest memory is for the host: a region, or as much of it as a plain access may touch. It is
@@ -65,16 +69,17 @@ extern "C" {
 /* Begins a view of MEMORY. -ENOMEM: at a thread's first view; -IMPOST_EFORKED: in a fork. */
 IMPOST_API int impost_view_begin(struct impost_memory *memory, struct impost_view *ret_view);
 
-/* Ends it, on the thread that began it. Host pointers got through it are no longer valid. One that
- * has ended, or is all zero, may be ended again. */
+/* Ends it, on the thread that began it: on another, the view could not be used any more, but would
+ * go on holding off removal. Host pointers got through it are no longer valid. One that has ended,
+ * or is all zero, may be ended again. The end of a thread ends its views. */
 IMPOST_API void impost_view_end(struct impost_view *view);
 
-/* What the inline calls below are, out of line: exact copies out of and into guest memory. */
+/* What the inline calls below are, out of line: exact copies out of and into guest memory, and a
+ * host pointer. */
 IMPOST_API int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf,
 				    uint64_t bytes);
 IMPOST_API int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf,
 				     uint64_t bytes);
-
 IMPOST_API int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint64_t bytes,
 				   void **ret_hva);
 
@@ -115,7 +120,8 @@ static inline uint8_t *impost_view_writable(const struct impost_view *view, uint
 
 /*
  * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not. Good until the view
- * ends. What is written through it is not seen by dirty tracking.
+ * ends. What is written through it, through a span or an iovec, is to be marked with
+ * impost_view_mark_dirty().
  */
 static inline int impost_view_ptr(struct impost_view *view, uint64_t gpa, uint64_t bytes,
 				  void **ret_hva)
@@ -163,8 +169,7 @@ static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void 
 	return 0;
 }
 
-/* Writes BYTES from BUF at GPA, as impost_view_read() reads, and marks them dirty where somebody
- * tracks. */
+/* Writes BYTES from BUF at GPA, as impost_view_read() reads. */
 static inline int impost_view_write(struct impost_view *view, uint64_t gpa, const void *buf,
 				    uint64_t bytes)
 {
@@ -270,30 +275,187 @@ static inline int impost_view_write_u64(struct impost_view *view, uint64_t gpa, 
 }
 
 /* The same in a stated order of bytes: devices' structures are little-endian mostly. */
-#define IMPOST_VIEW_ORDERED(order, bits)                                                          \
-	static inline int impost_view_read_##order##bits(struct impost_view *view, uint64_t gpa,  \
-							 uint##bits##_t *ret_value)               \
-	{                                                                                         \
-		uint##bits##_t value;                                                             \
-		int err = impost_view_read_u##bits(view, gpa, &value);                            \
-                                                                                                  \
-		if (!err)                                                                         \
-			*ret_value = order##bits##toh(value);                                     \
-		return err;                                                                       \
-	}                                                                                         \
-                                                                                                  \
-	static inline int impost_view_write_##order##bits(struct impost_view *view, uint64_t gpa, \
-							  uint##bits##_t value)                   \
-	{                                                                                         \
-		return impost_view_write_u##bits(view, gpa, hto##order##bits(value));             \
-	}
-IMPOST_VIEW_ORDERED(le, 16)
-IMPOST_VIEW_ORDERED(le, 32)
-IMPOST_VIEW_ORDERED(le, 64)
-IMPOST_VIEW_ORDERED(be, 16)
-IMPOST_VIEW_ORDERED(be, 32)
-IMPOST_VIEW_ORDERED(be, 64)
-#undef IMPOST_VIEW_ORDERED
+static inline int impost_view_read_le16(struct impost_view *view, uint64_t gpa, uint16_t *ret_value)
+{
+	uint16_t value;
+	int err = impost_view_read_u16(view, gpa, &value);
+
+	if (!err)
+		*ret_value = le16toh(value);
+	return err;
+}
+
+static inline int impost_view_read_le32(struct impost_view *view, uint64_t gpa, uint32_t *ret_value)
+{
+	uint32_t value;
+	int err = impost_view_read_u32(view, gpa, &value);
+
+	if (!err)
+		*ret_value = le32toh(value);
+	return err;
+}
+
+static inline int impost_view_read_le64(struct impost_view *view, uint64_t gpa, uint64_t *ret_value)
+{
+	uint64_t value;
+	int err = impost_view_read_u64(view, gpa, &value);
+
+	if (!err)
+		*ret_value = le64toh(value);
+	return err;
+}
+
+static inline int impost_view_read_be16(struct impost_view *view, uint64_t gpa, uint16_t *ret_value)
+{
+	uint16_t value;
+	int err = impost_view_read_u16(view, gpa, &value);
+
+	if (!err)
+		*ret_value = be16toh(value);
+	return err;
+}
+
+static inline int impost_view_read_be32(struct impost_view *view, uint64_t gpa, uint32_t *ret_value)
+{
+	uint32_t value;
+	int err = impost_view_read_u32(view, gpa, &value);
+
+	if (!err)
+		*ret_value = be32toh(value);
+	return err;
+}
+
+static inline int impost_view_read_be64(struct impost_view *view, uint64_t gpa, uint64_t *ret_value)
+{
+	uint64_t value;
+	int err = impost_view_read_u64(view, gpa, &value);
+
+	if (!err)
+		*ret_value = be64toh(value);
+	return err;
+}
+
+static inline int impost_view_write_le16(struct impost_view *view, uint64_t gpa, uint16_t value)
+{
+	return impost_view_write_u16(view, gpa, htole16(value));
+}
+
+static inline int impost_view_write_le32(struct impost_view *view, uint64_t gpa, uint32_t value)
+{
+	return impost_view_write_u32(view, gpa, htole32(value));
+}
+
+static inline int impost_view_write_le64(struct impost_view *view, uint64_t gpa, uint64_t value)
+{
+	return impost_view_write_u64(view, gpa, htole64(value));
+}
+
+static inline int impost_view_write_be16(struct impost_view *view, uint64_t gpa, uint16_t value)
+{
+	return impost_view_write_u16(view, gpa, htobe16(value));
+}
+
+static inline int impost_view_write_be32(struct impost_view *view, uint64_t gpa, uint32_t value)
+{
+	return impost_view_write_u32(view, gpa, htobe32(value));
+}
+
+static inline int impost_view_write_be64(struct impost_view *view, uint64_t gpa, uint64_t value)
+{
+	return impost_view_write_u64(view, gpa, htobe64(value));
+}
+
+/* --- in part, filled, strings --- */
+
+/*
+ * Copies as much of BYTES at GPA as there is memory without a gap, and tells how much in *ret_done:
+ * BYTES, or less if memory ends before. -EFAULT: there is none at GPA.
+ */
+IMPOST_API int impost_view_read_some(struct impost_view *view, uint64_t gpa, void *buf,
+				     uint64_t bytes, uint64_t *ret_done);
+IMPOST_API int impost_view_write_some(struct impost_view *view, uint64_t gpa, const void *buf,
+				      uint64_t bytes, uint64_t *ret_done);
+
+/* Sets BYTES at GPA to BYTE; all or nothing. */
+IMPOST_API int impost_view_fill(struct impost_view *view, uint64_t gpa, uint8_t byte,
+				uint64_t bytes);
+
+/*
+ * Copies the string at GPA into BUF, which has room for CAPACITY bytes, with its NUL; *ret_length
+ * is its length without. It is terminated, and as long as said, whatever the guest writes
+ * meanwhile. -EFAULT: memory ends before the string; -EOVERFLOW: no NUL is among the first CAPACITY
+ * bytes.
+ */
+IMPOST_API int impost_view_read_string(struct impost_view *view, uint64_t gpa, char *buf,
+				       uint64_t capacity, uint64_t *ret_length);
+
+/* --- atomic operations --- */
+
+/* What impost_view_atomic() does to the number in guest memory. */
+#define IMPOST_ATOMIC_LOAD     0u
+#define IMPOST_ATOMIC_STORE    1u
+#define IMPOST_ATOMIC_EXCHANGE 2u
+#define IMPOST_ATOMIC_ADD      3u /* modulo 2^(8 * bytes); the negative of a number subtracts it */
+#define IMPOST_ATOMIC_AND      4u
+#define IMPOST_ATOMIC_OR       5u
+#define IMPOST_ATOMIC_XOR      6u
+
+/* How it is ordered with other accesses: C11's memory_order_* (7.17.3), or more than that. */
+#define IMPOST_ORDER_RELAXED 0u
+#define IMPOST_ORDER_ACQUIRE 1u /* not for a store */
+#define IMPOST_ORDER_RELEASE 2u /* not for a load */
+#define IMPOST_ORDER_ACQ_REL 3u /* neither for a load nor for a store */
+#define IMPOST_ORDER_SEQ_CST 4u
+
+/*
+ * Does OP (IMPOST_ATOMIC_*), in the order ORDER (IMPOST_ORDER_*), with the number of BYTES (1, 2,
+ * 4 or 8) at GPA and OPERAND, of which the low BYTES count: one atomic operation, for the guest and
+ * for other threads. *ret_old, unless NULL, is what was there before. Numbers are as they lie in
+ * memory: little-endian.
+ *
+ * -EINVAL: another number of BYTES, OP or ORDER, an order that OP cannot have, or GPA is no
+ * multiple of BYTES.
+ */
+IMPOST_API int impost_view_atomic(struct impost_view *view, uint64_t gpa, uint32_t bytes,
+				  uint32_t op, uint32_t order, uint64_t operand, uint64_t *ret_old);
+
+/*
+ * Writes DESIRED at GPA if EXPECTED is there, in one atomic operation; *ret_old, which may not be
+ * NULL, is what was there: DESIRED was written if it is EXPECTED. Of both, the low BYTES count.
+ * Otherwise as impost_view_atomic(); any order will do.
+ */
+IMPOST_API int impost_view_compare_exchange(struct impost_view *view, uint64_t gpa, uint32_t bytes,
+					    uint32_t order, uint64_t expected, uint64_t desired,
+					    uint64_t *ret_old);
+
+/* --- host pointers, good until the view ends: see also impost_view_ptr() above --- */
+
+/*
+ * The host address of as much of BYTES (not 0) at GPA as lies in one region: *ret_len, from 1 to
+ * BYTES. For a walk over all of them, go on at GPA + *ret_len. -EFAULT: no memory is at GPA.
+ */
+IMPOST_API int impost_view_span(struct impost_view *view, uint64_t gpa, uint64_t bytes,
+				void **ret_hva, uint64_t *ret_len);
+
+/*
+ * Turns COUNT ranges, such as the buffers of a virtio chain, into what readv(2) and writev(2) take:
+ * one element for each part of a range that lies in one region, in the same order. Ranges of 0
+ * bytes have none. *ret_count is the number of elements.
+ *
+ * -EFAULT: not all of a range is memory; the text says which range. -ENOSPC: more than CAPACITY are
+ * needed: *ret_count says how many. IOV may be NULL if CAPACITY is 0. What is in IOV after an error
+ * is undefined. One system call takes at most IOV_MAX elements, and SSIZE_MAX bytes.
+ */
+IMPOST_API int impost_view_iovec(struct impost_view *view, const struct impost_range *ranges,
+				 uint64_t count, struct iovec *iov, uint64_t capacity,
+				 uint64_t *ret_count);
+
+/*
+ * Marks BYTES at GPA as written: to be called after they were written through a host pointer, and
+ * before the view ends. It costs next to nothing when nobody tracks. -EFAULT: not all is memory;
+ * what is before the gap is marked.
+ */
+IMPOST_API int impost_view_mark_dirty(struct impost_view *view, uint64_t gpa, uint64_t bytes);
 
 #ifdef __cplusplus
 }
