@@ -81,7 +81,7 @@ int image_read(const struct image *image, uint64_t offset, void *buf, size_t byt
 int image_load(const struct image *image, struct impost_memory *memory, uint64_t gpa,
 	       uint64_t offset, uint64_t bytes)
 {
-	int err = impost_memory_load_fd(memory, gpa, image->fd, offset, bytes);
+	int err = impost_memory_load_fd(memory, gpa, image->fd, offset, bytes, 0, NULL);
 
 	return err == -ENODATA ? truncated(image, offset, bytes) : err;
 }

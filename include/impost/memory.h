@@ -38,6 +38,11 @@ struct impost_memory;
 /* Anonymous: do not ask the host's kernel for the whole amount up front. */
 #define IMPOST_REGION_NORESERVE 2u
 
+/* For impost_memory_load_fd() and store_fd(): as offset, the descriptor's own position; as a flag,
+ * less than all will do. */
+#define IMPOST_FD_STREAM UINT64_MAX
+#define IMPOST_FD_SOME	 1u
+
 /* A region: as it is to be (add), and as it is (get). */
 struct impost_region {
 	uint32_t size;	/* set by the caller to sizeof(struct impost_region) */
@@ -56,8 +61,8 @@ extern "C" {
 /* Makes an empty map with no VM. Free with impost_memory_destroy(). -ENOMEM. */
 IMPOST_API int impost_memory_create(struct impost_context *ctx, struct impost_memory **ret_memory);
 
-/* Frees a map made by impost_memory_create(), and its anonymous regions. NULL is fine. Not for a
- * VM's map. */
+/* Frees a map made by impost_memory_create(), and its anonymous regions. No view of it is under way
+ * any more. NULL is fine. Not for a VM's map. */
 IMPOST_API void impost_memory_destroy(struct impost_memory *memory);
 
 /* The context that error texts about MEMORY go to. */
@@ -66,14 +71,16 @@ IMPOST_API struct impost_context *impost_memory_context(const struct impost_memo
 /*
  * Adds a region. -EINVAL: zero or misaligned size or address, wrap-around, unknown kind or flag;
  * -EEXIST: it overlaps another (the text names both); -ENOMEM: more than the host has; -ENOSPC: the
- * backend has no slot left; -ENOTSUP: the backend cannot do this kind; or what the backend says.
+ * backend has no slot left; -ENOTSUP: the backend cannot do this kind; -EDEADLK: as
+ * of impost_memory_remove(); or what the backend says.
  */
 IMPOST_API int impost_memory_add(struct impost_memory *memory, const struct impost_region *region);
 
 /*
  * Removes the region that starts at GPA: out of the guest, out of the map, and, when the views that
  * could see it have ended, which is waited for, out of the host's address space. -ENOENT: none
- * starts there; -EDEADLK: the calling thread has a view of MEMORY; or what the backend says.
+ * starts there; -EDEADLK: the calling thread has a view (view.h), of whatever map, for which
+ * another thread may be waiting; or what the backend says.
  */
 IMPOST_API int impost_memory_remove(struct impost_memory *memory, uint64_t gpa);
 
@@ -85,8 +92,8 @@ IMPOST_API int impost_memory_get(struct impost_memory *memory, uint32_t index,
  * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not. The only place that
  * turns a guest address into a host pointer. The pointer is valid until the region is removed, and
  * that no other thread removes it is the caller's to know; a view (view.h) holds off removal. What
- * is written through it is not seen by dirty tracking: use impost_memory_write() unless there is a
- * reason.
+ * is written through it is not seen by dirty tracking, unless impost_view_mark_dirty() is called
+ * afterwards: use impost_memory_write() unless there is a reason.
  */
 IMPOST_API int impost_memory_ptr(struct impost_memory *memory, uint64_t gpa, uint64_t bytes,
 				 void **ret_hva);
@@ -103,12 +110,38 @@ IMPOST_API int impost_memory_fill(struct impost_memory *memory, uint64_t gpa, ui
 				  uint64_t bytes);
 
 /*
- * Reads BYTES from FD at file OFFSET straight into guest memory, with no bounce buffer. -EFAULT as
- * above, checked before anything is read; -ENODATA: the file ends before; or what pread says. After
- * an error in the middle the range's contents are undefined.
+ * From a file descriptor straight into guest memory, and from guest memory into one: with no buffer
+ * between, across borders of adjoining regions, by as many system calls as it takes. What a signal
+ * interrupts goes on.
+ *
+ * OFFSET is where in the file; or IMPOST_FD_STREAM: where the descriptor stands, which then moves
+ * on: for sockets, pipes and the like. There, waiting for the other side does not hold off removal
+ * of regions, whether or not the descriptor blocks; only a descriptor of which the kernel knows no
+ * way to ask without waiting, and that another thread empties or fills in the same moment, may. A
+ * reader that has gone is -EPIPE, and no SIGPIPE.
+ *
+ * With IMPOST_FD_SOME, as much as one system call moves, which is at most 1 MiB, as far as there is
+ * memory without a gap. A message is moved by one call. From a descriptor that does not block
+ * (O_NONBLOCK): -EAGAIN if nothing can be moved now. Nothing moved, and no error, is the end of the
+ * file.
+ *
+ * Without, all of BYTES, whatever that takes. -ENODATA: the file, or the stream, ends before.
+ *
+ * -EFAULT: not all of the range is memory; nothing is moved then, unless a region was removed in
+ * the middle. -EINVAL: an unknown flag, or an OFFSET that no file can have. -EIO: the file behind
+ * the guest's memory has become shorter. Or what read(2) or write(2) says: -ESPIPE for an offset in
+ * a stream, and so on.
+ *
+ * *ret_done, unless NULL, is how many bytes were moved, also after an error. They are in the
+ * guest's memory and marked as written; what lies behind them, up to BYTES, is undefined after an
+ * error.
  */
 IMPOST_API int impost_memory_load_fd(struct impost_memory *memory, uint64_t gpa, int fd,
-				     uint64_t offset, uint64_t bytes);
+				     uint64_t offset, uint64_t bytes, uint32_t flags,
+				     uint64_t *ret_done);
+IMPOST_API int impost_memory_store_fd(struct impost_memory *memory, uint64_t gpa, int fd,
+				      uint64_t offset, uint64_t bytes, uint32_t flags,
+				      uint64_t *ret_done);
 
 #ifdef __cplusplus
 }

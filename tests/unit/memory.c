@@ -231,18 +231,19 @@ Test(memory, files)
 	cr_assert(write(fd, text, sizeof(text)) == sizeof(text));
 	expect_ok(ctx, add(memory, 0x1000, PAGE));
 	expect_ok(ctx, add(memory, 0x2000, 2 * PAGE)); /* the load crosses the border */
-	expect_ok(ctx, impost_memory_load_fd(memory, 0x1010, fd, 5, 2 * PAGE));
+	expect_ok(ctx, impost_memory_load_fd(memory, 0x1010, fd, 5, 2 * PAGE, 0, NULL));
 	expect_ok(ctx, impost_memory_read(memory, 0x1010, got, 2 * PAGE));
 	cr_expect(memcmp(got, text + 5, 2 * PAGE) == 0);
-	expect_ok(ctx, impost_memory_load_fd(memory, 0x1000, fd, 0, 0));
-	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, PAGE, 2 * PAGE + 1), -ENODATA,
-		     "the file ends at 12288, 1 bytes too early");
-	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, 0, 4 * PAGE), -EFAULT,
+	expect_ok(ctx, impost_memory_load_fd(memory, 0x1000, fd, 0, 0, 0, NULL));
+	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, PAGE, 2 * PAGE + 1, 0, NULL),
+		     -ENODATA, "the file ends at 12288, 1 bytes too early");
+	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, 0, 4 * PAGE, 0, NULL), -EFAULT,
 		     "0x4000");
-	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, UINT64_MAX, 1), -EINVAL,
-		     "no file is that long");
+	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, UINT64_MAX - 1, 1, 0, NULL),
+		     -EINVAL, "no file is that long");
 	close(fd);
-	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, 0, 1), -EBADF, "cannot read");
+	expect_error(ctx, impost_memory_load_fd(memory, 0x1000, fd, 0, 1, 0, NULL), -EBADF,
+		     "cannot read");
 }
 
 /* --- against a model --- */
