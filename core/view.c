@@ -12,35 +12,19 @@
 #include "view.h"
 #include "vm.h"
 
+int view_no_reader(struct impost_memory *memory)
+{
+	return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
+}
+
 int impost_view_begin(struct impost_memory *memory, struct impost_view *ret_view)
 {
-	struct impost_view view = {.memory = memory};
-	const struct map *map;
-	int err = memory_check(memory);
-
-	if (err)
-		return err;
-	view.reader = reader_enter(memory);
-	if (!view.reader)
-		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
-	map = atomic_load_explicit(&memory->map, memory_order_acquire);
-	view.map = map;
-	view.windows = map->window;
-	view.gpa = map->gpa;
-	view.count = map->buckets;
-	view.shift = map->shift;
-	*ret_view = view;
-	return 0;
+	return view_begin(memory, ret_view);
 }
 
 void impost_view_end(struct impost_view *view)
 {
-	/* One of another thread's, even of one that has ended, is not ours to end. */
-	if (view->reader && view->reader == reader_self)
-		reader_leave(view->reader);
-	view->reader = NULL;
-	view->map = NULL;
-	view->count = 0;
+	view_end(view);
 }
 
 const struct map *view_map(const struct impost_view *view)

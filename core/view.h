@@ -8,7 +8,48 @@
 #include <impost/view.h>
 
 #include "access.h"
+#include "context.h"
 #include "map.h"
+#include "memory.h"
+#include "readers.h"
+
+/* -ENOMEM, with its text. */
+int view_no_reader(struct impost_memory *memory);
+
+/* What impost_view_begin() and impost_view_end() do: inline for calls that are views of their own,
+ * which are a few nanoseconds long. */
+static inline int view_begin(struct impost_memory *memory, struct impost_view *ret_view)
+{
+	struct reader *reader;
+	const struct map *map;
+
+	if (context_forked(memory->ctx))
+		return memory_check(memory);
+	reader = reader_enter(memory);
+	if (__builtin_expect(!reader, 0))
+		return view_no_reader(memory);
+	map = atomic_load_explicit(&memory->map, memory_order_acquire);
+	*ret_view = (struct impost_view){
+		.memory = memory,
+		.map = map,
+		.reader = reader,
+		.windows = map->window,
+		.gpa = map->gpa,
+		.count = map->buckets,
+		.shift = map->shift,
+	};
+	return 0;
+}
+
+static inline void view_end(struct impost_view *view)
+{
+	/* One of another thread's, even of one that has ended, is not ours to end. */
+	if (view->reader && view->reader == reader_self)
+		reader_leave(view->reader);
+	view->reader = NULL;
+	view->map = NULL;
+	view->count = 0;
+}
 
 /* Whether the backend is to be told of every write of the host's. */
 bool view_tells(const struct impost_memory *memory);
