@@ -26,6 +26,17 @@
 /* GSIs that are kept account of; kernels route 4096 (KVM_MAX_IRQ_ROUTES). */
 #define KVM_GSIS 4096
 
+/* A page of guest memory, as slots and dirty logs count them. */
+#define KVM_PAGE 4096u
+
+/* How the kernel keeps the dirty log of a VM's slots; see dirty.c. */
+enum dirty_kind {
+	DIRTY_AUTO, /* as an option: MANUAL where it is there, else BITMAP */
+	DIRTY_MANUAL,
+	DIRTY_BITMAP,
+	DIRTY_RING,
+};
+
 union cpuid_table;
 
 struct backend {
@@ -35,6 +46,10 @@ struct backend {
 	uint32_t clock_flags;	  /* KVM_CLOCK_* that the kernel takes */
 	uint32_t nested_bytes;	  /* largest nested state; 0: none */
 	bool amx;		  /* guests may have it */
+	enum dirty_kind dirty;	  /* not AUTO */
+	uint32_t manual_flags;	  /* of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; with DIRTY_MANUAL */
+	uint32_t ring_extension;  /* KVM_CAP_DIRTY_LOG_RING...; with DIRTY_RING */
+	uint32_t ring_entries;	  /* of each vCPU's ring; with DIRTY_RING */
 	union cpuid_table *cpuid; /* what guests can be given; NULL: the kernel did not tell */
 	struct impost_caps caps;
 };
@@ -44,6 +59,18 @@ struct slot {
 	void *hva;
 	uint32_t flags; /* KVM_MEM_* */
 	bool used;
+
+	/* A bit for each page while there is a dirty log, else NULL. DIRTY_RING: what has been
+	 * harvested and not fetched. Else room for the kernel's answer. */
+	uint64_t *log;
+	uint64_t first_word, end_word; /* DIRTY_RING: outside them the log is 0 */
+};
+
+/* A vCPU's dirty ring, which it shares with the kernel. */
+struct ring {
+	struct kvm_dirty_gfn *entry; /* NULL: none */
+	uint32_t mask;		     /* number of entries - 1 */
+	uint32_t next;		     /* to be harvested; counts on beyond the mask */
 };
 
 struct vm {
@@ -62,6 +89,9 @@ struct vm {
 	struct slot *slots;
 	uint32_t nslots; /* room in slots */
 	uint32_t nvcpus;
+	struct vcpu *ringed;  /* vCPUs with a dirty ring */
+	uint64_t harvested;   /* entries of theirs that the kernel has not taken back yet */
+	bool overrun;	      /* the kernel wrote more into a ring than it holds: pages are lost */
 	uint32_t msr_reasons; /* KVM_MSR_EXIT_REASON_* that exit */
 	_Atomic uint64_t
 		gsi_routed[KVM_GSIS / 64]; /* which GSIs lead somewhere; read without lock */
@@ -96,6 +126,8 @@ struct vcpu {
 	uint32_t id;
 	uint32_t ncpuid;       /* entries of its CPUID */
 	uint64_t xcr0_allowed; /* by its CPUID, leaf 0xD */
+	struct ring ring;      /* guarded by the VM's lock, as is the next member */
+	struct vcpu *next_ringed;
 };
 
 /* --- open.c --- */
@@ -128,11 +160,60 @@ int32_t kvm_vcpu_create(void *vm, uint32_t id, void **ret_vcpu);
 /* --- mem.c --- */
 int32_t kvm_mem_add(void *vm, const struct impost_slot *slot);
 int32_t kvm_mem_remove(void *vm, uint32_t slot);
+
+/* The slot NUMBER, which must exist, or NULL with a text. The VM's lock is held. */
+struct slot *kvm_slot_find(const struct vm *vm, uint32_t number);
+
+/* Sets slot NUMBER in the kernel; bytes 0 removes it. */
+int32_t kvm_slot_set(const struct vm *vm, uint32_t number, const struct slot *s, uint64_t bytes);
+
+/* --- dirty.c --- */
 int32_t kvm_dirty_start(void *vm, uint32_t slot);
 int32_t kvm_dirty_stop(void *vm, uint32_t slot);
 int32_t kvm_dirty_fetch(void *vm, uint32_t slot, uint64_t *bitmap, uint64_t nwords);
 int32_t kvm_dirty_clear(void *vm, uint32_t slot, uint64_t first, uint64_t npages,
 			const uint64_t *bitmap);
+
+/* Takes the kind of log that was asked for, if the kernel has it, into B and its capabilities.
+ * RING_ENTRIES 0: as many as are usual. */
+int32_t kvm_dirty_choose(struct backend *b, enum dirty_kind kind, uint32_t ring_entries);
+
+/* Makes a new VM's slots have logs of that kind. */
+int32_t kvm_dirty_enable(const struct vm *vm);
+
+/* --- ring.c; nothing happens where the VM has no rings --- */
+
+/* Maps a new vCPU's ring. */
+int32_t kvm_ring_map(struct vcpu *vcpu);
+
+/* Harvests the ring of a vCPU that ends, and unmaps it. */
+void kvm_ring_unmap(struct vcpu *vcpu);
+
+/* Harvests all rings into the slots' logs and has the kernel protect those pages again. The VM's
+ * lock is held. */
+int32_t kvm_ring_harvest(struct vm *vm);
+
+/* The same after a slot's log has ended: what the rings have of it goes. The VM's lock is held. */
+void kvm_ring_drop(struct vm *vm);
+
+/* Makes room in a ring that is full: KVM_EXIT_DIRTY_RING_FULL. */
+int32_t kvm_ring_relieve(struct vcpu *vcpu);
+
+/* --- ring_entries.c --- */
+
+/*
+ * Takes what the kernel has put into RING, in order, and gives it back to the kernel. Each page
+ * becomes a bit in its slot's log; a slot without log does not count. Returns the number of
+ * entries; of those that name no page of their slot, which no kernel writes, the number is added
+ * to *STRAY.
+ */
+uint32_t kvm_ring_take(struct ring *ring, struct slot *slots, uint32_t nslots, uint32_t *stray);
+
+/*
+ * Gives back all that RING has, also behind entries that are empty and should not be: after the
+ * kernel has overrun it, and while its vCPU does not run. Returns the number of entries.
+ */
+uint32_t kvm_ring_skip(struct ring *ring);
 
 /* --- irq.c --- */
 void kvm_routes_default(struct vm *vm);

@@ -7,7 +7,7 @@
 #include <impost/backend.h>
 
 extern const struct impost_backend_ops impost_kvm_ops;
-#define IMPOST_KVM_NOPTIONS 3u /* a const descriptor needs a number, and not a variable */
+#define IMPOST_KVM_NOPTIONS 5u /* a const descriptor needs a number, and not a variable */
 extern const struct impost_option_desc impost_kvm_options[IMPOST_KVM_NOPTIONS];
 
 #endif

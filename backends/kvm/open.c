@@ -47,6 +47,21 @@ const struct impost_option_desc impost_kvm_options[] = {
 		.default_value = "yes",
 		.help = "let guests have AMX, for which this process asks the kernel once",
 	},
+	{
+		.size = sizeof(struct impost_option_desc),
+		.type = IMPOST_OPTION_ENUM,
+		.key = "dirty_log",
+		.choices = "auto|manual|bitmap|ring",
+		.default_value = "auto",
+		.help = "how the kernel keeps dirty logs; auto: manual where there, else bitmap",
+	},
+	{
+		.size = sizeof(struct impost_option_desc),
+		.type = IMPOST_OPTION_UINT,
+		.key = "dirty_ring_entries",
+		.default_value = "4096",
+		.help = "pages in each vCPU's dirty ring, a power of two; with dirty_log = ring",
+	},
 };
 
 int32_t kvm_error(const struct impost_host *host, int err, const char *what)
@@ -221,39 +236,83 @@ static int32_t check_device(const struct impost_host *host, const char *device, 
 struct options {
 	const char *device;
 	uint32_t irqchip;
+	uint32_t dirty; /* enum dirty_kind */
+	uint32_t ring_entries;
 	bool amx;
 };
 
-static int32_t read_options(const struct impost_open_args *args, struct options *ret)
+struct word {
+	const char *word;
+	uint32_t value;
+};
+
+/* What OPT's word stands for in the table WORDS, which ends with NULL. */
+static int32_t take_word(const struct impost_host *host, const struct impost_option *opt,
+			 const struct word *words, uint32_t *ret)
 {
-	static const struct {
-		const char *word;
-		uint32_t irqchip;
-	} irqchips[] = {
+	for (; words->word; words++)
+		if (strcmp(opt->value, words->word) == 0) {
+			*ret = words->value;
+			return 0;
+		}
+	return impost_host_error(host, -EINVAL, "%s: %s = %s is not known", opt->where, opt->key,
+				 opt->value);
+}
+
+static int32_t take_count(const struct impost_host *host, const struct impost_option *opt,
+			  uint32_t *ret)
+{
+	char *end;
+	unsigned long long value;
+
+	errno = 0;
+	value = strtoull(opt->value, &end, 0);
+	if (errno || end == opt->value || *end || !value || value > UINT32_MAX)
+		return impost_host_error(host, -EINVAL, "%s: %s = %s: a number above 0 is needed",
+					 opt->where, opt->key, opt->value);
+	*ret = (uint32_t)value;
+	return 0;
+}
+
+static int32_t take_option(const struct impost_host *host, const struct impost_option *opt,
+			   struct options *o)
+{
+	static const struct word irqchips[] = {
 		{"full", IMPOST_IRQCHIP_FULL},
 		{"split", IMPOST_IRQCHIP_LAPIC},
 		{"none", IMPOST_IRQCHIP_NONE},
+		{0},
 	};
+	static const struct word logs[] = {
+		{"auto", DIRTY_AUTO},
+		{"manual", DIRTY_MANUAL},
+		{"bitmap", DIRTY_BITMAP},
+		{"ring", DIRTY_RING},
+		{0},
+	};
+
+	if (strcmp(opt->key, "device") == 0)
+		o->device = opt->value;
+	else if (strcmp(opt->key, "amx") == 0)
+		o->amx = strcmp(opt->value, "1") == 0;
+	else if (strcmp(opt->key, "irqchip") == 0)
+		return take_word(host, opt, irqchips, &o->irqchip);
+	else if (strcmp(opt->key, "dirty_log") == 0)
+		return take_word(host, opt, logs, &o->dirty);
+	else if (strcmp(opt->key, "dirty_ring_entries") == 0)
+		return take_count(host, opt, &o->ring_entries);
+	return 0;
+}
+
+static int32_t read_options(const struct impost_open_args *args, struct options *ret)
+{
 	struct options o = {.device = DEVICE, .irqchip = IMPOST_IRQCHIP_DEFAULT, .amx = true};
 
 	for (uint32_t i = 0; i < args->noptions; i++) {
-		const struct impost_option *opt = &args->options[i];
+		int32_t r = take_option(args->host, &args->options[i], &o);
 
-		if (strcmp(opt->key, "device") == 0)
-			o.device = opt->value;
-		if (strcmp(opt->key, "amx") == 0)
-			o.amx = strcmp(opt->value, "1") == 0;
-		for (size_t k = 0; strcmp(opt->key, "irqchip") == 0; k++) {
-			if (k == sizeof(irqchips) / sizeof(irqchips[0]))
-				return impost_host_error(args->host, -EINVAL,
-							 "%s: irqchip = %s: full, split or none "
-							 "is known",
-							 opt->where, opt->value);
-			if (strcmp(opt->value, irqchips[k].word) == 0) {
-				o.irqchip = irqchips[k].irqchip;
-				break;
-			}
-		}
+		if (r)
+			return r;
 	}
 	*ret = o;
 	return 0;
@@ -328,6 +387,8 @@ static int32_t backend_open(const struct impost_open_args *args, void **ret_back
 		kvm_amx_ask();
 	kvm_caps_fill(b);
 	r = choose_irqchip(b, o.irqchip);
+	if (!r)
+		r = kvm_dirty_choose(b, (enum dirty_kind)o.dirty, o.ring_entries);
 	if (r)
 		goto fail;
 	*ret_backend = b;

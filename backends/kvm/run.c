@@ -164,18 +164,19 @@ static void leave_kicked(struct vcpu *v, int err)
  */
 #define RARE __attribute__((noinline, cold))
 
+/* No error and no exit for the host: kvm_run() starts anew. */
+#define RUN_AGAIN 1
+
 /* Another thread than last time, or a vector to deliver. */
-static RARE int32_t run_prepared(struct vcpu *v, struct impost_exit *ret_exit)
+static RARE int32_t run_prepared(struct vcpu *v)
 {
 	int32_t r = adopt_thread(v);
 
 	if (!r && v->vector != KVM_NO_VECTOR)
 		r = kvm_vector_offer(v);
-	if (r) {
+	if (r)
 		v->thread = KVM_NO_THREAD;
-		return r;
-	}
-	return kvm_run(v, ret_exit);
+	return r ? r : RUN_AGAIN;
 }
 
 static RARE int32_t run_kicked(struct vcpu *v, struct impost_exit *ret_exit)
@@ -197,7 +198,12 @@ static RARE int32_t run_other(struct vcpu *v, struct impost_exit *ret_exit)
 		if (r)
 			return r;
 		if (!v->window)
-			return kvm_run(v, ret_exit);
+			return RUN_AGAIN;
+	}
+	if (v->run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
+		int32_t r = kvm_ring_relieve(v);
+
+		return r ? r : RUN_AGAIN;
 	}
 	kvm_exit_translate(v, ret_exit);
 	return 0;
@@ -213,7 +219,7 @@ static RARE int32_t run_failed(struct vcpu *v, int err, struct impost_exit *ret_
 		return 0;
 	case EAGAIN:
 		/* A waiting application processor has had its INIT or SIPI: now it can start. */
-		return kvm_run(v, ret_exit);
+		return RUN_AGAIN;
 	default:
 		return kvm_error(v->host, err, "KVM_RUN");
 	}
@@ -250,22 +256,29 @@ static inline int enter(const struct vcpu *v)
 int32_t kvm_run(void *handle, struct impost_exit *ret_exit)
 {
 	struct vcpu *v = handle;
-	uint32_t state = KICK_IDLE;
+	uint32_t state;
+	int32_t r;
 	int err;
 
-	if (KVM_UNLIKELY(v->thread != this_thread))
-		return run_prepared(v, ret_exit);
-	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING)))
-		return run_kicked(v, ret_exit);
-	err = enter(v);
-	if (KVM_UNLIKELY(err))
-		return run_ended(v, err, ret_exit);
-	state = KICK_RUNNING;
-	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE)))
-		return run_ended(v, 0, ret_exit);
-	if (KVM_LIKELY(kvm_exit_access(v, ret_exit)))
-		return 0;
-	return run_other(v, ret_exit);
+	do {
+		if (KVM_UNLIKELY(v->thread != this_thread)) {
+			r = run_prepared(v);
+			continue;
+		}
+		state = KICK_IDLE;
+		if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING)))
+			return run_kicked(v, ret_exit);
+		err = enter(v);
+		state = KICK_RUNNING;
+		if (KVM_UNLIKELY(err ||
+				 !atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE)))
+			r = run_ended(v, err, ret_exit);
+		else if (KVM_LIKELY(kvm_exit_access(v, ret_exit)))
+			return 0;
+		else
+			r = run_other(v, ret_exit);
+	} while (r == RUN_AGAIN);
+	return r;
 }
 
 /* With immediate_exit KVM_RUN does what is left of the last instruction, and returns before the

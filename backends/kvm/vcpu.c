@@ -69,6 +69,7 @@ static void vcpu_destroy(void *handle)
 
 	if (!v)
 		return;
+	kvm_ring_unmap(v);
 	if (v->run)
 		munmap(v->run, v->vm->backend->run_bytes);
 	if (v->fd >= 0)
@@ -103,6 +104,8 @@ int32_t kvm_vcpu_create(void *handle, uint32_t id, void **ret_vcpu)
 	r = create_fd(v);
 	if (!r)
 		r = map_run(v);
+	if (!r)
+		r = kvm_ring_map(v);
 	if (r) {
 		vcpu_destroy(v);
 		return r;

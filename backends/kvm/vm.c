@@ -34,10 +34,6 @@ static int32_t enable_reporting(const struct vm *vm)
 		{KVM_CAP_EXCEPTION_PAYLOAD, "KVM_ENABLE_CAP KVM_CAP_EXCEPTION_PAYLOAD", 1},
 		{KVM_CAP_X86_TRIPLE_FAULT_EVENT, "KVM_ENABLE_CAP KVM_CAP_X86_TRIPLE_FAULT_EVENT",
 		 1},
-		/* The dirty log is cleared by page, and starts full at no cost. */
-		{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-		 "KVM_ENABLE_CAP KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
-		 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET},
 	};
 
 	for (size_t i = 0; i < sizeof(extras) / sizeof(extras[0]); i++) {
@@ -113,6 +109,8 @@ static void vm_destroy(void *handle)
 	if (vm->fd >= 0)
 		close(vm->fd);
 	pthread_mutex_destroy(&vm->lock);
+	for (uint32_t i = 0; i < vm->nslots; i++)
+		free(vm->slots[i].log);
 	free(vm->slots);
 	free(vm);
 }
@@ -170,6 +168,8 @@ int32_t kvm_vm_create(void *backend, const struct impost_vm_args *args, void **r
 		r = set_addresses(vm);
 	if (r >= 0)
 		r = enable_reporting(vm);
+	if (r >= 0)
+		r = kvm_dirty_enable(vm);
 	if (r >= 0)
 		r = create_irqchip(vm);
 	if (r < 0) {

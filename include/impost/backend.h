@@ -339,32 +339,59 @@ struct impost_vm_ops {
 	int32_t (*mem_provide)(void *vm, const struct impost_slot *slot, void **ret_hva);
 
 	/*
-	 * Takes a slot away; its dirty log ends. When it returns no vCPU sees the memory any more.
+	 * Takes a slot away; its dirty log ends, and what was in it is gone: a slot that gets the
+	 * number later has nothing of it. When it returns no vCPU sees the memory any more.
+	 * Legal while vCPUs run.
 	 */
 	int32_t (*mem_remove)(void *vm, uint32_t slot);
 
 	/* The host wrote guest memory (IMPOST_CAP_MARK_DIRTY). */
 	int32_t (*mark_dirty)(void *vm, uint64_t gpa, uint64_t bytes);
 
-	/* --- dirty log (IMPOST_CAP_DIRTY_LOG), one for each slot; a bit is a 4096-byte page, bit 0
-	 * of word 0 the first page of the slot --- */
+	/*
+	 * --- dirty log (IMPOST_CAP_DIRTY_LOG), one for each slot; a bit is a 4096-byte page, bit 0
+	 * of word 0 the first page of the slot ---
+	 *
+	 * All of it is legal while vCPUs run, by any thread, and at once with everything but
+	 * mem_remove of the same slot. How a hypervisor keeps its log (a bitmap, rings of the pages
+	 * that each vCPU wrote) stays behind these operations: a ring that is full is emptied
+	 * inside run, without an exit.
+	 */
 
-	/* Starts logging. Without IMPOST_CAP_DIRTY_INITIALLY_SET the log is empty; with it every
-	 * page is dirty. */
+	/*
+	 * Starts logging. Without IMPOST_CAP_DIRTY_INITIALLY_SET the log is empty, but for what
+	 * vCPUs inside run wrote just before; with it every page is dirty. What a vCPU writes after
+	 * this has returned is logged. -EEXIST: the slot has a log; -ENOENT: there is no such slot.
+	 */
 	int32_t (*dirty_start)(void *vm, uint32_t slot);
+
+	/* Ends logging; what is in the log is gone. -ENOENT: no such slot, or it has no log. */
 	int32_t (*dirty_stop)(void *vm, uint32_t slot);
 
 	/*
 	 * ORs the slot's dirty pages into BITMAP of NWORDS words (enough for the slot: else
-	 * -ENOSPC). Without IMPOST_CAP_DIRTY_MANUAL this also clears the log; with it the pages
-	 * stay dirty and write-unprotected until dirty_clear. What the backend itself writes on
-	 * the guest's behalf (string input, an instruction emulated in user space) is in the log
+	 * -ENOSPC). Without IMPOST_CAP_DIRTY_MANUAL this also clears the log, before it returns:
+	 * a page that is read after that, and written again, is in the next fetch. With it the
+	 * pages stay dirty and write-unprotected until dirty_clear. What the backend itself writes
+	 * on the guest's behalf (string input, an instruction emulated in user space) is in the log
 	 * like the guest's own writes.
+	 *
+	 * Complete for each vCPU that is not inside run; writes of one that is may come with a
+	 * later fetch (a processor may hold back what it logs until it leaves the guest). So the
+	 * last fetch of a migration comes when the vCPUs have left run. Of vCPUs that were
+	 * destroyed everything is there.
+	 *
+	 * -ENOENT: no such slot, or it has no log; -EIO: the hypervisor has lost track of what was
+	 * written, and what was in the log cannot be trusted, now or later.
 	 */
 	int32_t (*dirty_fetch)(void *vm, uint32_t slot, uint64_t *bitmap, uint64_t nwords);
 
-	/* Clears pages FIRST to FIRST + NPAGES - 1 whose bit in BITMAP is set (bit 0 is FIRST;
-	 * FIRST is a multiple of 64). IMPOST_CAP_DIRTY_MANUAL. */
+	/*
+	 * Clears pages FIRST to FIRST + NPAGES - 1 whose bit in BITMAP is set (bit 0 is FIRST;
+	 * FIRST is a multiple of 64). Bits above NPAGES are not looked at. What is written to them
+	 * after this has returned is logged. IMPOST_CAP_DIRTY_MANUAL. -EINVAL: pages beyond the
+	 * slot, or FIRST; -ENOENT: no such slot, or it has no log.
+	 */
 	int32_t (*dirty_clear)(void *vm, uint32_t slot, uint64_t first, uint64_t npages,
 			       const uint64_t *bitmap);
 
