@@ -38,7 +38,7 @@ int access_failed(struct impost_memory *memory, const struct mapped *region, con
 	char name[160];
 	struct stat status;
 
-	if (!backing) /* the host's pointer, to what is a file or nothing */
+	if (!backing || backing->fd < 0) /* the host's pointer, to what is a file or nothing */
 		return impost_error_set(memory->ctx, -EIO,
 					"0x%" PRIx64 ": the host's kernel cannot access the memory "
 					"of the region at 0x%" PRIx64,

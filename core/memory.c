@@ -142,6 +142,10 @@ static int give_to_backend(struct impost_memory *memory, struct mapped *region)
 	slot.gpa = region->gpa;
 	slot.bytes = mapped_bytes(region);
 	slot.hva = region->hva;
+	if (region->backing && region->flags & IMPOST_REGION_SHARED) {
+		slot.fd = region->backing->fd;
+		slot.fd_offset = region->backing->offset;
+	}
 	if (region->flags & IMPOST_REGION_READONLY)
 		slot.flags = impost_caps_has(&vm->caps, IMPOST_CAP_MEM_READONLY)
 				     ? IMPOST_SLOT_READONLY
@@ -155,12 +159,13 @@ static int give_to_backend(struct impost_memory *memory, struct mapped *region)
 }
 
 /* Gives REGION memory and puts it into MAP, which has room for it, with those that are there. */
-static int place(struct impost_memory *memory, struct map *map, struct mapped *region)
+static int place(struct impost_memory *memory, struct map *map, const struct impost_region *want,
+		 struct mapped *region)
 {
-	int err = region_choose_kind(memory, region);
+	int err = region_choose_kind(memory, want, region);
 
 	if (!err)
-		err = region_map(memory, region);
+		err = region_map(memory, want, region);
 	if (err)
 		return err;
 	if (memory->vm)
@@ -189,7 +194,7 @@ static int add_locked(struct impost_memory *memory, const struct impost_region *
 	map = memory_new_map(memory, memory->map->count + 1);
 	if (!map)
 		return -ENOMEM;
-	err = place(memory, map, &mapped);
+	err = place(memory, map, region, &mapped);
 	if (err)
 		map_free(map);
 	else
@@ -318,21 +323,14 @@ static int get(struct impost_memory *memory, uint32_t index, struct impost_regio
 	       uint32_t *count)
 {
 	struct reader *reader = reader_enter(memory);
-	const struct mapped *mapped;
 	const struct map *map;
 
 	if (!reader)
 		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
 	map = atomic_load_explicit(&memory->map, memory_order_acquire);
 	*count = map->count;
-	if (index < map->count) {
-		mapped = &map->region[index];
-		region->kind = mapped->kind;
-		region->gpa = mapped->gpa;
-		region->bytes = mapped_bytes(mapped);
-		region->hva = mapped->hva;
-		region->flags = mapped->flags;
-	}
+	if (index < map->count)
+		region_tell(&map->region[index], region);
 	reader_leave(reader);
 	return 0;
 }

@@ -13,21 +13,20 @@
 /* Whether there is a file behind REGION that the map has open. */
 static inline bool region_has_file(const struct mapped *region)
 {
-	return region->backing;
+	return region->backing && region->backing->fd >= 0;
 }
 
 /* Whether pages are the region's own once they are written. Not asked where the library did not map
  * the memory itself. */
 static inline bool region_is_private(const struct mapped *region)
 {
-	return !region->backing;
+	return !(region->flags & IMPOST_REGION_SHARED);
 }
 
 /* Bytes of the host's pages there. */
 static inline uint64_t region_page_bytes(const struct mapped *region)
 {
-	(void)region;
-	return IMPOST_PAGE_SIZE;
+	return region->backing ? region->backing->page : IMPOST_PAGE_SIZE;
 }
 
 #endif

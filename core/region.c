@@ -1,60 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Regions of guest memory: what is asked for, checked, and what they are made of. */
+/* Regions of guest memory: what they are made of. */
 #include "region.h"
 
-#include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "text.h"
 #include "vm.h"
 
-int region_check(struct impost_memory *memory, const struct impost_region *region)
+/* What BACKEND memory cannot be asked for, where it takes the place of anonymous memory. */
+static int check_backend(struct impost_memory *memory, const struct impost_region *want)
 {
-	struct impost_context *ctx = memory->ctx;
-	const uint32_t flags = IMPOST_REGION_READONLY | IMPOST_REGION_NORESERVE;
-	uint32_t bits = memory->vm ? memory->vm->caps.phys_bits : 0;
-	uint64_t last = region->gpa + (region->bytes - 1);
+	const char *what = NULL;
 
-	if (region->bytes == 0 || region->bytes % IMPOST_PAGE_SIZE)
-		return impost_error_set(ctx, -EINVAL,
-					"a region of %" PRIu64
-					" bytes: it must be a multiple of %u, and not 0",
-					region->bytes, IMPOST_PAGE_SIZE);
-	if (region->gpa % IMPOST_PAGE_SIZE)
-		return impost_error_set(ctx, -EINVAL,
-					"a region at 0x%" PRIx64
-					": it must begin at a multiple of %u",
-					region->gpa, IMPOST_PAGE_SIZE);
-	if (last < region->gpa || region->bytes > SIZE_MAX / 2 ||
-	    (bits > 0 && bits < 64 && last >> bits))
-		return impost_error_set(ctx, -EINVAL,
-					"a region of %" PRIu64 " bytes at 0x%" PRIx64
-					" goes beyond the guest's address space",
-					region->bytes, region->gpa);
-	if (region->reserved)
-		return impost_error_set(ctx, -EINVAL,
-					"struct impost_region: reserved is %u: it must be 0",
-					region->reserved);
-	if (region->kind > IMPOST_REGION_BACKEND || region->flags & ~flags)
-		return impost_error_set(ctx, -EINVAL,
-					"a region of kind %u with flags 0x%x: unknown to this "
-					"version of the library",
-					region->kind, region->flags);
-	if (region->kind == IMPOST_REGION_POINTER &&
-	    (!region->hva || (uintptr_t)region->hva % IMPOST_PAGE_SIZE))
-		return impost_error_set(ctx, -EINVAL,
-					"a region at host address %p: it must be page-aligned, and "
-					"not NULL",
-					region->hva);
-	return 0;
+	if (want->flags & IMPOST_REGION_PREFAULT)
+		what = "prefaulted";
+	else if (want->page_bytes > IMPOST_PAGE_SIZE)
+		what = "of huge pages";
+	else if (want->numa_policy)
+		what = "placed on NUMA nodes";
+	if (!what)
+		return 0;
+	return impost_error_set(memory->ctx, -ENOTSUP,
+				"backend %s allocates the guest's memory itself: it cannot be %s",
+				memory->vm->plugin->name, what);
 }
 
-int region_choose_kind(struct impost_memory *memory, struct mapped *region)
+int region_choose_kind(struct impost_memory *memory, const struct impost_region *want,
+		       struct mapped *region)
 {
 	const struct impost_caps *caps = memory->vm ? &memory->vm->caps : NULL;
 	enum impost_cap need = IMPOST_CAP_MEM_HOST;
@@ -75,97 +49,93 @@ int region_choose_kind(struct impost_memory *memory, struct mapped *region)
 	    !impost_caps_has(caps, IMPOST_CAP_MEM_READONLY) &&
 	    !impost_caps_has(caps, IMPOST_CAP_MEM_ROM_DROP))
 		return vm_lacks(memory->vm, IMPOST_CAP_MEM_READONLY);
-	return 0;
+	return need == IMPOST_CAP_MEM_BACKEND ? check_backend(memory, want) : 0;
 }
 
-/* How much of MEMORY the host's kernel was asked for up front. */
-static uint64_t reserved_bytes(const struct map *map)
-{
-	uint64_t bytes = 0;
+/* How a kind of region gets its file; NULL: it is anonymous memory. */
+typedef int open_file(struct impost_memory *memory, const struct impost_region *want,
+		      struct backing *backing, uint32_t *ret_access);
 
-	for (uint32_t i = 0; i < map->count; i++)
-		if (map->region[i].kind == IMPOST_REGION_ANONYMOUS &&
-		    !(map->region[i].flags & IMPOST_REGION_NORESERVE))
-			bytes += mapped_bytes(&map->region[i]);
-	return bytes;
+static open_file *const open_kind[] = {
+	[IMPOST_REGION_MEMFD] = region_make_memfd,
+	[IMPOST_REGION_FILE] = region_open_path,
+	[IMPOST_REGION_FD] = region_take_fd,
+};
+
+static struct backing *new_backing(const struct impost_region *want)
+{
+	struct backing *backing = calloc(1, sizeof(*backing));
+
+	if (!backing)
+		return NULL;
+	backing->fd = -1;
+	backing->page = want->page_bytes ? want->page_bytes : IMPOST_PAGE_SIZE;
+	backing->policy = want->numa_policy;
+	backing->nodes = want->numa_nodes;
+	return backing;
 }
 
-static int no_memory(struct impost_memory *memory, uint64_t bytes)
+static void free_backing(struct backing *backing)
 {
-	struct sysinfo info = {0};
-	struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
-	char limited[64] = "";
-
-	sysinfo(&info);
-	getrlimit(RLIMIT_AS, &limit);
-	if (limit.rlim_cur != RLIM_INFINITY)
-		snprintf(limited, sizeof(limited), ", and lets this process have %" PRIu64 " MiB",
-			 (uint64_t)limit.rlim_cur >> 20);
-	return impost_error_set(memory->ctx, -ENOMEM,
-				"%" PRIu64 " MiB of guest memory: more than the host gives; it has "
-				"%" PRIu64 " MiB of RAM and %" PRIu64 " MiB of swap%s",
-				(bytes + reserved_bytes(memory->map)) >> 20,
-				(uint64_t)info.totalram * info.mem_unit >> 20,
-				(uint64_t)info.totalswap * info.mem_unit >> 20, limited);
+	if (backing->fd >= 0)
+		close(backing->fd);
+	free(backing);
 }
 
-/* More than all RAM and swap, with the regions that are there: a host that overcommits would grant
- * it and kill us later. */
-static bool beyond_host(const struct impost_memory *memory, uint64_t bytes)
+int region_map(struct impost_memory *memory, const struct impost_region *want,
+	       struct mapped *region)
 {
-	struct sysinfo info;
+	int err;
 
-	return sysinfo(&info) == 0 && (bytes + reserved_bytes(memory->map)) / info.mem_unit >
-					      (uint64_t)info.totalram + info.totalswap;
-}
-
-/* Maps anonymous memory so that huge pages can be used for it: some more is mapped, and what is too
- * much at both ends unmapped. */
-static int map_anonymous(struct impost_memory *memory, struct mapped *region)
-{
-	bool reserve = !(region->flags & IMPOST_REGION_NORESERVE);
-	uint64_t bytes = mapped_bytes(region);
-	uint64_t more = bytes >= HUGE_PAGE ? HUGE_PAGE : 0;
-	uint64_t before;
-	uint8_t *at;
-
-	if (reserve && beyond_host(memory, bytes))
-		return no_memory(memory, bytes);
-	at = mmap(NULL, bytes + more, PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | (reserve ? 0 : MAP_NORESERVE), -1, 0);
-	if (at == MAP_FAILED)
-		return no_memory(memory, bytes);
-	before = more ? (region->gpa - (uintptr_t)at) % HUGE_PAGE : 0;
-	if (before)
-		munmap(at, before);
-	if (more - before)
-		munmap(at + before + bytes, more - before);
-	region->hva = at + before;
-	return 0;
-}
-
-void backing_name(const struct backing *backing, char *buf, size_t bytes)
-{
-	char link[32];
-	ssize_t len;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", backing->fd);
-	len = readlink(link, buf, bytes - 1);
-	if (len > 0)
-		buf[len] = '\0';
-	else
-		snprintf(buf, bytes, "its file");
-	text_clean(buf);
-}
-
-int region_map(struct impost_memory *memory, struct mapped *region)
-{
 	region->access = MAPPED_WRITE | MAPPED_DIRECT;
-	return region->kind == IMPOST_REGION_ANONYMOUS ? map_anonymous(memory, region) : 0;
+	if (region->kind == IMPOST_REGION_POINTER || region->kind == IMPOST_REGION_BACKEND)
+		return 0;
+	if (region->kind == IMPOST_REGION_MEMFD)
+		region->flags |= IMPOST_REGION_SHARED;
+	err = region_check_amount(memory, want);
+	if (err)
+		return err;
+	region->backing = new_backing(want);
+	if (!region->backing)
+		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a region");
+	if (region->kind != IMPOST_REGION_ANONYMOUS)
+		err = open_kind[region->kind](memory, want, region->backing, &region->access);
+	if (err) {
+		free(region->backing);
+		return err;
+	}
+	err = region_place(memory, want, region);
+	if (err)
+		free_backing(region->backing);
+	return err;
 }
 
 void region_unmap(const struct mapped *region)
 {
-	if (region->kind == IMPOST_REGION_ANONYMOUS)
-		munmap(region->hva, mapped_bytes(region));
+	if (!region->backing)
+		return;
+	munmap(region->hva, mapped_bytes(region));
+	free_backing(region->backing);
+}
+
+void region_tell(const struct mapped *region, struct impost_region *ret_region)
+{
+	const struct backing *backing = region->backing;
+
+	*ret_region = (struct impost_region){
+		.kind = region->kind,
+		.gpa = region->gpa,
+		.bytes = mapped_bytes(region),
+		.hva = region->hva,
+		.flags = region->flags,
+		.page_bytes = backing ? backing->page : IMPOST_PAGE_SIZE,
+		.fd = backing ? backing->fd : -1,
+		.numa_policy = backing ? backing->policy : IMPOST_NUMA_DEFAULT,
+		.fd_offset = backing ? backing->offset : 0,
+		.numa_nodes = backing ? backing->nodes : 0,
+	};
+	if (region->access & MAPPED_WRITE)
+		ret_region->state |= IMPOST_REGION_IS_WRITABLE;
+	if (region->access & MAPPED_DIRECT)
+		ret_region->state |= IMPOST_REGION_IS_DIRECT;
 }

@@ -3,30 +3,68 @@
 #ifndef CORE_REGION_H
 #define CORE_REGION_H
 
+#include <stdbool.h>
+
 #include "memory.h"
 
 /* A huge page: memory is placed so that gpa and hva agree modulo this, or the hypervisor cannot use
  * huge pages for it. */
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
-/* The file behind a region. Its size is what it may lose: see access.h. */
+/* What is behind a region that the map itself made. */
 struct backing {
-	uint64_t offset; /* of the region's first byte */
-	int fd;
+	int fd;		 /* the file; -1: anonymous memory */
+	uint32_t policy; /* IMPOST_NUMA_* */
+	uint64_t offset; /* in the file, of the region's first byte */
+	uint64_t page;	 /* bytes of a page */
+	uint64_t nodes;
 };
 
 /* A name of the file for texts, as the kernel tells it. */
 void backing_name(const struct backing *backing, char *buf, size_t bytes);
 
-/* Whether REGION, as the host wants it, is one that could be. -EINVAL. */
-int region_check(struct impost_memory *memory, const struct impost_region *region);
+/* --- region.c --- */
 
 /* Kinds that the backend cannot do, and the one that takes the place of anonymous memory where the
  * hypervisor wants to allocate. -ENOTSUP. */
-int region_choose_kind(struct impost_memory *memory, struct mapped *region);
+int region_choose_kind(struct impost_memory *memory, const struct impost_region *want,
+		       struct mapped *region);
 
-/* Gives REGION the memory that is its kind's, if that is the host's; and takes it back. */
-int region_map(struct impost_memory *memory, struct mapped *region);
+/* Gives REGION the memory that is its kind's, if that is the host's; and takes it back. On failure
+ * there is nothing to take back. */
+int region_map(struct impost_memory *memory, const struct impost_region *want,
+	       struct mapped *region);
 void region_unmap(const struct mapped *region);
+
+/* What impost_memory_get() tells. */
+void region_tell(const struct mapped *region, struct impost_region *ret_region);
+
+/* --- region_check.c --- */
+
+/* Whether REGION, as the host wants it, is one that could be. -EINVAL. */
+int region_check(struct impost_memory *memory, const struct impost_region *region);
+
+/* Whether it can have pages of PAGE bytes. -EINVAL. */
+int region_check_pages(struct impost_memory *memory, const struct impost_region *region,
+		       uint64_t page);
+
+/* --- region_file.c: each opens a file for BACKING, checks it, and tells what the host may do with
+ * it; on failure nothing is open --- */
+
+int region_make_memfd(struct impost_memory *memory, const struct impost_region *want,
+		      struct backing *backing, uint32_t *ret_access);
+int region_open_path(struct impost_memory *memory, const struct impost_region *want,
+		     struct backing *backing, uint32_t *ret_access);
+int region_take_fd(struct impost_memory *memory, const struct impost_region *want,
+		   struct backing *backing, uint32_t *ret_access);
+
+/* --- region_place.c --- */
+
+/* Maps REGION's memory from its backing, as WANT says, and has it placed and populated. */
+int region_place(struct impost_memory *memory, const struct impost_region *want,
+		 struct mapped *region);
+
+/* Whether so much memory more is beyond what the host has: -ENOMEM. */
+int region_check_amount(struct impost_memory *memory, const struct impost_region *want);
 
 #endif

@@ -232,7 +232,8 @@ struct impost_slot {
 	uint64_t bytes; /* multiple of 4096, not 0 */
 	void *hva;	/* host's memory, page-aligned; ignored by mem_provide */
 	uint32_t flags; /* IMPOST_SLOT_* */
-	int32_t fd; /* file behind hva and its offset, for hypervisors that map files; -1: none */
+	int32_t fd;	/* file behind hva and its offset, for hypervisors that map files; -1: none,
+			 * or private: what is written there is not in it */
 	uint64_t fd_offset;
 };
 static_assert(sizeof(struct impost_slot) == 48, "ABI");

@@ -23,20 +23,75 @@ struct impost_memory;
 /* Granule of regions: bytes. */
 #define IMPOST_PAGE_SIZE 4096u
 
+/* Sizes of huge pages of the host, for `page_bytes`. */
+#define IMPOST_PAGE_2M (UINT64_C(2) << 20)
+#define IMPOST_PAGE_1G (UINT64_C(1) << 30)
+
 /* Where a region's memory comes from. */
 
-/* Private anonymous memory, made and unmapped by the map. In a VM whose backend has no mem-host but
+/* Private anonymous memory, made and unmapped by the map; for some that others can share, take
+ * MEMFD. In a VM whose backend has no mem-host but
  * mem-backend it is the hypervisor's, and impost_memory_get() tells IMPOST_REGION_BACKEND. */
 #define IMPOST_REGION_ANONYMOUS 0u
 #define IMPOST_REGION_POINTER	1u /* the host's own, at `hva`; must outlive the region */
 /* Allocated by the hypervisor; only in a VM whose backend has mem-backend. */
 #define IMPOST_REGION_BACKEND 2u
+/*
+ * A memfd (memfd_create(2)) that the map makes, sealed so that nobody can change its length, and
+ * always shared: impost_memory_get() tells its descriptor, for processes that are to share the
+ * guest's memory (vhost-user).
+ */
+#define IMPOST_REGION_MEMFD 3u
+/* The file `path`, from `fd_offset` on. */
+#define IMPOST_REGION_FILE 4u
+/* What `fd` is open on, from `fd_offset` on. The map takes a duplicate; the caller keeps `fd`. */
+#define IMPOST_REGION_FD 5u
 
 /* The guest cannot write; the host can, through this map. What a guest's write does is the
  * backend's: an MMIO exit (mem-readonly), or else nothing (mem-rom-drop). */
 #define IMPOST_REGION_READONLY 1u
-/* Anonymous: do not ask the host's kernel for the whole amount up front. */
+/* Do not ask the host's kernel for the whole amount up front. Not with huge pages. */
 #define IMPOST_REGION_NORESERVE 2u
+/*
+ * MEMFD, FILE and FD: what is written goes into the file, and is seen by all who have it mapped;
+ * without it a write makes a copy of the page, which is the region's own. A file that may only be
+ * read, or is sealed against writing, can be shared with IMPOST_REGION_READONLY alone; then the
+ * host's writes fail too
+ * (-EACCES). With READONLY a file at `path` is opened for reading if it may not be
+ * opened for writing.
+ */
+#define IMPOST_REGION_SHARED 4u
+/*
+ * All pages are there when impost_memory_add() returns, which takes as long as it takes to zero or
+ * read them; where the host has not as many, it fails. Private pages of a file are read, and copied
+ * only when they are written.
+ */
+#define IMPOST_REGION_PREFAULT 8u
+/*
+ * FILE and FD: nobody will make the file shorter while the region is there; the host vouches for
+ * it. Without this word, and without a seal (F_SEAL_SHRINK) that makes it true, access takes the
+ * slower way that IMPOST_REGION_IS_DIRECT tells of. If it is broken, access is SIGBUS.
+ */
+#define IMPOST_REGION_TRUST_FILE 16u
+
+/* How pages are placed on the host's NUMA nodes: set_mempolicy(2). */
+#define IMPOST_NUMA_DEFAULT    0u /* as the thread's that touches first */
+#define IMPOST_NUMA_PREFERRED  1u /* on one node while it has some */
+#define IMPOST_NUMA_BIND       2u /* on these nodes alone */
+#define IMPOST_NUMA_INTERLEAVE 3u /* on these in turn */
+
+/* `state` of a region, as impost_memory_get() tells it. */
+
+/* The host may write. */
+#define IMPOST_REGION_IS_WRITABLE 1u
+/*
+ * Access through a host pointer cannot fault. It can where the region's file may become shorter:
+ * the touch of a page that the file has no more is SIGBUS. The calls of this header and of view.h
+ * return -EIO instead: they have the kernel copy (process_vm_readv(2)), which costs a system call.
+ * A single access of 2, 4 or 8 bytes, and an atomic one, is made directly once the kernel has said
+ * that the page is there: a file that becomes shorter in that very moment is still SIGBUS.
+ */
+#define IMPOST_REGION_IS_DIRECT 2u
 
 /* For impost_memory_load_fd() and store_fd(): as offset, the descriptor's own position; as a flag,
  * less than all will do. */
@@ -47,11 +102,24 @@ struct impost_memory;
 struct impost_region {
 	uint32_t size;	/* set by the caller to sizeof(struct impost_region) */
 	uint32_t kind;	/* IMPOST_REGION_* */
-	uint64_t gpa;	/* multiple of IMPOST_PAGE_SIZE */
-	uint64_t bytes; /* multiple of IMPOST_PAGE_SIZE, not 0 */
+	uint64_t gpa;	/* multiple of IMPOST_PAGE_SIZE, and of page_bytes */
+	uint64_t bytes; /* likewise, and not 0 */
 	void *hva; /* in: for IMPOST_REGION_POINTER, page-aligned; out: where the host sees it */
 	uint32_t flags;
 	uint32_t reserved;
+	/*
+	 * In: IMPOST_PAGE_2M or IMPOST_PAGE_1G: of huge pages, which the host must have set aside
+	 * (hugetlbfs); 0 or IMPOST_PAGE_SIZE: what the kernel, or the file, chooses. ANONYMOUS and
+	 * MEMFD; for FILE and FD what the file must have. Out: IMPOST_PAGE_SIZE, or of huge pages.
+	 */
+	uint64_t page_bytes;
+	int32_t fd; /* in: for FD; out: MEMFD, FILE, FD: the map's own, until removed; else -1 */
+	uint32_t numa_policy; /* IMPOST_NUMA_*; not for POINTER and BACKEND */
+	uint64_t fd_offset;   /* FILE, FD: where in the file; multiple of page_bytes */
+	uint64_t numa_nodes;  /* bit N: the host's node N; 0 with IMPOST_NUMA_DEFAULT */
+	const char *path;     /* in: for FILE, the caller's, not kept; out: NULL */
+	uint32_t state;	      /* in: ignored; out: IMPOST_REGION_IS_* */
+	uint32_t reserved2;
 };
 
 #ifdef __cplusplus
@@ -61,18 +129,24 @@ extern "C" {
 /* Makes an empty map with no VM. Free with impost_memory_destroy(). -ENOMEM. */
 IMPOST_API int impost_memory_create(struct impost_context *ctx, struct impost_memory **ret_memory);
 
-/* Frees a map made by impost_memory_create(), and its anonymous regions. No view of it is under way
- * any more. NULL is fine. Not for a VM's map. */
+/* Frees a map made by impost_memory_create(), and its regions, but for memory that is the host's
+ * own. No view of it is under way any more. NULL is fine. Not for a VM's map. */
 IMPOST_API void impost_memory_destroy(struct impost_memory *memory);
 
 /* The context that error texts about MEMORY go to. */
 IMPOST_API struct impost_context *impost_memory_context(const struct impost_memory *memory);
 
 /*
- * Adds a region. -EINVAL: zero or misaligned size or address, wrap-around, unknown kind or flag;
- * -EEXIST: it overlaps another (the text names both); -ENOMEM: more than the host has; -ENOSPC: the
- * backend has no slot left; -ENOTSUP: the backend cannot do this kind; -EDEADLK: as
- * of impost_memory_remove(); or what the backend says.
+ * Adds a region. -EINVAL: zero or misaligned size, address or offset, wrap-around, unknown kind or
+ * flag, one that this kind has not, a file that is none, no such NUMA node; -EEXIST: it overlaps
+ * another (the text names both); -ENOMEM: more than the host has, of its memory or its huge pages
+ * (the text says how to reserve these); -ENOSPC: the backend has no slot left; -ENOTSUP: the
+ * backend, or the host's kernel, cannot do this kind; -ENODATA: the file is shorter than what is
+ * wanted of it; -EACCES: a shared file that may only be read, without IMPOST_REGION_READONLY, or
+ * one that may not be read; -EISDIR: a folder; -ENOENT and others: what open(2) says of `path`;
+ * -EBADF: `fd` is none; -EFBIG: a limit of the process (RLIMIT_FSIZE); -EIO: prefaulting met a page
+ * that the file cannot give; -EDEADLK: as of impost_memory_remove(); or what the backend says. On
+ * failure nothing has changed.
  */
 IMPOST_API int impost_memory_add(struct impost_memory *memory, const struct impost_region *region);
 
@@ -89,18 +163,23 @@ IMPOST_API int impost_memory_get(struct impost_memory *memory, uint32_t index,
 				 struct impost_region *ret_region);
 
 /*
- * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not. The only place that
+ * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not; -EIO: its file has
+ * become shorter. The only place that
  * turns a guest address into a host pointer. The pointer is valid until the region is removed, and
  * that no other thread removes it is the caller's to know; a view (view.h) holds off removal. What
  * is written through it is not seen by dirty tracking, unless impost_view_mark_dirty() is called
- * afterwards: use impost_memory_write() unless there is a reason.
+ * afterwards, and where the region's `state` is not writable, or not direct, access may be a
+ * signal: use impost_memory_write() unless there is a reason.
  */
 IMPOST_API int impost_memory_ptr(struct impost_memory *memory, uint64_t gpa, uint64_t bytes,
 				 void **ret_hva);
 
 /*
  * Copies out of, into, and sets guest memory, across borders of adjoining regions. All or nothing:
- * -EFAULT, with the first address that is not memory in the text, and nothing is copied.
+ * -EFAULT, with the first address that is not memory in the text, -EACCES: a region there cannot be
+ * written by the host neither, and -EIO: a region's file has become shorter: nothing is copied. A
+ * file that becomes shorter, or of which a page cannot be read, in the middle of the copy is -EIO
+ * too, and leaves the range's contents undefined.
  */
 IMPOST_API int impost_memory_read(struct impost_memory *memory, uint64_t gpa, void *buf,
 				  size_t bytes);
