@@ -187,9 +187,9 @@ static bool is_zero(const uint8_t *page)
 			any = _mm_or_si128(any, _mm_load_si128(at + i));
 		if (_mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff)
 			return false;
-		for (unsigned line = 0; line < 4; line++)
-			_mm_prefetch((const char *)at + IMPOST_PAGE_SIZE / 2 + line * 64,
-				     _MM_HINT_T0);
+		for (size_t ahead = IMPOST_PAGE_SIZE / 2; ahead < IMPOST_PAGE_SIZE / 2 + 256;
+		     ahead += 64)
+			_mm_prefetch((const char *)at + ahead, _MM_HINT_T0);
 		at += 16;
 	} while (at < end);
 	return true;

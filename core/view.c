@@ -12,11 +12,6 @@
 #include "view.h"
 #include "vm.h"
 
-int view_no_reader(struct impost_memory *memory)
-{
-	return impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
-}
-
 int impost_view_begin(struct impost_memory *memory, struct impost_view *ret_view)
 {
 	return view_begin(memory, ret_view);

@@ -13,9 +13,6 @@
 #include "memory.h"
 #include "readers.h"
 
-/* -ENOMEM, with its text. */
-int view_no_reader(struct impost_memory *memory);
-
 /* What impost_view_begin() and impost_view_end() do: inline for calls that are views of their own,
  * which are a few nanoseconds long. */
 static inline int view_begin(struct impost_memory *memory, struct impost_view *ret_view)
@@ -23,11 +20,15 @@ static inline int view_begin(struct impost_memory *memory, struct impost_view *r
 	struct reader *reader;
 	const struct map *map;
 
-	if (context_forked(memory->ctx))
-		return memory_check(memory);
+	if (context_forked(memory->ctx)) {
+		context_refuse_fork(memory->ctx);
+		return -IMPOST_EFORKED;
+	}
 	reader = reader_enter(memory);
-	if (__builtin_expect(!reader, 0))
-		return view_no_reader(memory);
+	if (__builtin_expect(!reader, 0)) {
+		impost_error_set(memory->ctx, -ENOMEM, "no memory for a view");
+		return -ENOMEM;
+	}
 	map = atomic_load_explicit(&memory->map, memory_order_acquire);
 	*ret_view = (struct impost_view){
 		.memory = memory,
