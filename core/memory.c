@@ -158,9 +158,23 @@ static int give_to_backend(struct impost_memory *memory, struct mapped *region)
 	return err;
 }
 
+/* Tells the hypervisor, and has the region tracked where somebody tracks. */
+static int enter(struct impost_memory *memory, struct mapped *region, struct tracked **ret_tracked)
+{
+	struct impost_vm *vm = memory->vm;
+	int err = vm ? give_to_backend(memory, region) : 0;
+
+	if (err)
+		return err;
+	err = dirty_attach(memory, region, ret_tracked);
+	if (err && vm)
+		VM_CALL(vm, vm->ops, vm->handle, mem_remove, region->slot);
+	return err;
+}
+
 /* Gives REGION memory and puts it into MAP, which has room for it, with those that are there. */
 static int place(struct impost_memory *memory, struct map *map, const struct impost_region *want,
-		 struct mapped *region)
+		 struct mapped *region, struct tracked **ret_tracked)
 {
 	int err = region_choose_kind(memory, want, region);
 
@@ -168,8 +182,7 @@ static int place(struct impost_memory *memory, struct map *map, const struct imp
 		err = region_map(memory, want, region);
 	if (err)
 		return err;
-	if (memory->vm)
-		err = give_to_backend(memory, region);
+	err = enter(memory, region, ret_tracked);
 	if (err)
 		region_unmap(region);
 	else
@@ -186,6 +199,7 @@ static int add_locked(struct impost_memory *memory, const struct impost_region *
 		.kind = region->kind,
 		.flags = region->flags,
 	};
+	struct tracked *tracked;
 	struct map *map;
 	int err = check_overlap(memory, memory->map, region);
 
@@ -194,12 +208,14 @@ static int add_locked(struct impost_memory *memory, const struct impost_region *
 	map = memory_new_map(memory, memory->map->count + 1);
 	if (!map)
 		return -ENOMEM;
-	err = place(memory, map, region, &mapped);
-	if (err)
+	err = place(memory, map, region, &mapped, &tracked);
+	if (err) {
 		map_free(map);
-	else
-		memory_publish(memory, map);
-	return err;
+		return err;
+	}
+	memory_publish(memory, map);
+	dirty_attached(memory, tracked);
+	return 0;
 }
 
 int memory_check(struct impost_memory *memory)
@@ -249,14 +265,18 @@ static int remove_host(struct impost_memory *memory, struct map *map, uint32_t a
 {
 	struct impost_vm *vm = memory->vm;
 	struct mapped region = memory->map->region[at];
-	int err = vm ? VM_CALL(vm, vm->ops, vm->handle, mem_remove, region.slot) : 0;
+	int err;
 
+	dirty_leaving(memory, region.gpa); /* its log ends, and nobody shall ask for it */
+	err = vm ? VM_CALL(vm, vm->ops, vm->handle, mem_remove, region.slot) : 0;
 	if (err) {
+		dirty_stays(memory, region.gpa);
 		map_free(map);
 		return err;
 	}
 	map_omit(map, memory->map, at); /* only now: what stays may have moved */
 	memory_wait(memory, memory_publish(memory, map));
+	dirty_left(memory, region.gpa);
 	region_unmap(&region);
 	return 0;
 }
@@ -276,13 +296,16 @@ static int remove_backend(struct impost_memory *memory, struct map *map, uint32_
 		map_free(map);
 		return -ENOMEM;
 	}
+	dirty_leaving(memory, region.gpa);
 	map_omit(map, memory->map, at);
 	memory_wait(memory, memory_publish(memory, map));
 	err = VM_CALL(vm, vm->ops, vm->handle, mem_remove, region.slot);
 	if (!err) {
+		dirty_left(memory, region.gpa);
 		map_free(back);
 		return 0;
 	}
+	dirty_stays(memory, region.gpa);
 	map_insert(back, memory->map, &region);
 	memory_publish(memory, back);
 	return err;
@@ -422,6 +445,7 @@ int memory_create(struct impost_context *ctx, struct impost_vm *vm,
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&memory->lock, &recursive);
 	pthread_mutexattr_destroy(&recursive);
+	pthread_mutex_init(&memory->tracker.lock, NULL);
 	atomic_init(&memory->map, map);
 	*ret_memory = memory;
 	return 0;
@@ -441,6 +465,7 @@ void memory_destroy(struct impost_memory *memory)
 		memory->older = map->older;
 		map_free(map);
 	}
+	pthread_mutex_destroy(&memory->tracker.lock);
 	pthread_mutex_destroy(&memory->lock);
 	free(memory);
 }
@@ -450,10 +475,13 @@ int impost_memory_create(struct impost_context *ctx, struct impost_memory **ret_
 	return memory_create(ctx, NULL, ret_memory);
 }
 
-void impost_memory_destroy(struct impost_memory *memory)
+int impost_memory_destroy(struct impost_memory *memory)
 {
-	if (memory && !memory->vm)
+	int err = memory && !memory->vm ? dirty_busy(memory, false, "impost_memory_destroy") : 0;
+
+	if (memory && !memory->vm && !err)
 		memory_destroy(memory);
+	return err;
 }
 
 struct impost_context *impost_memory_context(const struct impost_memory *memory)

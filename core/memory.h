@@ -9,6 +9,7 @@
 #include <impost/backend.h>
 #include <impost/memory.h>
 
+#include "dirty.h"
 #include "map.h"
 
 struct impost_vm;
@@ -20,6 +21,7 @@ struct impost_memory {
 	/* Who replaces the map. Recursive: mem_moved comes inside mem_remove. */
 	pthread_mutex_t lock;
 	struct map *older; /* maps that were replaced, and that a reader may still be looking at */
+	struct tracker tracker; /* who reads dirty pages */
 };
 
 /* A map whose regions are slots of VM, or with VM NULL one that stands alone. */

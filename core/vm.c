@@ -363,6 +363,9 @@ int impost_vm_destroy(struct impost_vm *vm)
 		return impost_error_set(ctx, -EBUSY,
 					"%u vCPU%s of this VM still live: destroy them first", left,
 					left == 1 ? "" : "s");
+	err = dirty_busy(vm->memory, false, "impost_vm_destroy");
+	if (err)
+		return err;
 	free_vm(vm);
 	atomic_fetch_sub(&ctx->vms, 1);
 	return 0;
@@ -662,6 +665,8 @@ static int dirty_slot(struct impost_vm *vm, enum impost_cap cap, uint64_t gpa, u
 	uint64_t bytes;
 	int err = vm_needs(vm, cap);
 
+	if (!err)
+		err = dirty_busy(vm->memory, true, "the hypervisor's dirty log");
 	if (!err)
 		err = memory_slot(vm->memory, gpa, ret_slot, &bytes);
 	if (!err)

@@ -130,8 +130,9 @@ extern "C" {
 IMPOST_API int impost_memory_create(struct impost_context *ctx, struct impost_memory **ret_memory);
 
 /* Frees a map made by impost_memory_create(), and its regions, but for memory that is the host's
- * own. No view of it is under way any more. NULL is fine. Not for a VM's map. */
-IMPOST_API void impost_memory_destroy(struct impost_memory *memory);
+ * own. No view of it is under way any more. NULL is fine. Not for a VM's map. -EBUSY: it has
+ * readers of dirty pages (dirty.h). */
+IMPOST_API int impost_memory_destroy(struct impost_memory *memory);
 
 /* The context that error texts about MEMORY go to. */
 IMPOST_API struct impost_context *impost_memory_context(const struct impost_memory *memory);

@@ -60,8 +60,8 @@ static inline int impost_vm_config_init(struct impost_context *ctx,
 IMPOST_API int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
 				struct impost_vm **ret_vm);
 
-/* Ends the VM and frees its memory map. NULL is fine. -EBUSY: it has vCPUs still. No other thread
- * may use it. */
+/* Ends the VM and frees its memory map. NULL is fine. -EBUSY: it has vCPUs still, or its memory
+ * readers of dirty pages (dirty.h). No other thread may use it. */
 IMPOST_API int impost_vm_destroy(struct impost_vm *vm);
 
 /* The context, memory map (the VM's own: do not destroy), backend's name and capabilities. Never
@@ -146,7 +146,7 @@ IMPOST_API int impost_vm_set(struct impost_vm *vm, uint32_t section, const void 
 			     uint32_t bytes);
 
 /* The hypervisor's own dirty log of the region that starts at GPA; see dirty_* in backend.h for
- * what each does. */
+ * what each does. dirty.h has what hosts want mostly. -EBUSY: a reader of dirty.h has the log. */
 IMPOST_API int impost_vm_dirty_start(struct impost_vm *vm, uint64_t gpa);
 IMPOST_API int impost_vm_dirty_stop(struct impost_vm *vm, uint64_t gpa);
 IMPOST_API int impost_vm_dirty_fetch(struct impost_vm *vm, uint64_t gpa, uint64_t *bitmap,

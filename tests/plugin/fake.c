@@ -72,6 +72,10 @@ static int32_t call(struct vm *vm, const char *op, uint64_t a, uint64_t b, uint6
 	fake->arg[3] = d;
 	if (!fake->fail_op || strcmp(fake->fail_op, op) != 0)
 		return 0;
+	if (fake->fail_skip > 0) {
+		fake->fail_skip--;
+		return 0;
+	}
 	if (fake->fail_text)
 		return impost_host_error(fake->host, fake->fail_with, "%s", fake->fail_text);
 	return fake->fail_with;
@@ -293,13 +297,28 @@ static int32_t vm_mark_dirty(void *handle, uint64_t gpa, uint64_t bytes)
 
 static int32_t vm_dirty_start(void *handle, uint32_t slot)
 {
-	return call(handle, "dirty_start", slot, 0, 0, 0);
+	struct vm *vm = handle;
+	int32_t result = call(vm, "dirty_start", slot, 0, 0, 0);
+
+	vm->fake.logs += result == 0;
+	return result;
+}
+
+static int32_t vm_dirty_stop(void *handle, uint32_t slot)
+{
+	struct vm *vm = handle;
+	int32_t result = call(vm, "dirty_stop", slot, 0, 0, 0);
+
+	vm->fake.logs -= result == 0;
+	return result;
 }
 
 static int32_t vm_dirty_fetch(void *handle, uint32_t slot, uint64_t *bitmap, uint64_t nwords)
 {
-	bitmap[0] |= 5;
-	return call(handle, "dirty_fetch", slot, nwords, 0, 0);
+	struct vm *vm = handle;
+
+	bitmap[0] |= vm->fake.log_word;
+	return call(vm, "dirty_fetch", slot, nwords, 0, 0);
 }
 
 static int32_t vm_dirty_clear(void *handle, uint32_t slot, uint64_t first, uint64_t npages,
@@ -342,7 +361,7 @@ static const struct impost_vm_ops vm_ops = {
 	.mem_remove = vm_mem_remove,
 	.mark_dirty = vm_mark_dirty,
 	.dirty_start = vm_dirty_start,
-	.dirty_stop = vm_dirty_start,
+	.dirty_stop = vm_dirty_stop,
 	.dirty_fetch = vm_dirty_fetch,
 	.dirty_clear = vm_dirty_clear,
 	.irq_line = vm_irq_line,
@@ -437,6 +456,7 @@ static int32_t backend_vm_create(void *handle, const struct impost_vm_args *args
 		return -ENOMEM;
 	vm->backend = handle;
 	vm->fake.host = args->host;
+	vm->fake.log_word = 5;
 	sem_init(&vm->fake.inside, 0, 0);
 	sem_init(&vm->fake.go, 0, 0);
 	*ret_vm = vm;

@@ -17,18 +17,21 @@ struct fake {
 	const char *fail_op; /* this operation returns fail_with ... */
 	int32_t fail_with;
 	const char *fail_text;	     /* ... with this text, unless NULL */
+	uint32_t fail_skip;	     /* so many calls of it work first */
 	struct impost_exit exit[32]; /* what run returns, in order; then INTR */
 	uint32_t exits;
-	uint32_t ask;	/* 1: run asks the host to answer an exit before it returns the next */
-	uint32_t block; /* 1: run waits for `go` after it has posted `inside` */
-	uint32_t lie;	/* operations that give or do a number of things claim so many more */
-	void *move_to;	/* the host address of slot 0 when another slot is removed */
+	uint32_t ask;	   /* 1: run asks the host to answer an exit before it returns the next */
+	uint32_t block;	   /* 1: run waits for `go` after it has posted `inside` */
+	uint32_t lie;	   /* operations that give or do a number of things claim so many more */
+	uint64_t log_word; /* what dirty_fetch gives as the first 64 pages: at first 5 */
+	void *move_to;	   /* the host address of slot 0 when another slot is removed */
 
 	/* What happened. */
 	uint32_t played;
 	int32_t answered; /* what the host's answer returned last */
 	uint64_t dirty_gpa, dirty_bytes;
 	uint32_t dirty_calls;
+	uint32_t logs;		    /* dirty logs that are on */
 	struct impost_slot slot[8]; /* bytes 0: not there */
 	uint64_t arg[4];	    /* of the last operation with numbers */
 	uint32_t calls;		    /* operations called */
