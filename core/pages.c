@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -23,12 +24,27 @@
 /* Pages that are looked at in one view: 16 MiB, which take a millisecond or two to read. */
 #define CHUNK	    4096u
 #define CHUNK_WORDS (CHUNK / 64)
+/* At first, and then twice as many each time: when an array of few ranges is full, what was looked
+ * at beyond it is no more than what was of use. */
+#define LEAST_CHUNK 64u
 /* Pages of a copy, where memory may not be touched. */
 #define COPIED 8u
 
 /* An entry of /proc/self/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+
+/* PAGEMAP_SCAN, since Linux 6.7 (the same document). <linux/fs.h> is older in places. */
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+struct scanned {
+	uint64_t start, end, categories;
+};
+#define SCAN_IOCTL	_IOWR('f', 16, struct scan_arg)
+#define SCAN_IS_PRESENT (UINT64_C(1) << 3)
+#define SCAN_IS_SWAPPED (UINT64_C(1) << 4)
 
 /* A call: its descriptors, which are opened when they are needed, and what it looks at just now,
  * which lies in one region. */
@@ -41,6 +57,7 @@ struct scan {
 	uint64_t gpa;
 	uint8_t *hva;
 	uint64_t pages;
+	uint64_t most;			/* pages that may be looked at next */
 	uint64_t resident[CHUNK_WORDS]; /* those of them that are in RAM */
 };
 
@@ -100,19 +117,43 @@ static int find_resident(struct scan *scan)
 	return 0;
 }
 
-/* Sets the pages of which the process's page tables have something, be it in swap. It costs more
- * than mincore(2) does, for each page that is there. -errno, with no text: they cannot be read. */
-static int add_mapped(struct scan *scan, uint64_t *words)
+/* By PAGEMAP_SCAN, which passes over what is not there. -errno: a kernel that has it not. */
+static int scan_mapped(const struct scan *scan, uint64_t *words)
+{
+	struct scanned found[256];
+	const uint64_t start = (uintptr_t)scan->hva;
+	struct scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = start + scan->pages * IMPOST_PAGE_SIZE,
+		.vec = (uintptr_t)found,
+		.vec_len = sizeof(found) / sizeof(found[0]),
+		.category_anyof_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
+		.return_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
+	};
+
+	for (; arg.start < arg.end; arg.start = arg.walk_end) {
+		int count = ioctl(scan->pagemap, SCAN_IOCTL, &arg);
+
+		if (count < 0 && errno == EINTR)
+			arg.walk_end = arg.start;
+		else if (count < 0 || arg.walk_end <= arg.start)
+			return count < 0 ? -errno : -EIO;
+		for (int i = 0; i < count; i++)
+			set_pages(words, (found[i].start - start) / IMPOST_PAGE_SIZE,
+				  (found[i].end - start) / IMPOST_PAGE_SIZE);
+	}
+	return 0;
+}
+
+/* By reading an entry for each page. */
+static int read_mapped(const struct scan *scan, uint64_t *words)
 {
 	uint64_t entries[CHUNK];
 	const size_t bytes = scan->pages * sizeof(entries[0]);
 	off_t at = (off_t)((uintptr_t)scan->hva / IMPOST_PAGE_SIZE * sizeof(entries[0]));
 	ssize_t n;
 
-	if (scan->pagemap < 0)
-		scan->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (scan->pagemap < 0)
-		return -errno;
 	do
 		n = pread(scan->pagemap, entries, bytes, at);
 	while (n < 0 && errno == EINTR);
@@ -122,6 +163,17 @@ static int add_mapped(struct scan *scan, uint64_t *words)
 		if (entries[page] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
 			words[page / 64] |= UINT64_C(1) << page % 64;
 	return 0;
+}
+
+/* Sets the pages of which the process's page tables have something, be it in swap. -errno, with no
+ * text: they cannot be read. */
+static int add_mapped(struct scan *scan, uint64_t *words)
+{
+	if (scan->pagemap < 0)
+		scan->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (scan->pagemap < 0)
+		return -errno;
+	return scan_mapped(scan, words) ? read_mapped(scan, words) : 0;
 }
 
 /*
@@ -265,8 +317,7 @@ static int look(const struct scan *scan, const uint64_t *held, uint64_t *words)
 static int find_held(struct scan *scan, uint64_t *words)
 {
 	const struct mapped *region = scan->region;
-	bool unknown = region->kind == IMPOST_REGION_POINTER ||
-		       region->kind == IMPOST_REGION_BACKEND;
+	bool unknown = !region->backing; /* it is not the library's own */
 	int err = find_resident(scan);
 
 	if (err)
@@ -343,21 +394,14 @@ static int check_range(struct impost_memory *memory, uint64_t gpa, uint64_t byte
 	return 0;
 }
 
-/* How many bytes to look at: no more than a chunk, nor much more than ROOM ranges could take. */
-static uint64_t choose_chunk(uint64_t bytes, uint64_t room)
-{
-	uint64_t pages = room < 32 ? 64 : room < CHUNK / 2 ? room * 2 : CHUNK;
-
-	return bytes < pages * IMPOST_PAGE_SIZE ? bytes : pages * IMPOST_PAGE_SIZE;
-}
-
 /* Looks at the next chunk of LEFT. Returns 0 with *ret_full if there was no room for all of it. */
 static int scan_chunk(struct scan *scan, struct impost_view *view, judge_fn *judge,
 		      struct impost_range *left, struct impost_range *ranges, uint64_t capacity,
 		      uint64_t *count, bool *ret_full)
 {
 	uint64_t words[CHUNK_WORDS] = {0}, next = 0;
-	uint64_t bytes = choose_chunk(left->bytes, capacity - *count);
+	uint64_t most = scan->most * IMPOST_PAGE_SIZE;
+	uint64_t bytes = left->bytes < most ? left->bytes : most;
 	struct impost_bitmap bitmap = {.size = sizeof(bitmap), .words = words, .gpa = left->gpa};
 	int err = view_check(view, left->gpa, bytes, false);
 
@@ -376,13 +420,15 @@ static int scan_chunk(struct scan *scan, struct impost_view *view, judge_fn *jud
 	left->gpa += next * IMPOST_PAGE_SIZE;
 	left->bytes -= next * IMPOST_PAGE_SIZE;
 	*ret_full = next < scan->pages;
+	if (scan->most < CHUNK)
+		scan->most *= 2;
 	return 0;
 }
 
 static int scan_range(struct impost_memory *memory, judge_fn *judge, struct impost_range *range,
 		      struct impost_range *ranges, uint64_t capacity, uint64_t *count)
 {
-	struct scan scan = {.memory = memory, .pagemap = -1, .file = -1};
+	struct scan scan = {.memory = memory, .pagemap = -1, .file = -1, .most = LEAST_CHUNK};
 	struct impost_range left = *range;
 	uint64_t found = *count;
 	bool full = false;

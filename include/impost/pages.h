@@ -34,10 +34,13 @@ extern "C" {
  * becomes their number, and *RANGE what has not been looked at: with `bytes` 0 all has, else RANGES
  * was full, and the call can be made again with *COUNT 0.
  *
+ * Memory with a handler of missing pages (userfaultfd(2)) is no case for this call: what the
+ * handler has not brought yet is taken for zero.
+ *
  * Pages are looked at only as far as their first byte that is not zero. Those of which the kernel
  * knows that nothing was ever stored there are not touched, so that no memory is given to them. It
- * knows that of private anonymous memory; of files, where the file has a hole; not of what lies
- * behind the host's own pointer or is the hypervisor's.
+ * knows that of private anonymous memory, and of files, where the file has a hole; not of what is
+ * behind the host's own pointer, or is the hypervisor's.
  *
  * -EFAULT: not all of *RANGE is guest memory; -EINVAL: it is not made of whole pages, goes beyond
  * 2^64, or *COUNT is more than CAPACITY; -EIO: a file behind a region has become shorter; -ENOMEM.
@@ -51,8 +54,8 @@ IMPOST_API int impost_pages_zero(struct impost_memory *memory, struct impost_ran
  * touched. What that means depends on the memory:
  *
  * private (anonymous, or of a file): pages that were written, and those that were read and have
- *	stayed in RAM: the kernel's shared zero page counts, as does a file's page in its cache. A
- *	page that some other cannot have, such as a swapped one, is counted;
+ *	stayed in RAM, though it be the kernel's shared zero page; of a file, also those that are in
+ *	its cache;
  * a file or memfd, shared: pages in the file's cache, whoever brought them there. What an ordinary
  *	file has on disk alone does not count, what a memfd has in swap does. The kernel tells it
  *	to those who own the file or may write it, and to others says that all pages are there;
@@ -61,7 +64,8 @@ IMPOST_API int impost_pages_zero(struct impost_memory *memory, struct impost_ran
  * the host's own pointer, and the hypervisor's memory: whichever of these it is. Of a memfd there,
  *	pages in swap are not seen.
  *
- * Where huge pages are in use all pages of one have memory as soon as one has.
+ * Where huge pages are in use all pages of one have memory as soon as one has. What cannot be known
+ * counts as populated.
  *
  * Errors as above; and -EACCES, or another of open(2): /proc/self/pagemap cannot be read.
  * Rules: mincore(2); proc(5), /proc/pid/pagemap; lseek(2), SEEK_DATA.

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* States of pages, and discarding them: against a plain array, on each kind of memory. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core.h"
 #include "random.h"
@@ -169,7 +172,7 @@ Test(pages, of_anonymous_memory)
 	add(IMPOST_REGION_ANONYMOUS, NULL, BASE + 5000 * PAGE, PAGES - 5000);
 	small_pages_only(BASE, 5000);
 	small_pages_only(BASE + 5000 * PAGE, PAGES - 5000);
-	play(60, true, true);
+	play(40, true, true);
 }
 
 Test(pages, of_the_hosts_pointer)
@@ -191,6 +194,211 @@ Test(pages, of_the_hosts_pointer)
 		     -EIO, "cannot access");
 	munmap(hva, PAGES * PAGE);
 }
+
+/* --- files --- */
+
+/* A file in memory, whose pages with even numbers begin with their number, below 256, and whose
+ * others are holes; after one more page. */
+static int make_file(void)
+{
+	int fd = memfd_create("pages", MFD_CLOEXEC);
+
+	cr_assert(ftruncate(fd, (PAGES + 1) * PAGE) == 0);
+	for (uint64_t page = 0; page < PAGES; page++) {
+		first[page] = page % 2 ? 0 : (uint8_t)(page % 256);
+		zero[page] = !first[page];
+		populated[page] = !(page % 2);
+		if (populated[page])
+			cr_assert(pwrite(fd, &first[page], 1, (off_t)((page + 1) * PAGE)) == 1);
+	}
+	return fd;
+}
+
+static void add_fd(int fd, uint32_t flags)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_FD,
+				       .gpa = BASE,
+				       .bytes = PAGES * PAGE,
+				       .flags = flags,
+				       .fd = fd,
+				       .fd_offset = PAGE};
+
+	expect_ok(ctx, impost_memory_add(memory, &region));
+}
+
+/* Looks and discards leave the place alone that the host reads and writes its descriptor at. */
+Test(pages, of_shared_files)
+{
+	static const uint32_t flags[] = {0, IMPOST_REGION_TRUST_FILE};
+
+	for (size_t i = 0; i < 2; i++) {
+		int fd = make_file();
+
+		cr_assert(lseek(fd, 12345, SEEK_SET) == 12345);
+		add_fd(fd, IMPOST_REGION_SHARED | flags[i]);
+		play(12, true, true);
+		cr_expect(lseek(fd, 0, SEEK_CUR) == 12345);
+		expect_ok(ctx, impost_memory_remove(memory, BASE));
+		close(fd);
+	}
+}
+
+/* On a disk, where reading one page brings others along. */
+Test(pages, of_shared_files_on_a_disk)
+{
+	char path[] = "/tmp/impost-pages-XXXXXX";
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_FILE,
+				       .gpa = BASE,
+				       .bytes = PAGES * PAGE,
+				       .flags = IMPOST_REGION_SHARED,
+				       .path = path};
+	int fd = mkstemp(path);
+	struct stat before, after;
+	bool can_discard;
+
+	cr_assert(ftruncate(fd, PAGES * PAGE) == 0);
+	memset(zero, 1, PAGES);
+	expect_ok(ctx, impost_memory_add(memory, &region));
+	unlink(path);
+	can_discard = !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE);
+	play(10, can_discard, false);
+	if (!can_discard) {
+		expect_error(ctx, impost_pages_discard(memory, BASE, PAGE, 0), -ENOTSUP, "cannot");
+		cr_skip_test("in part skipped: this file system has no holes");
+	}
+	expect_ok(ctx, impost_memory_fill(memory, BASE, 1, PAGES * PAGE));
+	cr_assert(fsync(fd) == 0 && fstat(fd, &before) == 0);
+	expect_ok(ctx, impost_pages_discard(memory, BASE, PAGES * PAGE, 0));
+	cr_assert(fsync(fd) == 0 && fstat(fd, &after) == 0);
+	cr_expect(after.st_blocks < before.st_blocks / 2 && after.st_size == before.st_size);
+	close(fd);
+}
+
+Test(pages, of_private_files)
+{
+	static const uint32_t flags[] = {0, IMPOST_REGION_TRUST_FILE};
+
+	for (size_t i = 0; i < 2; i++) {
+		int fd = make_file();
+
+		add_fd(fd, flags[i]);
+		play(8, false, true);
+		expect_error(ctx, impost_pages_discard(memory, BASE, PAGE, 0), -ENOTSUP,
+			     "read as the file again");
+		expect_ok(ctx, impost_pages_discard(memory, BASE, PAGES * PAGE,
+						    IMPOST_DISCARD_ANY_CONTENT));
+		close(make_file()); /* what is expected is as in the beginning */
+		expect_answer(impost_pages_zero, 0, PAGES, RANGES, zero, "zero");
+		expect_ok(ctx, impost_memory_remove(memory, BASE));
+		close(fd);
+	}
+}
+
+Test(pages, of_memfds)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_MEMFD,
+				       .gpa = BASE,
+				       .bytes = PAGES * PAGE};
+
+	memset(zero, 1, PAGES);
+	expect_ok(ctx, impost_memory_add(memory, &region));
+	play(20, true, true);
+}
+
+/* Each answer about a file that has become shorter is an error, and no signal. */
+Test(pages, of_a_file_that_becomes_shorter)
+{
+	static struct impost_range found[RANGES];
+	struct impost_range range = {BASE, PAGES * PAGE};
+	int fd = make_file();
+	uint64_t count = 0;
+
+	add_fd(fd, IMPOST_REGION_SHARED);
+	cr_assert(ftruncate(fd, 100 * PAGE) == 0);
+	expect_error(ctx, impost_pages_zero(memory, &range, found, RANGES, &count), -EIO,
+		     "lost memory");
+	cr_expect(count == 0 && range.gpa == BASE && range.bytes == PAGES * PAGE);
+	expect_answer(impost_pages_zero, 0, 99, 4, zero, "zero");
+	expect_error(ctx, impost_pages_discard(memory, BASE, PAGES * PAGE, 0), -EIO, "lost memory");
+	close(fd);
+}
+
+/* --- huge pages --- */
+
+#define HUGE_PAGES 4u
+
+/* A region of some huge pages; false: the host has none set aside. */
+static bool add_huge(uint32_t kind)
+{
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = kind,
+				       .gpa = BASE,
+				       .bytes = HUGE_PAGES * IMPOST_PAGE_2M,
+				       .page_bytes = IMPOST_PAGE_2M,
+				       .fd = -1};
+
+	return impost_memory_add(memory, &region) == 0;
+}
+
+/* Of this process, whatever others do. */
+static uint64_t huge_pages(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	unsigned long kib = 0;
+	char line[200];
+
+	while (fgets(line, sizeof(line), file) && sscanf(line, "HugetlbPages: %lu", &kib) != 1)
+		;
+	fclose(file);
+	return kib / 2048;
+}
+
+/* Pages that nobody touched stay with the host while zeros are looked for, and go back to it when
+ * they are discarded. */
+static void play_huge(void)
+{
+	const uint64_t each = IMPOST_PAGE_2M / PAGE, all = HUGE_PAGES * each;
+	uint64_t value = 1;
+
+	memset(zero, 1, PAGES);
+	memset(populated, 0, PAGES);
+	expect_answer(impost_pages_zero, 0, all, 1, zero, "zero");
+	cr_expect(huge_pages() == 0);
+	expect_answer(impost_pages_populated, 0, all, 3, populated, "populated");
+	expect_ok(ctx, impost_memory_write(memory, BASE + IMPOST_PAGE_2M + PAGE, &value, 8));
+	zero[each + 1] = 0;
+	memset(populated + each, 1, each);
+	expect_answer(impost_pages_populated, 0, all, 3, populated, "populated");
+	expect_answer(impost_pages_zero, 0, all, 1, zero, "zero");
+	cr_expect(huge_pages() == 1);
+	expect_error(ctx, impost_pages_discard(memory, BASE, PAGE, 0), -EINVAL, "2097152");
+	expect_error(ctx, impost_pages_discard(memory, BASE + PAGE, IMPOST_PAGE_2M, 0), -EINVAL,
+		     "2097152");
+	expect_ok(ctx, impost_pages_discard(memory, BASE, HUGE_PAGES * IMPOST_PAGE_2M, 0));
+	cr_expect(huge_pages() == 0);
+	memset(zero, 1, PAGES);
+	memset(populated, 0, PAGES);
+	expect_answer(impost_pages_populated, 0, all, 3, populated, "populated");
+	expect_ok(ctx, impost_memory_read(memory, BASE + IMPOST_PAGE_2M + PAGE, &value, 8));
+	cr_expect(value == 0);
+}
+
+Test(pages, of_huge_pages)
+{
+	static const uint32_t kinds[] = {IMPOST_REGION_ANONYMOUS, IMPOST_REGION_MEMFD};
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!add_huge(kinds[i]))
+			cr_skip_test("skipped: %s", impost_error(ctx));
+		play_huge();
+		expect_ok(ctx, impost_memory_remove(memory, BASE));
+	}
+}
+
+/* --- the rest --- */
 
 /* A byte anywhere in a page makes it none that is zero. */
 Test(pages, each_byte_counts)
