@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* States of pages, and discarding them: against a plain array, on each kind of memory. */
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -398,6 +405,57 @@ Test(pages, of_huge_pages)
 	}
 }
 
+/* --- kernels that know less --- */
+
+/* Has the kernel answer a system call with ERR from now on, as an older one does, or a sandbox. */
+static void forbid(long call, int err)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)err),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+	cr_assert(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	cr_assert(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+Test(pages, without_pagemap_scan)
+{
+	memset(zero, 1, PAGES);
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, PAGES);
+	small_pages_only(BASE, PAGES);
+	forbid(SYS_ioctl, ENOTTY);
+	play(15, true, true);
+}
+
+/* What is not known to be a hole is read. */
+Test(pages, without_holes)
+{
+	int fd = make_file();
+
+	add_fd(fd, IMPOST_REGION_SHARED);
+	forbid(SYS_lseek, EINVAL);
+	play(5, true, false);
+	close(fd);
+}
+
+/* Zeros are found by reading; what has memory cannot be told, and the text says what is missing. */
+Test(pages, without_a_page_map)
+{
+	struct impost_range range = {BASE, PAGE}, found;
+	uint64_t count = 0;
+
+	memset(zero, 1, PAGES);
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, PAGES);
+	forbid(SYS_openat, EACCES);
+	expect_error(ctx, impost_pages_populated(memory, &range, &found, 1, &count), -EACCES,
+		     "/proc/self/pagemap");
+	play(5, true, false);
+}
+
 /* --- the rest --- */
 
 /* A byte anywhere in a page makes it none that is zero. */
@@ -510,6 +568,43 @@ Test(pages, locked_memory_is_discarded)
 	cr_expect(value == 0);
 }
 
+static atomic_bool stop;
+
+/* Asks and discards: all of it is there, or it is said not to be. */
+static void *ask_on(void *arg)
+{
+	static struct impost_range found[RANGES];
+
+	(void)arg;
+	for (uint64_t round = 0; !atomic_load(&stop); round++) {
+		struct impost_range range = {BASE, PAGES * PAGE};
+		uint64_t count = 0;
+		int err = round % 3 == 0 ? impost_pages_discard(memory, range.gpa, range.bytes, 0)
+			  : round % 3 == 1
+				  ? impost_pages_zero(memory, &range, found, RANGES, &count)
+				  : impost_pages_populated(memory, &range, found, RANGES, &count);
+
+		cr_assert(err == 0 || err == -EFAULT, "%d: %s", err, impost_error(ctx));
+	}
+	return NULL;
+}
+
+Test(pages, while_regions_come_and_go)
+{
+	pthread_t thread;
+
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 4000);
+	cr_assert(pthread_create(&thread, NULL, ask_on, NULL) == 0);
+	for (unsigned round = 0; round < 300; round++) {
+		add(round % 2 ? IMPOST_REGION_ANONYMOUS : IMPOST_REGION_MEMFD, NULL,
+		    BASE + 4000 * PAGE, PAGES - 4000);
+		expect_ok(ctx, impost_memory_fill(memory, BASE + 5000 * PAGE, 1, 20 * PAGE));
+		expect_ok(ctx, impost_memory_remove(memory, BASE + 4000 * PAGE));
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+}
+
 Test(pages, a_backend_is_told_of_a_discard)
 {
 	struct fake *fake;
@@ -521,6 +616,25 @@ Test(pages, a_backend_is_told_of_a_discard)
 	cr_expect(fake->dirty_calls == 1 && fake->dirty_gpa == BASE + PAGE);
 	cr_expect(fake->dirty_bytes == 2 * PAGE);
 	cr_expect(impost_vm_destroy(vm) == 0);
+}
+
+Test(pages, a_discard_is_dirty)
+{
+	const struct impost_dirty_config config = {.size = sizeof(config),
+						   .flags = IMPOST_DIRTY_HOST_ONLY};
+	struct impost_dirty *dirty;
+	struct impost_range found[3];
+	uint64_t count;
+
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE, 100);
+	add(IMPOST_REGION_ANONYMOUS, NULL, BASE + 100 * PAGE, 100);
+	expect_ok(ctx, impost_dirty_create(memory, &config, &dirty));
+	expect_ok(ctx, impost_pages_discard(memory, BASE + 70 * PAGE, 60 * PAGE, 0));
+	expect_ok(ctx, impost_dirty_sync(dirty));
+	expect_ok(ctx, impost_dirty_take(dirty, found, 3, &count));
+	cr_assert(count == 1);
+	cr_expect(found[0].gpa == BASE + 70 * PAGE && found[0].bytes == 60 * PAGE);
+	expect_ok(ctx, impost_dirty_destroy(dirty));
 }
 
 Test(pages, memory_of_the_hypervisor_stays)
