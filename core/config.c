@@ -28,6 +28,18 @@ static const struct config_key keys[] = {
 	 .multiple = 4096},
 	{KEY("vm", IMPOST_OPTION_UINT, "cpus", NULL, "1", "number of vCPUs"), .least = 1,
 	 .most = UINT32_MAX},
+	{KEY("memory", IMPOST_OPTION_ENUM, "backing", "anonymous|memfd|file", "anonymous",
+	     "what guest memory is made of")},
+	{KEY("memory", IMPOST_OPTION_PATH, "path", NULL, NULL, "the file that it is made of")},
+	{KEY("memory", IMPOST_OPTION_BOOL, "shared", NULL, NULL,
+	     "what the guest writes goes into the file")},
+	{KEY("memory", IMPOST_OPTION_ENUM, "pages", "4K|2M|1G", NULL,
+	     "size of the host's pages: huge ones must have been set aside")},
+	{KEY("memory", IMPOST_OPTION_BOOL, "prefault", NULL, NULL,
+	     "all pages are there before the guest runs")},
+	{KEY("memory", IMPOST_OPTION_ENUM, "numa_policy", "default|preferred|bind|interleave",
+	     "default", "how it is placed on the host's NUMA nodes")},
+	{KEY("memory", CONFIG_NODES, "numa_nodes", NULL, NULL, "the host's nodes, such as 0-1,3")},
 	{KEY("cpu", CONFIG_TOPOLOGY, "topology", NULL, NULL, "sockets:dies:cores:threads of each")},
 	{KEY("cpu", CONFIG_TEMPLATE, "template", NULL, NULL,
 	     "what of the CPU the guest sees: the name of a template that is shipped, or a file")},
@@ -81,10 +93,11 @@ int config_error(struct impost_context *ctx, const char *where, const char *fmt,
 
 int config_unknown_section(struct impost_context *ctx, const char *where, const char *section)
 {
-	return config_error(ctx, where,
-			    "unknown section [%.64s]: sections are [impost], [vm], [cpu], [boot], "
-			    "and [backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
-			    section);
+	return config_error(
+		ctx, where,
+		"unknown section [%.64s]: sections are [impost], [vm], [memory], [cpu], "
+		"[boot], and [backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
+		section);
 }
 
 /* What could have been meant by KEY: gathers names, and the nearest. */
@@ -220,15 +233,26 @@ static int check_size(struct check *check)
 	return check->given ? check_limits(check, bytes) : no_memory(check->ctx);
 }
 
-static int check_bool(struct check *check)
+static bool parse_bool(const char *text, bool *ret_value)
 {
 	static const char *const words[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (strcmp(check->text, words[i]) == 0) {
-			check->given = strdup(i % 2 ? "1" : "0");
-			return check->given ? 0 : no_memory(check->ctx);
+		if (strcmp(text, words[i]) == 0) {
+			*ret_value = i % 2;
+			return true;
 		}
+	return false;
+}
+
+static int check_bool(struct check *check)
+{
+	bool value;
+
+	if (parse_bool(check->text, &value)) {
+		check->given = strdup(value ? "1" : "0");
+		return check->given ? 0 : no_memory(check->ctx);
+	}
 	return wrong(check, "must be yes, no, true, false, on, off, 1 or 0");
 }
 
@@ -283,6 +307,16 @@ static int check_topology(struct check *check)
 		at += len + 1;
 	}
 	return 0;
+}
+
+static int check_nodes(struct check *check)
+{
+	uint64_t nodes;
+
+	if (config_parse_nodes(check->text, &nodes))
+		return 0;
+	return wrong(check,
+		     "must be NUMA nodes, 0 to 63, or ranges of them, separated by ',': 0-1,3");
 }
 
 static int check_text(struct check *check)
@@ -375,6 +409,8 @@ static int check_value(struct check *check)
 		return check_template(check);
 	case CONFIG_TOPOLOGY:
 		return check_topology(check);
+	case CONFIG_NODES:
+		return check_nodes(check);
 	case CONFIG_TEXT:
 		return check_text(check);
 	default:
@@ -537,6 +573,16 @@ uint64_t config_number(struct impost_context *ctx, const char *section, const ch
 
 	parse_size(config_get(ctx, section, key), &number);
 	return number;
+}
+
+bool config_bool(struct impost_context *ctx, const char *section, const char *key)
+{
+	const char *value = config_get(ctx, section, key);
+	bool is = false;
+
+	if (value)
+		parse_bool(value, &is);
+	return is;
 }
 
 const char *impost_context_get(struct impost_context *ctx, const char *section, const char *key)

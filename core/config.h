@@ -44,6 +44,7 @@ struct config_key {
 #define CONFIG_TEMPLATE 102u /* a name, or a path: with a '/' or ending in ".ini" */
 #define CONFIG_TOPOLOGY 103u /* four numbers, separated by ':' */
 #define CONFIG_TEXT	104u /* printable ASCII, as long as the limits say */
+#define CONFIG_NODES	105u /* the host's NUMA nodes */
 
 /* The row of KEY in SECTION; NULL: none. */
 const struct config_key *config_key(const char *section, const char *key);
@@ -56,6 +57,13 @@ const char *config_get(struct impost_context *ctx, const char *section, const ch
 
 /* A number of a key whose value config_get() gives and which has been checked. */
 uint64_t config_number(struct impost_context *ctx, const char *section, const char *key);
+
+/* A bool of such a key; one without a value is false. */
+bool config_bool(struct impost_context *ctx, const char *section, const char *key);
+
+/* The nodes in TEXT, such as "0-1,3", bit N for node N, which is below 64. False: it is none such.
+ * In region_config.c. */
+bool config_parse_nodes(const char *text, uint64_t *ret_nodes);
 
 /* An error at WHERE: returns -IMPOST_ECONFIG. */
 int config_error(struct impost_context *ctx, const char *where, const char *fmt, ...)

@@ -169,10 +169,6 @@ int region_check_pages(struct impost_memory *memory, const struct impost_region 
 						" MiB: its %s 0x%" PRIx64
 						" must be a multiple of that",
 						page >> 20, members[i].name, members[i].value);
-	if (region->flags & IMPOST_REGION_NORESERVE)
-		return impost_error_set(memory->ctx, -EINVAL,
-					"a region of huge pages cannot be without reserve: the "
-					"touch of one that the host has not is SIGBUS");
 	return 0;
 }
 

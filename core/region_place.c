@@ -181,6 +181,8 @@ static int map_memory(struct impost_memory *memory, const struct impost_region *
 	int flags = region->flags & IMPOST_REGION_SHARED ? MAP_SHARED : MAP_PRIVATE;
 	void *hva;
 
+	if (huge)
+		region->flags &= ~IMPOST_REGION_NORESERVE;
 	if (region->flags & IMPOST_REGION_NORESERVE)
 		flags |= MAP_NORESERVE;
 	if (backing->fd < 0)

@@ -16,7 +16,10 @@ static const struct command commands[] = {
 	 command_doctor, 0, 0},
 	{"run", COMMAND_RUN,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--backend NAME[,NAME]]\n"
-	 "                  [--memory SIZE] [--cpus N] [--topology S:D:C:T]\n"
+	 "                  [--memory SIZE] [--memory-backing KIND] [--memory-path FILE]\n"
+	 "                  [--memory-shared] [--memory-pages SIZE] [--memory-prefault]\n"
+	 "                  [--numa-policy POLICY] [--numa-nodes LIST]\n"
+	 "                  [--cpus N] [--topology S:D:C:T]\n"
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
 	 "                  [--flat-address ADDRESS] [--stats]",

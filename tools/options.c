@@ -141,7 +141,7 @@ int options_apply(const struct invocation *invocation)
 		if (!options[i].key || !invocation->values[i])
 			continue;
 		err = impost_context_set(invocation->ctx, options[i].section, options[i].key,
-					 invocation->values[i]);
+					 options[i].argument ? invocation->values[i] : "yes");
 		if (err < 0) {
 			complain_error(invocation, err);
 			return err == -IMPOST_ECONFIG ? STATUS_USAGE : STATUS_HOST;

@@ -25,37 +25,42 @@ int impost_x86_split_ram(uint64_t bytes, uint64_t hole_start, uint64_t hole_end,
 	return 0;
 }
 
-static int add(struct impost_memory *memory, const struct impost_x86_range *part)
+/* Adds PART, made as LIKE says; one of a file is what lies behind BEFORE bytes of RAM there. */
+static int add(struct impost_memory *memory, const struct impost_region *like,
+	       const struct impost_x86_range *part, uint64_t before)
 {
-	struct impost_region region = {
-		.size = sizeof(region),
-		.kind = IMPOST_REGION_ANONYMOUS,
-		.gpa = part->gpa,
-		.bytes = part->bytes,
-		.flags = IMPOST_REGION_NORESERVE,
-	};
+	struct impost_region region = *like;
 
+	region.gpa = part->gpa;
+	region.bytes = part->bytes;
+	region.flags |= IMPOST_REGION_NORESERVE;
+	if (region.kind == IMPOST_REGION_FILE)
+		region.fd_offset = before;
 	return part->bytes ? impost_memory_add(memory, &region) : 0;
 }
 
 int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes)
 {
+	struct impost_context *ctx = impost_memory_context(memory);
+	struct impost_region like = {.size = sizeof(like)};
 	struct impost_x86_range parts[2];
 	int err;
 
 	if (!bytes || is_misaligned(bytes))
-		return impost_error_set(impost_memory_context(memory), -EINVAL,
+		return impost_error_set(ctx, -EINVAL,
 					"%" PRIu64 " bytes of RAM: must be a multiple of %u, not 0",
 					bytes, IMPOST_PAGE_SIZE);
 	if (impost_x86_split_ram(bytes, IMPOST_X86_HOLE_START, IMPOST_X86_HOLE_END, parts) < 0)
-		return impost_error_set(impost_memory_context(memory), -EINVAL,
+		return impost_error_set(ctx, -EINVAL,
 					"%" PRIu64 " bytes of RAM: with the hole below 4 GiB they "
 					"would end above 2^64",
 					bytes);
-	err = add(memory, &parts[0]);
+	err = impost_region_fill(ctx, &like);
+	if (err == 0)
+		err = add(memory, &like, &parts[0], 0);
 	if (err < 0)
 		return err;
-	err = add(memory, &parts[1]);
+	err = add(memory, &like, &parts[1], parts[0].bytes);
 	if (err < 0)
 		impost_memory_remove(memory, 0);
 	return err;

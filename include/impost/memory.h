@@ -50,7 +50,8 @@ struct impost_memory;
 /* The guest cannot write; the host can, through this map. What a guest's write does is the
  * backend's: an MMIO exit (mem-readonly), or else nothing (mem-rom-drop). */
 #define IMPOST_REGION_READONLY 1u
-/* Do not ask the host's kernel for the whole amount up front. Not with huge pages. */
+/* Do not ask the host's kernel for the whole amount up front. Huge pages always are: the touch of
+ * one that there is not would be SIGBUS. */
 #define IMPOST_REGION_NORESERVE 2u
 /*
  * MEMFD, FILE and FD: what is written goes into the file, and is seen by all who have it mapped;
@@ -136,6 +137,14 @@ IMPOST_API int impost_memory_destroy(struct impost_memory *memory);
 
 /* The context that error texts about MEMORY go to. */
 IMPOST_API struct impost_context *impost_memory_context(const struct impost_memory *memory);
+
+/*
+ * Fills REGION with what [memory] of CTX's configuration says that the guest's RAM is made of:
+ * kind, flags, page_bytes, numa_policy, numa_nodes and path, which is the context's until the
+ * configuration changes. What is left to set is gpa and bytes. -EINVAL: [memory] names no file
+ * where there must be one.
+ */
+IMPOST_API int impost_region_fill(struct impost_context *ctx, struct impost_region *region);
 
 /*
  * Adds a region. -EINVAL: zero or misaligned size, address or offset, wrap-around, unknown kind or

@@ -3,7 +3,9 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -141,6 +143,19 @@ static void boot(struct machine *machine, const char *backend, const char *guest
 	OK(machine->ctx, impost_vm_destroy(vm));
 }
 
+/* What the guests of a test have as memory: see impost.ini(5). */
+struct ram {
+	const char *backing, *path, *shared, *prefault;
+};
+
+static struct ram ram;
+
+static void set(struct machine *machine, const char *key, const char *value)
+{
+	if (value)
+		OK(machine->ctx, impost_context_set(machine->ctx, "memory", key, value));
+}
+
 /* Runs GUEST from nothing to its stop. */
 static void play(struct machine *machine, const char *backend, const char *guest,
 		 const char *cmdline)
@@ -148,6 +163,10 @@ static void play(struct machine *machine, const char *backend, const char *guest
 	memset(machine, 0, sizeof(*machine));
 	cr_assert_eq(impost_context_open(NULL, NULL, &machine->ctx), 0);
 	OK(machine->ctx, impost_context_set(machine->ctx, "impost", "plugin_dir", PLUGIN_DIR));
+	set(machine, "backing", ram.backing);
+	set(machine, "path", ram.path);
+	set(machine, "shared", ram.shared);
+	set(machine, "prefault", ram.prefault);
 	if (strcmp(backend, "mock") == 0)
 		OK(machine->ctx, impost_context_set(machine->ctx, "backend.mock", "script",
 						    SOURCE_DIR "/hello.script"));
@@ -253,4 +272,67 @@ Test(guests, spin_stops_when_told_to)
 	for (const char *c = machine.exits; *c; c++)
 		lines += *c == '\n';
 	cr_assert_eq(lines, 10 + 1, "ten, and the stop:\n%s", machine.exits);
+}
+
+/* --- memory of other kinds --- */
+
+static char ram_path[] = "/tmp/impost-ram-XXXXXX";
+
+static const struct ram rams[] = {
+	{"anonymous", NULL, NULL, "yes"}, {"memfd", NULL, NULL, NULL},
+	{"memfd", NULL, NULL, "yes"},	  {"file", ram_path, "no", NULL},
+	{"file", ram_path, "yes", NULL},  {"file", ram_path, "yes", "yes"},
+};
+#define RAMS (sizeof(rams) / sizeof(rams[0]))
+
+/* Makes RAM what RAMS[I] says. Returns the file, empty. */
+static int take_ram(size_t i)
+{
+	int fd = open(ram_path, O_RDWR | O_CLOEXEC | O_TRUNC);
+
+	if (fd < 0)
+		fd = mkstemp(ram_path);
+	cr_assert(fd >= 0 && ftruncate(fd, (off_t)MEMORY) == 0);
+	ram = rams[i];
+	return fd;
+}
+
+static uint64_t number_in(int fd, uint64_t offset)
+{
+	uint64_t number = 0;
+
+	cr_assert_eq(pread(fd, &number, sizeof(number), (off_t)offset), (ssize_t)sizeof(number));
+	return number;
+}
+
+Test(guests, any_memory_will_do_on_the_mock)
+{
+	static struct machine mock;
+
+	for (size_t i = 0; i < RAMS; i++) {
+		int fd = take_ram(i);
+
+		play(&mock, "mock", "hello", NULL);
+		cr_assert_str_eq(mock.output, "Hello from an Impost guest\n");
+		close(fd);
+	}
+	unlink(ram_path);
+}
+
+/* And what the guest wrote is in its file if that is shared, else not. */
+Test(guests, any_memory_will_do_on_kvm)
+{
+	const uint64_t counters = UINT64_C(16) << 20; /* see count.c */
+
+	for (size_t i = 0; i < RAMS; i++) {
+		int fd = take_ram(i);
+		bool shared = ram.shared && strcmp(ram.shared, "yes") == 0;
+
+		expect("count", "pages=64 rounds=6 every=2", "round 2\nround 4\nround 6\n");
+		for (uint64_t page = 0; page < 64; page++)
+			cr_expect_eq(number_in(fd, counters + page * IMPOST_PAGE_SIZE),
+				     shared ? page << 32 | 6 : 0, "RAM %zu, page %lu", i, page);
+		close(fd);
+	}
+	unlink(ram_path);
 }

@@ -86,7 +86,7 @@ Test(config, an_empty_ini)
 static const struct {
 	const char *text, *words;
 } wrong[] = {
-	{"[vmm]\n", "x.ini:1: unknown section [vmm]: sections are [impost], [vm], [cpu], [boot]"},
+	{"[vmm]\n", "x.ini:1: unknown section [vmm]: sections are [impost], [vm], [memory], [cpu]"},
 	{"\n\n[backend.]\n", "x.ini:3: unknown section [backend.]"},
 	{"[vm\nmemory=1M\n", "x.ini:1: neither `[section]` nor"},
 	{"[vm] memory=1M\n", "x.ini:1: nothing may follow"},

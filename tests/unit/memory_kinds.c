@@ -656,10 +656,6 @@ static const struct {
 	{{R, .page_bytes = 4097}, NULL, -EINVAL, "there are 4 KiB, 2 MiB and 1 GiB"},
 	{{R, .page_bytes = IMPOST_PAGE_2M}, NULL, -EINVAL, "2 MiB: its length 0x10000"},
 	{{M, .page_bytes = IMPOST_PAGE_1G}, NULL, -EINVAL, "1024 MiB: its address 0x200000"},
-	{{R, .bytes = IMPOST_PAGE_2M, .page_bytes = IMPOST_PAGE_2M, .flags = 2},
-	 NULL,
-	 -EINVAL,
-	 "cannot be without reserve"},
 	{{M, .bytes = UINT64_C(1) << 46}, NULL, -ENOMEM, "more than the host gives"},
 #undef R
 #undef F
@@ -825,14 +821,16 @@ Test(memory_kinds, gigantic_pages)
 /* 1024 of them are more than any host that runs this has free. */
 Test(memory_kinds, more_huge_pages_than_there_are)
 {
+	const uint32_t flags[] = {0, IMPOST_REGION_NORESERVE, IMPOST_REGION_PREFAULT};
+
 	if (access("/sys/kernel/mm/hugepages/hugepages-1048576kB", F_OK) ||
 	    free_huge_pages("2048") >= 1024)
 		cr_skip_test("the host has no pages of 1 GiB, or very many of 2 MiB");
-	for (uint32_t flags = 0; flags <= IMPOST_REGION_PREFAULT; flags += IMPOST_REGION_PREFAULT) {
-		expect_no_huge(IMPOST_REGION_ANONYMOUS, flags, IMPOST_PAGE_2M);
-		expect_no_huge(IMPOST_REGION_MEMFD, flags, IMPOST_PAGE_2M);
-		expect_no_huge(IMPOST_REGION_ANONYMOUS, flags, IMPOST_PAGE_1G);
-		expect_no_huge(IMPOST_REGION_MEMFD, flags, IMPOST_PAGE_1G);
+	for (size_t i = 0; i < 3; i++) {
+		expect_no_huge(IMPOST_REGION_ANONYMOUS, flags[i], IMPOST_PAGE_2M);
+		expect_no_huge(IMPOST_REGION_MEMFD, flags[i], IMPOST_PAGE_2M);
+		expect_no_huge(IMPOST_REGION_ANONYMOUS, flags[i], IMPOST_PAGE_1G);
+		expect_no_huge(IMPOST_REGION_MEMFD, flags[i], IMPOST_PAGE_1G);
 	}
 }
 
@@ -872,6 +870,86 @@ Test(memory_kinds, numa_nodes)
 		cr_expect_str_eq(policy, names[i]);
 		expect_ok(ctx, impost_memory_remove(memory, GPA));
 	}
+}
+
+/* --- the configuration --- */
+
+Test(memory_kinds, as_the_configuration_says)
+{
+	struct impost_region region = {.size = sizeof(region), .gpa = 77};
+	const struct {
+		const char *key, *value;
+	} rows[] = {
+		{"backing", "file"},	    {"path", path},
+		{"shared", "yes"},	    {"pages", "2M"},
+		{"prefault", "on"},	    {"numa_policy", "interleave"},
+		{"numa_nodes", "0-2,5,63"},
+	};
+
+	expect_ok(ctx, impost_region_fill(ctx, &region));
+	cr_expect(region.size == sizeof(region) && region.kind == IMPOST_REGION_ANONYMOUS);
+	cr_expect(!region.flags && !region.page_bytes && !region.path && !region.numa_nodes);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		expect_ok(ctx, impost_context_set(ctx, "memory", rows[i].key, rows[i].value));
+		if (i == 0)
+			expect_error(ctx, impost_region_fill(ctx, &region), -EINVAL, "which file");
+	}
+	expect_ok(ctx, impost_region_fill(ctx, &region));
+	cr_expect(region.kind == IMPOST_REGION_FILE && strcmp(region.path, path) == 0);
+	cr_expect(region.flags == (SHARED | IMPOST_REGION_PREFAULT));
+	cr_expect(region.page_bytes == IMPOST_PAGE_2M);
+	cr_expect(region.numa_policy == IMPOST_NUMA_INTERLEAVE);
+	cr_expect(region.numa_nodes == (UINT64_C(0x27) | UINT64_C(1) << 63));
+	region.size = 40;
+	expect_error(ctx, impost_region_fill(ctx, &region), -EINVAL, "size 40");
+}
+
+Test(memory_kinds, what_the_configuration_cannot_say)
+{
+	static const char *const lists[] = {"",
+					    "x",
+					    "1,",
+					    ",1",
+					    "2-1",
+					    "64",
+					    "0-64",
+					    "1 2",
+					    "-1",
+					    "1-",
+					    "1--2",
+					    "0,,1",
+					    "99999999999999999999"};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		expect_error(ctx, impost_context_set(ctx, "memory", "numa_nodes", lists[i]),
+			     -IMPOST_ECONFIG, "must be NUMA nodes, 0 to 63");
+	expect_error(ctx, impost_context_set(ctx, "memory", "backing", "gold"), -IMPOST_ECONFIG,
+		     "must be one of anonymous|memfd|file");
+	expect_error(ctx, impost_context_set(ctx, "memory", "pages", "3M"), -IMPOST_ECONFIG,
+		     "must be one of 4K|2M|1G");
+	expect_error(ctx, impost_context_set(ctx, "memory", "prefault", "maybe"), -IMPOST_ECONFIG,
+		     "must be yes, no");
+}
+
+/* RAM has a hole; the file has none. */
+Test(memory_kinds, ram_of_a_file)
+{
+	const uint64_t low = IMPOST_X86_HOLE_START, high = 16 * PAGE;
+	struct impost_region got = {.size = sizeof(got)};
+	char byte = 0;
+
+	expect_ok(ctx, impost_context_set(ctx, "memory", "backing", "file"));
+	expect_ok(ctx, impost_context_set(ctx, "memory", "path", path));
+	expect_ok(ctx, impost_context_set(ctx, "memory", "shared", "yes"));
+	cr_assert(ftruncate(file_fd, (off_t)(low + high - 1)) == 0);
+	expect_error(ctx, impost_x86_add_ram(memory, low + high), -ENODATA, "too short");
+	cr_expect(impost_memory_get(memory, 0, &got) == -ENOENT);
+	cr_assert(ftruncate(file_fd, (off_t)(low + high)) == 0);
+	expect_ok(ctx, impost_x86_add_ram(memory, low + high));
+	expect_ok(ctx, impost_memory_get(memory, 1, &got));
+	cr_expect(got.gpa == IMPOST_X86_HOLE_END && got.fd_offset == low);
+	expect_ok(ctx, impost_memory_write(memory, IMPOST_X86_HOLE_END + 5, "x", 1));
+	cr_expect(pread(file_fd, &byte, 1, (off_t)low + 5) == 1 && byte == 'x');
 }
 
 /* --- a caller and a backend --- */

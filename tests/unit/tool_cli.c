@@ -89,6 +89,11 @@ Test(tool, refused_runs)
 	static const struct refusal refusals[] = {
 		{{"--memory", "3"}, 2, "memory"},
 		{{"--memory", "128T"}, 3, "address space"},
+		{{"--memory-backing", "gold"}, 2, "anonymous|memfd|file"},
+		{{"--memory-backing", "file"}, 3, "which file"},
+		{{"--memory-shared"}, 3, "anonymous memory cannot have"},
+		{{"--numa-nodes", "70"}, 2, "must be NUMA nodes"},
+		{{"--numa-nodes", "0"}, 3, "and no policy"},
 		{{"--memory", "4K"}, 3, "0x"},
 		{{"--cpus", "100000"}, 3, "100000"},
 		{{"--backend", "nosuch"}, 3, "nosuch"},

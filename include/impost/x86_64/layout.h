@@ -69,10 +69,13 @@ IMPOST_API int impost_x86_split_ram(uint64_t bytes, uint64_t hole_start, uint64_
 				    struct impost_x86_range ret_parts[2]);
 
 /*
- * Adds BYTES of anonymous RAM to MEMORY, around the hole IMPOST_X86_HOLE_START to
- * IMPOST_X86_HOLE_END. It is reserved, not touched (IMPOST_REGION_NORESERVE): a guest may have more
- * than the host can give at once, and costs what it uses. -EINVAL: as impost_x86_split_ram(); else
- * as impost_memory_add(); on failure nothing was added.
+ * Adds BYTES of RAM to MEMORY, around the hole IMPOST_X86_HOLE_START to IMPOST_X86_HOLE_END, made
+ * of what [memory] of the configuration says (impost_region_fill()): anonymous memory if it says
+ * nothing. A file has the RAM's bytes from its beginning on, without the hole. Unless it is to be
+ * prefaulted, or of huge pages, it is reserved, not touched (IMPOST_REGION_NORESERVE): a guest may
+ * have more than the host can give at once, and costs what it uses. -EINVAL: as
+ * impost_x86_split_ram() and impost_region_fill(); else as impost_memory_add(); on failure nothing
+ * was added.
  */
 IMPOST_API int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes);
 
