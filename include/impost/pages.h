@@ -7,9 +7,10 @@
  * during the call: the guest, and other threads, may have changed it since.
  *
  * All calls may be made from any thread, while regions are added and removed and vCPUs run. They
- * take long for much memory, and let who removes a region in between, at the latest each 16 MiB. In
- * a fork of the process that made the VM they return -IMPOST_EFORKED. Texts of errors are on
- * impost_memory_context().
+ * take long for much memory, and let who removes a region in between, each 16 MiB at the latest, or
+ * each 1 GiB of a discard: what is gone then is -EFAULT. A thread that has a view of its own keeps
+ * it all the while. In a fork of the process that made the VM they return -IMPOST_EFORKED. Texts of
+ * errors are on impost_memory_context().
  */
 #ifndef IMPOST_PAGES_H
 #define IMPOST_PAGES_H
