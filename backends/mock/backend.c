@@ -16,6 +16,10 @@ const struct impost_option_desc impost_mock_options[] = {
 	 "whether CPUID is set on each vCPU or once for the VM"},
 	{sizeof(struct impost_option_desc), IMPOST_OPTION_ENUM, "dirty_log", "manual|auto",
 	 "manual", "whether fetching the dirty log leaves clearing it to a second step"},
+	{sizeof(struct impost_option_desc), IMPOST_OPTION_BOOL, "dirty_initially_set", NULL, "no",
+	 "whether a dirty log starts with every page dirty"},
+	{sizeof(struct impost_option_desc), IMPOST_OPTION_BOOL, "memory_moves", NULL, "no",
+	 "whether memory that the mock provides can move in the host"},
 	{sizeof(struct impost_option_desc), IMPOST_OPTION_BOOL, "io_claims", NULL, "no",
 	 "whether I/O ranges must be claimed before their accesses exit"},
 };
@@ -48,6 +52,10 @@ static int32_t take_option(struct mock_backend *b, const struct impost_option *o
 		b->cpuid_per_vm = !strcmp(o->value, "vm");
 	else if (!strcmp(o->key, "dirty_log"))
 		b->dirty_manual = !strcmp(o->value, "manual");
+	else if (!strcmp(o->key, "dirty_initially_set"))
+		b->dirty_initially_set = !strcmp(o->value, "1");
+	else if (!strcmp(o->key, "memory_moves"))
+		b->memory_moves = !strcmp(o->value, "1");
 	else if (!strcmp(o->key, "io_claims"))
 		b->claims = !strcmp(o->value, "1");
 	if (strcmp(o->key, "script"))
@@ -108,6 +116,10 @@ static int32_t caps(void *backend, struct impost_caps *ret_caps)
 	impost_caps_add(&c, b->cpuid_per_vm ? IMPOST_CAP_CPUID_PER_VM : IMPOST_CAP_CPUID_PER_VCPU);
 	if (b->dirty_manual)
 		impost_caps_add(&c, IMPOST_CAP_DIRTY_MANUAL);
+	if (b->dirty_initially_set)
+		impost_caps_add(&c, IMPOST_CAP_DIRTY_INITIALLY_SET);
+	if (b->memory_moves)
+		impost_caps_add(&c, IMPOST_CAP_MEM_MOVES);
 	if (b->claims)
 		impost_caps_add(&c, IMPOST_CAP_IO_CLAIMS);
 	c.size = room < sizeof(c) ? room : (uint32_t)sizeof(c);

@@ -113,4 +113,5 @@ const struct impost_mock_control mock_control = {
 	.irq = irq,
 	.played = played,
 	.post_event = post_event,
+	.move = mock_mem_move,
 };

@@ -34,6 +34,8 @@ struct mock_backend {
 	bool claims; /* I/O ranges must be claimed */
 	bool cpuid_per_vm;
 	bool dirty_manual;
+	bool dirty_initially_set;
+	bool memory_moves;
 };
 
 /* What one vCPU id has to play. Lives as long as the VM; appended to by any thread. */
@@ -253,6 +255,7 @@ int32_t mock_dirty_fetch(void *vm, uint32_t slot, uint64_t *bitmap, uint64_t nwo
 int32_t mock_dirty_clear(void *vm, uint32_t slot, uint64_t first, uint64_t npages,
 			 const uint64_t *bitmap);
 void mock_mem_free(struct mock_vm *vm);
+int32_t mock_mem_move(void *vm, uint64_t gpa);
 /* Reads BYTES (1 to 8, not crossing a page) of guest memory in one access. False: no memory. */
 bool mock_mem_read(struct mock_vm *vm, uint64_t gpa, unsigned bytes, uint64_t *ret_value);
 /* What became of a guest's write. */

@@ -94,11 +94,13 @@ int32_t mock_mem_add(void *vm, const struct impost_slot *slot)
 
 int32_t mock_mem_provide(void *vm, const struct impost_slot *slot, void **ret_hva)
 {
+	bool moves = ((const struct mock_vm *)vm)->backend->memory_moves;
 	struct impost_slot own = *slot;
 	int32_t err;
 
+	/* Only memory that is shared can stand at two addresses, which it does while it moves. */
 	own.hva = mmap(NULL, slot->bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		       (moves ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (own.hva == MAP_FAILED)
 		return mock_error((struct mock_vm *)vm, -errno,
 				  "memory slot %u: cannot map %llu bytes: %s", slot->slot,
@@ -139,6 +141,67 @@ int32_t mock_mem_remove(void *handle, uint32_t slot)
 	return 0;
 }
 
+/* Sets where the slot that is provided at GPA is in the host, if it is at OLD now. */
+static bool set_hva(struct mock_vm *vm, uint64_t gpa, void *old, void *hva)
+{
+	struct mock_slot *s;
+	bool found;
+
+	pthread_mutex_lock(&vm->lock);
+	s = slot_at(vm, gpa);
+	found = s && s->provided && s->s.hva == old;
+	if (found)
+		s->s.hva = hva;
+	pthread_mutex_unlock(&vm->lock);
+	return found;
+}
+
+/* The slot that is provided at GPA, as it is now. */
+static bool provided_at(struct mock_vm *vm, uint64_t gpa, struct impost_slot *ret_slot)
+{
+	const struct mock_slot *s;
+	bool found;
+
+	pthread_mutex_lock(&vm->lock);
+	s = slot_at(vm, gpa);
+	found = s && s->provided;
+	if (found)
+		*ret_slot = s->s;
+	pthread_mutex_unlock(&vm->lock);
+	return found;
+}
+
+/* The memory is at both addresses until nobody looks at the old one any more: mem_moved sees to
+ * that. So what others write meanwhile is not lost. */
+int32_t mock_mem_move(void *handle, uint64_t gpa)
+{
+	struct mock_vm *vm = handle;
+	struct impost_slot slot;
+	void *hva;
+	int32_t err;
+
+	if (!vm->backend->memory_moves)
+		return mock_error(vm, -ENOTSUP, "memory moves only with memory_moves = yes");
+	if (!atomic_load(&vm->paused))
+		return mock_error(vm, -EBUSY, "memory moves only while the VM is paused");
+	if (!provided_at(vm, gpa, &slot))
+		return mock_error(vm, -ENOENT, "the mock has provided no memory at %#llx",
+				  (unsigned long long)gpa);
+	hva = mremap(slot.hva, 0, slot.bytes, MREMAP_MAYMOVE);
+	if (hva == MAP_FAILED)
+		return mock_error(vm, -errno, "mapping memory slot %u again: %s", slot.slot,
+				  strerror(errno));
+	if (!set_hva(vm, gpa, slot.hva, hva)) {
+		munmap(hva, slot.bytes);
+		return mock_error(vm, -ENOENT, "memory slot %u is being removed", slot.slot);
+	}
+	err = vm->host->mem_moved(vm->host->ctx, slot.slot, hva);
+	if (err)
+		set_hva(vm, gpa, hva, slot.hva);
+	munmap(err ? hva : slot.hva, slot.bytes);
+	return err;
+}
+
 void mock_mem_free(struct mock_vm *vm)
 {
 	while (vm->slots) {
@@ -149,7 +212,77 @@ void mock_mem_free(struct mock_vm *vm)
 	}
 }
 
-/* --- the guest's accesses --- */
+/* --- the guest's accesses ---
+ *
+ * Under the VM's lock, so that a slot that was taken away is not looked at any more. Others access
+ * the memory at the same time, as they do a running guest's: aligned words are never torn. */
+
+/* The widest access at ADDRESS, of BYTES at the most: 8, 4, 2 or 1. */
+static unsigned width_at(const void *address, uint32_t bytes)
+{
+	unsigned width = 8;
+
+	while ((uintptr_t)address % width || width > bytes)
+		width /= 2;
+	return width;
+}
+
+/* One access of WIDTH, which the address is a multiple of. */
+static void load_one(void *to, const void *from, unsigned width)
+{
+	uint64_t value;
+
+	switch (width) {
+	case 8:
+		value = __atomic_load_n((const uint64_t *)from, __ATOMIC_RELAXED);
+		break;
+	case 4:
+		value = __atomic_load_n((const uint32_t *)from, __ATOMIC_RELAXED);
+		break;
+	case 2:
+		value = __atomic_load_n((const uint16_t *)from, __ATOMIC_RELAXED);
+		break;
+	default:
+		value = __atomic_load_n((const uint8_t *)from, __ATOMIC_RELAXED);
+	}
+	memcpy(to, &value, width); /* little-endian */
+}
+
+static void store_one(void *to, const void *from, unsigned width)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, from, width);
+	switch (width) {
+	case 8:
+		__atomic_store_n((uint64_t *)to, value, __ATOMIC_RELAXED);
+		break;
+	case 4:
+		__atomic_store_n((uint32_t *)to, (uint32_t)value, __ATOMIC_RELAXED);
+		break;
+	case 2:
+		__atomic_store_n((uint16_t *)to, (uint16_t)value, __ATOMIC_RELAXED);
+		break;
+	default:
+		__atomic_store_n((uint8_t *)to, (uint8_t)value, __ATOMIC_RELAXED);
+	}
+}
+
+static void load(void *to, const void *from, uint32_t bytes)
+{
+	for (uint32_t done = 0, width; done < bytes; done += width) {
+		width = width_at((const char *)from + done, bytes - done);
+		load_one((char *)to + done, (const char *)from + done, width);
+	}
+}
+
+static void store(void *to, const void *from, uint32_t bytes)
+{
+	for (uint32_t done = 0, width; done < bytes; done += width) {
+		width = width_at((char *)to + done, bytes - done);
+		store_one((char *)to + done, (const char *)from + done, width);
+	}
+}
 
 bool mock_mem_read(struct mock_vm *vm, uint64_t gpa, unsigned bytes, uint64_t *ret_value)
 {
@@ -158,17 +291,8 @@ bool mock_mem_read(struct mock_vm *vm, uint64_t gpa, unsigned bytes, uint64_t *r
 
 	pthread_mutex_lock(&vm->lock);
 	s = slot_at(vm, gpa);
-	if (s) {
-		const void *hva = (const char *)s->s.hva + (gpa - s->s.gpa);
-
-		/* Other threads write guest memory: aligned reads must not be torn. */
-		if (bytes == 8 && gpa % 8 == 0)
-			value = __atomic_load_n((const uint64_t *)hva, __ATOMIC_RELAXED);
-		else if (bytes == 4 && gpa % 4 == 0)
-			value = __atomic_load_n((const uint32_t *)hva, __ATOMIC_RELAXED);
-		else
-			memcpy(&value, hva, bytes);
-	}
+	if (s)
+		load(&value, (const char *)s->s.hva + (gpa - s->s.gpa), bytes);
 	pthread_mutex_unlock(&vm->lock);
 	if (s)
 		*ret_value = value;
@@ -198,7 +322,7 @@ enum mock_write mock_mem_write(struct mock_vm *vm, uint64_t gpa, const uint8_t *
 	else if (s->s.flags & IMPOST_SLOT_READONLY)
 		how = MOCK_WRITE_MMIO;
 	else if (!(s->s.flags & IMPOST_SLOT_ROM_DROP)) {
-		memcpy((char *)s->s.hva + (gpa - s->s.gpa), data, *ret_done);
+		store((char *)s->s.hva + (gpa - s->s.gpa), data, *ret_done);
 		mark(s, (gpa - s->s.gpa) / MOCK_PAGE, (gpa - s->s.gpa) / MOCK_PAGE);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -251,6 +375,8 @@ int32_t mock_dirty_start(void *handle, uint32_t slot)
 		s->dirty = calloc(dirty_words(s), sizeof(*s->dirty));
 		if (!s->dirty)
 			err = mock_error(vm, -ENOMEM, "out of memory");
+		else if (vm->backend->dirty_initially_set)
+			mark(s, 0, s->s.bytes / MOCK_PAGE - 1);
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return err;

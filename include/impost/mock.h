@@ -85,6 +85,14 @@ struct impost_mock_control {
 
 	/* Adds an event of the VM for impost_vm_event(). */
 	int32_t (*post_event)(void *handle, const struct impost_exit *event);
+
+	/*
+	 * Moves the memory at GPA, which the mock has provided, to another host address, as some
+	 * hypervisors do; what is in it stays. The VM is paused, and no view is open in the calling
+	 * thread. -ENOENT: no such memory; -ENOTSUP: without memory_moves = yes; -EBUSY: not
+	 * paused; -EDEADLK: a view is open.
+	 */
+	int32_t (*move)(void *handle, uint64_t gpa);
 };
 
 #endif

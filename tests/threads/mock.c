@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The mock's VM worked on by everybody at once: vCPUs that play, and threads that send interrupts,
- * move the clock, read the dirty log, append steps and pause. A plain program, as threads.c is.
+ * move the clock and the memory, read the dirty log, append steps and pause. Then memory that is
+ * taken away while a vCPU writes it. A plain program, as threads.c is.
  *
  * Usage: mock PLUGIN-DIR
  */
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +24,18 @@
 #define RAM    UINT64_C(0x100000)
 #define WORDS  (RAM / 4096 / 64)
 
+/* Of the host: no vCPU writes there. */
+#define COUNTER UINT64_C(0x8000)
+
+/* Memory that comes and goes. */
+#define PASSING	      UINT64_C(0x200000)
+#define PASSING_BYTES 0x4000u
+#define VISITS	      200u
+#define VISIT_WRITES  100u
+
 static struct impost_context *ctx;
 static struct impost_vm *vm;
-static struct impost_vcpu *cpu[CPUS];
+static struct impost_vcpu *cpu[CPUS + 1]; /* the last one has nothing to play at first */
 static const struct impost_mock_control *control;
 static void *handle;
 static int irqfd;
@@ -98,10 +109,23 @@ static void pauses(unsigned i)
 {
 	(void)i;
 	check(!impost_vm_pause(vm), "pause");
+	check(!control->move(handle, 0), "move");
 	check(!impost_vm_resume(vm), "resume");
 }
 
-static void (*const works[])(unsigned i) = {lines, descriptors, clocks, dirty, steps, pauses};
+/* What the host writes while memory moves is not lost. */
+static void counts(unsigned i)
+{
+	uint32_t count;
+
+	check(!impost_memory_read(impost_vm_memory(vm), COUNTER, &count, sizeof(count)), "read");
+	check(count == i, "what was written before memory moved");
+	count++;
+	check(!impost_memory_write(impost_vm_memory(vm), COUNTER, &count, sizeof(count)), "write");
+}
+
+static void (*const works[])(unsigned i) = {lines, descriptors, clocks, dirty,
+					    steps, pauses,	counts};
 #define WORKS (sizeof(works) / sizeof(works[0]))
 
 static void *work(void *arg)
@@ -131,7 +155,8 @@ static void *play(void *arg)
 
 static int make(const char *plugins)
 {
-	struct impost_region ram = {.size = sizeof(ram), .bytes = RAM};
+	struct impost_region ram = {
+		.size = sizeof(ram), .kind = IMPOST_REGION_BACKEND, .bytes = RAM};
 	struct impost_vm_config config;
 	const void *table;
 	uint32_t i;
@@ -139,17 +164,18 @@ static int make(const char *plugins)
 	if (impost_context_open(NULL, NULL, &ctx) ||
 	    impost_context_set(ctx, "impost", "plugin_dir", plugins) ||
 	    impost_context_set(ctx, "backend.mock", "check_entry", "no") ||
+	    impost_context_set(ctx, "backend.mock", "memory_moves", "yes") ||
 	    impost_vm_config_init(ctx, &config))
 		return -1;
 	config.backend = "mock";
-	config.cpus = CPUS;
+	config.cpus = CPUS + 1;
 	if (impost_vm_create(ctx, &config, &vm) ||
 	    impost_vm_extension(vm, IMPOST_MOCK_CONTROL, &table, &handle) ||
 	    impost_memory_add(impost_vm_memory(vm), &ram) || impost_vm_dirty_start(vm, 0))
 		return -1;
 	control = table;
 	irqfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	for (i = 0; i < CPUS; i++) {
+	for (i = 0; i <= CPUS; i++) {
 		struct impost_x86_runstate running = {sizeof(running), IMPOST_X86_RUNNING};
 
 		if (impost_vcpu_create(vm, i, &cpu[i]) ||
@@ -174,8 +200,74 @@ static void run_all(void)
 	for (i = 0; i < CPUS; i++) {
 		impost_vcpu_kick(cpu[i]);
 		pthread_join(player[i], NULL);
-		check(!impost_vcpu_destroy(cpu[i]), "destroy");
 	}
+}
+
+/* --- memory that is taken away under a vCPU --- */
+
+static atomic_uint passing; /* changes with each visit; 0: they are over */
+
+/* A write to memory that is not there ends run, and is tried again. */
+static void *write_passing(void *arg)
+{
+	static const uint8_t data[PASSING_BYTES / 2];
+	const struct impost_mock_step write = {.size = sizeof(write),
+					       .op = IMPOST_MOCK_WRITE,
+					       .gpa = PASSING + PASSING_BYTES / 4,
+					       .bytes = sizeof(data),
+					       .data = data};
+	const struct impost_mock_step out = {
+		.size = sizeof(out), .op = IMPOST_MOCK_EXIT, .exit.kind = IMPOST_EXIT_HLT};
+	struct impost_exit exit;
+	unsigned visit, last = 0, left = 0; /* a script has an end */
+
+	while ((visit = atomic_load(&passing))) {
+		if (visit != last)
+			left = VISIT_WRITES;
+		last = visit;
+		if (!left) {
+			sched_yield();
+			continue;
+		}
+		left--;
+		check(!control->append(handle, CPUS, (struct impost_mock_step[]){write, out}, 2),
+		      "append");
+		do
+			check(!impost_vcpu_run(arg, &exit), "run");
+		while (exit.kind == IMPOST_EXIT_INTERNAL_ERROR && atomic_load(&passing));
+	}
+	return NULL;
+}
+
+/* Plain accesses of the host's after the removal: were a vCPU still there, that were a race. */
+static void visits(void)
+{
+	void *hva = aligned_alloc(4096, PASSING_BYTES);
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_POINTER,
+				       .gpa = PASSING,
+				       .bytes = PASSING_BYTES,
+				       .hva = hva};
+	uint64_t bitmap = 0;
+	pthread_t writer;
+	unsigned i;
+
+	atomic_store(&passing, 1);
+	pthread_create(&writer, NULL, write_passing, cpu[CPUS]);
+	for (i = 0; i < VISITS; i++) {
+		memset(hva, (int)i, PASSING_BYTES);
+		check(!impost_memory_add(impost_vm_memory(vm), &region), "add");
+		check(!impost_vm_dirty_start(vm, PASSING), "dirty_start");
+		atomic_store(&passing, i + 2);
+		while (!bitmap && !atomic_load(&failed))
+			check(!impost_vm_dirty_fetch(vm, PASSING, &bitmap, 1), "dirty_fetch");
+		bitmap = 0;
+		check(!impost_memory_remove(impost_vm_memory(vm), PASSING), "remove");
+		memset(hva, 0xff, PASSING_BYTES);
+	}
+	atomic_store(&passing, 0);
+	pthread_join(writer, NULL);
+	free(hva);
 }
 
 int main(int argc, char **argv)
@@ -198,6 +290,9 @@ int main(int argc, char **argv)
 	check(irqs[IMPOST_MOCK_IRQ_IRQFD] == ROUNDS, "irqfds");
 	check(!impost_vm_get(vm, IMPOST_SECTION_CLOCK, &clock, sizeof(clock), &size), "clock");
 	check(clock.ns == UINT64_C(1000) * ROUNDS, "time");
+	visits();
+	for (i = 0; i <= CPUS; i++)
+		check(!impost_vcpu_destroy(cpu[i]), "destroy");
 	check(!impost_vm_destroy(vm) && !impost_context_close(ctx), "end");
 	close(irqfd);
 	printf("1..1\n%sok 1 - everybody works on one VM\n", failed ? "not " : "");

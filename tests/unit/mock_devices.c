@@ -115,6 +115,56 @@ Test(mock_devices, the_hosts_writes_are_logged_too)
 	mock_close(&m);
 }
 
+Test(mock_devices, a_log_that_starts_full)
+{
+	static uint64_t got[WORDS];
+	struct mock m;
+
+	mock_open_with(&m, NULL, 0, 1, "dirty_initially_set", "yes");
+	cr_assert(impost_caps_has(impost_vm_caps(m.vm), IMPOST_CAP_DIRTY_INITIALLY_SET));
+	cr_assert_eq(impost_vm_dirty_start(m.vm, 0), 0);
+	fetch(&m, got);
+	for (unsigned i = 0; i < WORDS; i++)
+		cr_assert_eq(got[i], UINT64_MAX);
+	cr_assert_eq(impost_vm_dirty_clear(m.vm, 0, 64, PAGES - 64, got), 0);
+	fetch(&m, got);
+	cr_assert(got[0] == UINT64_MAX && got[1] == 0 && got[WORDS - 1] == 0);
+	mock_close(&m);
+}
+
+/* Memory of the mock's own stands elsewhere in the host afterwards, with the same in it, for the
+ * host and for the guest. */
+Test(mock_devices, provided_memory_moves)
+{
+	const uint64_t at = 0x800000;
+	struct impost_region region = {
+		.size = sizeof(region), .kind = IMPOST_REGION_BACKEND, .gpa = at, .bytes = 0x4000};
+	void *before, *after;
+	struct mock m;
+	int i;
+
+	mock_open_with(&m, "[vcpu 0]\nwrite = 0x801000 01 02 03 04\nhlt =\n", 0, 1, "memory_moves",
+		       "yes");
+	cr_assert(impost_caps_has(impost_vm_caps(m.vm), IMPOST_CAP_MEM_MOVES));
+	cr_assert_eq(impost_memory_add(impost_vm_memory(m.vm), &region), 0);
+	put64(&m, at, 77);
+	cr_assert_eq(m.control->move(m.handle, at), -EBUSY);
+	cr_assert_eq(impost_vm_pause(m.vm), 0);
+	cr_assert_eq(m.control->move(m.handle, 0), -ENOENT); /* the host's own memory */
+	cr_assert_eq(m.control->move(m.handle, 0x900000), -ENOENT);
+	for (i = 0; i < 100; i++) {
+		cr_assert_eq(impost_memory_ptr(impost_vm_memory(m.vm), at, 0x4000, &before), 0);
+		cr_assert_eq(m.control->move(m.handle, at), 0, "%s", impost_error(m.ctx));
+		cr_assert_eq(impost_memory_ptr(impost_vm_memory(m.vm), at, 0x4000, &after), 0);
+		cr_assert_neq(before, after);
+		cr_assert_eq(*(uint64_t *)after, 77);
+	}
+	cr_assert_eq(impost_vm_resume(m.vm), 0);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(*(uint32_t *)((char *)after + 0x1000), 0x04030201);
+	mock_close(&m);
+}
+
 Test(mock_devices, memory_that_cannot_be_written_is_not)
 {
 	struct impost_region rom = {.size = sizeof(rom),
