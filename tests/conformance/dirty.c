@@ -157,6 +157,7 @@ Test(dirty, a_log_that_starts_full_is_cleared_by_the_page, .timeout = 120)
 
 	open_writer(&box, &w, 1);
 	box_need(&box, IMPOST_CAP_DIRTY_INITIALLY_SET);
+	box_need(&box, IMPOST_CAP_DIRTY_MANUAL);
 	add_region(&box, HOLE, PAGES);
 	OK(&box, impost_vm_dirty_start(box.vm, HOLE));
 	OK(&box, impost_vm_dirty_clear(box.vm, HOLE, 0, PAGES, some));
