@@ -145,6 +145,17 @@ static inline const struct impost_window *impost_view_next(const struct impost_v
 	return window && window->gpa == gpa && gpa != 0 ? window : NULL;
 }
 
+/* For the calls below: BUF, of which a compiler forgets how large it is, if it does not know BYTES
+ * either. Otherwise it warns of a copy of more than 8 bytes, where fewer are copied elsewhere. */
+static inline void *impost_view_buf(const void *buf, uint64_t bytes)
+{
+	void *at = (void *)(uintptr_t)buf;
+
+	if (!__builtin_constant_p(bytes))
+		__asm__("" : "+r"(at));
+	return at;
+}
+
 /* Reads BYTES at GPA into BUF, across borders of adjoining regions; all or nothing. */
 static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void *buf,
 				   uint64_t bytes)
@@ -158,12 +169,13 @@ static inline int impost_view_read(struct impost_view *view, uint64_t gpa, void 
 	hva = window->hva + (gpa - window->gpa);
 	here = window->readable - (gpa - window->gpa);
 	if (__builtin_expect(bytes <= here, 1)) {
-		memcpy(buf, hva, bytes);
+		memcpy(impost_view_buf(buf, bytes), hva, bytes);
 		return 0;
 	}
 	next = impost_view_next(view, gpa + here);
 	if (__builtin_expect(!next || bytes - here > next->readable, 0))
 		return impost_view_read_any(view, gpa, buf, bytes);
+	buf = impost_view_buf(buf, bytes);
 	memcpy(buf, hva, here);
 	memcpy((uint8_t *)buf + here, next->hva, bytes - here);
 	return 0;
@@ -182,12 +194,13 @@ static inline int impost_view_write(struct impost_view *view, uint64_t gpa, cons
 	hva = window->hva + (gpa - window->gpa);
 	here = window->writable - (gpa - window->gpa);
 	if (__builtin_expect(bytes <= here, 1)) {
-		memcpy(hva, buf, bytes);
+		memcpy(hva, impost_view_buf(buf, bytes), bytes);
 		return 0;
 	}
 	next = impost_view_next(view, gpa + here);
 	if (__builtin_expect(!next || bytes - here > next->writable, 0))
 		return impost_view_write_any(view, gpa, buf, bytes);
+	buf = impost_view_buf(buf, bytes);
 	memcpy(hva, buf, here);
 	memcpy(next->hva, (const uint8_t *)buf + here, bytes - here);
 	return 0;
