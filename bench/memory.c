@@ -3,7 +3,7 @@
  * Measures guest memory: reads the name of a case from each line of its input, takes it once, and
  * answers with a line of numbers. bench/run asks this program and its peers in turns.
  *
- *   bench-memory      the cases are in memory_access.c, memory_pages.c and memory_swap.c
+ *   bench-memory      the cases are in memory_access.c, _pages.c, _dirty.c and _swap.c
  */
 #include "memory.h"
 
@@ -38,7 +38,8 @@ int make_regions(struct impost_context *ctx, uint32_t count, uint64_t bytes,
 
 static const struct memory_case *find_case(const char *name)
 {
-	static const struct memory_case *const lists[] = {access_cases, page_cases, swap_cases};
+	static const struct memory_case *const lists[] = {access_cases, page_cases, dirty_cases,
+							  swap_cases};
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		for (const struct memory_case *at = lists[i]; at->name; at++)
@@ -74,6 +75,7 @@ int main(void)
 	}
 	access_cases_end();
 	page_cases_end();
+	dirty_cases_end();
 	impost_context_close(ctx);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

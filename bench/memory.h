@@ -39,11 +39,12 @@ struct memory_case {
 };
 
 /* Each list ends with a NULL name. */
-extern const struct memory_case access_cases[], page_cases[], swap_cases[];
+extern const struct memory_case access_cases[], page_cases[], dirty_cases[], swap_cases[];
 
 /* Releases what the cases keep from one time to the next. */
 void access_cases_end(void);
 void page_cases_end(void);
+void dirty_cases_end(void);
 
 /* A value that the compiler knows nothing of; it must also take all memory for changed. The Rust
  * side has the same. */

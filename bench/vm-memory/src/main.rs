@@ -10,6 +10,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
 
+use vm_memory::bitmap::{AtomicBitmap, Bitmap};
+use vm_memory::mmap::NewBitmap;
 use vm_memory::{
     Bytes, GuestAddress, GuestAddressSpace, GuestMemory, GuestMemoryAtomic, GuestMemoryMmap,
     GuestRegionMmap, MmapRegion,
@@ -35,11 +37,11 @@ fn time(count: u64, run: impl FnOnce()) -> f64 {
     start.elapsed().as_nanos() as f64 / count as f64
 }
 
-fn regions(count: u64, bytes: u64) -> Memory {
+fn regions<B: NewBitmap>(count: u64, bytes: u64) -> GuestMemoryMmap<B> {
     let ranges: Vec<_> = (0..count)
         .map(|i| (GuestAddress(i * bytes), bytes as usize))
         .collect();
-    Memory::from_ranges(&ranges).unwrap()
+    GuestMemoryMmap::from_ranges(&ranges).unwrap()
 }
 
 /// Looks all of `addresses` up, FIND_TURNS times.
@@ -104,7 +106,7 @@ fn object_read(memory: &Memory) -> f64 {
     })
 }
 
-fn object_write(memory: &Memory) -> f64 {
+fn object_write<B: Bitmap + 'static>(memory: &GuestMemoryMmap<B>) -> f64 {
     time(OBJECT_TURNS * OBJECTS, || {
         for _ in 0..OBJECT_TURNS {
             for i in 0..OBJECTS {
@@ -223,6 +225,7 @@ struct Bench {
     find_bases: Vec<u64>,
     find_random: Vec<u64>,
     copy: GuestMemoryAtomic<Memory>,
+    tracked: GuestMemoryMmap<AtomicBitmap>,
 }
 
 impl Bench {
@@ -233,6 +236,7 @@ impl Bench {
             "find-random" => vec![find(&self.find, &self.find_random)],
             "object-read" => vec![object_read(&self.copy.memory())],
             "object-write" => vec![object_write(&self.copy.memory())],
+            "tracked-write" => vec![object_write(&self.tracked)],
             "guard-read" => vec![guard_read(&self.copy)],
             "guard-write" => vec![guard_write(&self.copy)],
             "swap-still" => hot_swap(Pace::Still).to_vec(),
@@ -259,6 +263,7 @@ fn main() -> io::Result<()> {
         find_bases: find_bases(),
         find_random: find_random(),
         copy: GuestMemoryAtomic::new(regions(COPY_REGIONS, COPY_REGION)),
+        tracked: regions(COPY_REGIONS, COPY_REGION),
     };
 
     for line in io::stdin().lock().lines() {
