@@ -22,7 +22,7 @@ static const struct command commands[] = {
 	 "                  [--cpus N] [--topology S:D:C:T]\n"
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
-	 "                  [--flat-address ADDRESS] [--stats]",
+	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]",
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
 	{"cpu dump", COMMAND_CPU_DUMP,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"

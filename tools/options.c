@@ -27,6 +27,14 @@ static const struct tool_option options[OPTION_COUNT] = {
 /* getopt_long's value for option ID: clear of every letter. */
 #define LONG_BASE 256
 
+/* As getopt_long has it. */
+static int has_argument(const struct tool_option *option)
+{
+	if (!option->argument)
+		return no_argument;
+	return option->argument[0] == '[' ? optional_argument : required_argument;
+}
+
 static void print_help(const struct command *command)
 {
 	printf("Usage: impost %s %s\n%s\n\n", command->name, command->synopsis, command->summary);
@@ -36,7 +44,8 @@ static void print_help(const struct command *command)
 
 		if (!(option->commands & command->flag))
 			continue;
-		snprintf(head, sizeof(head), "--%s%s%s", option->name, option->argument ? " " : "",
+		snprintf(head, sizeof(head), "--%s%s%s", option->name,
+			 has_argument(option) == required_argument ? " " : "",
 			 option->argument ? option->argument : "");
 		printf("  %c%c%c %-23s %s\n", option->letter ? '-' : ' ',
 		       option->letter ? option->letter : ' ', option->letter ? ',' : ' ', head,
@@ -55,7 +64,7 @@ static void describe(const struct command *command, struct option *longs, char *
 			continue;
 		*longs++ = (struct option){
 			.name = option->name,
-			.has_arg = option->argument ? required_argument : no_argument,
+			.has_arg = has_argument(option),
 			.val = LONG_BASE + i,
 		};
 		if (!option->letter)
@@ -107,7 +116,7 @@ int options_parse(const struct command *command, int argc, char **argv,
 
 		if (id < 0)
 			return usage_hint(command);
-		invocation->values[id] = options[id].argument ? optarg : "";
+		invocation->values[id] = optarg ? optarg : "";
 	}
 	invocation->operands = argv + optind;
 	invocation->noperands = argc - optind;

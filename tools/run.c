@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "console.h"
+#include "dirty_rate.h"
 #include "machine.h"
 #include "report.h"
 #include "tables.h"
@@ -27,6 +28,8 @@ struct run {
 	const struct invocation *invocation;
 	struct machine machine;
 	struct report_times times;
+	struct dirty_rate dirty;
+	uint32_t dirty_ms; /* 0: nobody asked for it */
 	int kernel;
 	int initrd;
 	int signals; /* signalfd */
@@ -88,6 +91,14 @@ static int check_flat(const struct invocation *invocation)
 		 "it out",
 		 option, protocol);
 	return STATUS_USAGE;
+}
+
+static int check_dirty_rate(struct run *run)
+{
+	if (!invocation_has(run->invocation, OPTION_DIRTY_RATE))
+		return STATUS_OK;
+	run->dirty_ms = dirty_rate_interval(run->invocation);
+	return run->dirty_ms ? STATUS_OK : STATUS_USAGE;
 }
 
 static int open_images(struct run *run)
@@ -193,7 +204,16 @@ static void on_signal(struct run *run)
 /* --- the main loop --- */
 
 /* What the loop waits for. */
-enum { POLL_SIGNAL, POLL_WAKE, POLL_TIMER, POLL_EVENT, POLL_INPUT, POLL_OUTPUT, POLL_COUNT };
+enum {
+	POLL_SIGNAL,
+	POLL_WAKE,
+	POLL_TIMER,
+	POLL_EVENT,
+	POLL_DIRTY,
+	POLL_INPUT,
+	POLL_OUTPUT,
+	POLL_COUNT
+};
 
 static void on_wake(struct run *run)
 {
@@ -236,6 +256,7 @@ static void loop(struct run *run)
 		[POLL_WAKE] = {.fd = run->machine.wake, .events = POLLIN},
 		[POLL_TIMER] = {.fd = console->timer, .events = POLLIN},
 		[POLL_EVENT] = {.fd = run->events, .events = POLLIN},
+		[POLL_DIRTY] = {.events = POLLIN},
 		[POLL_INPUT] = {.events = POLLIN},
 		[POLL_OUTPUT] = {.events = POLLOUT},
 	};
@@ -244,12 +265,15 @@ static void loop(struct run *run)
 	while (run->reason == STILL_RUNNING) {
 		fds[POLL_INPUT].fd = console_wants_input(console) ? STDIN_FILENO : -1;
 		fds[POLL_OUTPUT].fd = writing ? STDOUT_FILENO : -1;
+		fds[POLL_DIRTY].fd = run->dirty.timer;
 		if (poll(fds, POLL_COUNT, -1) < 0)
 			continue; /* EINTR: nothing else can go wrong with these */
 		if (fds[POLL_WAKE].revents)
 			on_wake(run);
 		if (fds[POLL_EVENT].revents)
 			machine_take_event(&run->machine);
+		if (fds[POLL_DIRTY].revents)
+			dirty_rate_tick(&run->dirty, run->invocation);
 		if (fds[POLL_INPUT].revents)
 			on_input(run);
 		if (fds[POLL_TIMER].revents)
@@ -295,6 +319,11 @@ static int start(struct run *run)
 {
 	int err;
 
+	if (run->dirty_ms) {
+		err = dirty_rate_open(&run->dirty, run->machine.vm, run->dirty_ms);
+		if (err < 0)
+			return err;
+	}
 	if (impost_caps_has(impost_vm_caps(run->machine.vm), IMPOST_CAP_VM_EVENTS)) {
 		err = impost_vm_event_fd(run->machine.vm, &run->events);
 		if (err < 0)
@@ -368,6 +397,7 @@ static int conclude(struct run *run)
 	if (!impost_caps_has(impost_vm_caps(run->machine.vm), IMPOST_CAP_EXECUTES))
 		fprintf(stderr, "impost: backend %s: played, not executed\n",
 			impost_vm_backend(run->machine.vm));
+	dirty_rate_total(&run->dirty, run->invocation);
 	if (invocation_has(run->invocation, OPTION_STATS))
 		report_stats(&run->machine, &run->times);
 	return status;
@@ -391,9 +421,17 @@ static int refuse(const struct invocation *invocation, int err)
 int command_run(const struct invocation *invocation)
 {
 	struct run run = {
-		.invocation = invocation, .kernel = -1, .initrd = -1, .signals = -1, .events = -1};
+		.invocation = invocation,
+		.dirty = {.timer = -1},
+		.kernel = -1,
+		.initrd = -1,
+		.signals = -1,
+		.events = -1,
+	};
 	int status = check_flat(invocation), err;
 
+	if (status == STATUS_OK)
+		status = check_dirty_rate(&run);
 	if (status == STATUS_OK)
 		status = open_images(&run);
 	if (status == STATUS_OK) {
@@ -401,6 +439,7 @@ int command_run(const struct invocation *invocation)
 		if (err == 0)
 			err = execute(&run);
 		status = err < 0 ? refuse(invocation, err) : conclude(&run);
+		dirty_rate_close(&run.dirty);
 		machine_destroy(&run.machine);
 	}
 	close_fd(run.kernel);

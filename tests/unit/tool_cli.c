@@ -57,6 +57,10 @@ Test(tool, usage_errors)
 		{{"run", "-x"}, 2, "invalid option -- 'x'"},
 		{{"run", "--memory"}, 2, "requires an argument"},
 		{{"run", "--stats=yes"}, 2, "doesn't allow an argument"},
+		{{"run", "--dirty-rate=0"}, 2, "--dirty-rate=0: give milliseconds, from 1"},
+		{{"run", "--dirty-rate=-1"}, 2, "--dirty-rate=-1: give milliseconds"},
+		{{"run", "--dirty-rate=1s"}, 2, "--dirty-rate=1s: give milliseconds"},
+		{{"run", "--dirty-rate=3600001"}, 2, "to 3600000"},
 		{{"run", "kernel"}, 2, "what is 'kernel'?"},
 		{{"run"}, 2, "no kernel: name one with --kernel"},
 		{{"list", "--kernel", "x"}, 2, "unrecognized option '--kernel'"},
@@ -415,6 +419,29 @@ Test(tool, statistics_tell_how_the_guest_ended)
 		snprintf(line, sizeof(line), "  end       %s\n", ends[i].end);
 		cr_expect(strstr(result->err, line), "no %s in %s", line, result->err);
 	}
+}
+
+/* Three pages in two intervals, one of them in both. The first interval ends in the first delay. */
+Test(tool, dirty_rate)
+{
+	const struct tool_result *result;
+	const char *at;
+
+	tool_write_mock("[vcpu 0]\nwrite = 0x200000 01\nwrite = 0x201fff 01 02\ndelay = 150ms\n"
+			"write = 0x200008 03\ndelay = 300ms\nout = 0x64 1 0xfe\n");
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--dirty-rate=100");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	at = strstr(result->err, "impost: dirty: 3 pages in 0.1");
+	cr_assert(at, "%s", result->err);
+	at = strstr(at, "impost: dirty: 1 page in 0.");
+	cr_assert(at, "%s", result->err);
+	at = strstr(at, "impost: dirty: 0 pages in 0.");
+	cr_assert(at, "%s", result->err);
+	cr_expect(strstr(at, "impost: dirty in all: 4 pages in 0."), "%s", result->err);
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--dirty-rate");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_expect(strstr(result->err, "impost: dirty in all: 3 pages in 0."), "%s", result->err);
+	cr_expect(!strstr(result->err, "impost: dirty: "), "%s", result->err);
 }
 
 /* Bytes as they are: mov $0x34,%al; mov $0x600,%dx; out %al,(%dx); hlt, in any mode but for the
