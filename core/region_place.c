@@ -5,6 +5,7 @@
 #include <linux/magic.h>
 #include <linux/mempolicy.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -88,17 +89,17 @@ int region_check_amount(struct impost_memory *memory, const struct impost_region
 /* A number in a file of /sys; 0 if there is none. */
 static uint64_t huge_number(uint64_t page, const char *name)
 {
-	unsigned long long number = 0;
-	char path[96];
+	uint64_t number = 0;
+	char text[96];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/%s",
+	snprintf(text, sizeof(text), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/%s",
 		 page >> 10, name);
-	file = fopen(path, "re");
+	file = fopen(text, "re");
 	if (!file)
 		return 0;
-	if (fscanf(file, "%llu", &number) != 1)
-		number = 0;
+	if (fgets(text, sizeof(text), file))
+		number = strtoull(text, NULL, 10);
 	fclose(file);
 	return number;
 }

@@ -787,6 +787,45 @@ static void expect_huge(uint32_t kind, uint64_t page)
 	expect_ok(ctx, impost_memory_remove(memory, page));
 }
 
+/* A hugetlb file that is given: its pages are told, other ones refused, and it may become shorter.
+ */
+static void expect_given_huge(void)
+{
+	const uint64_t page = IMPOST_PAGE_2M;
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_FD,
+				       .flags = SHARED,
+				       .gpa = page,
+				       .bytes = page};
+	uint64_t value = 42;
+
+	region.fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | (21 << 26));
+	cr_assert(region.fd >= 0 && ftruncate(region.fd, (off_t)page) == 0);
+	region.page_bytes = IMPOST_PAGE_SIZE;
+	expect_error(ctx, impost_memory_add(memory, &region), -EINVAL,
+		     "has pages of 2048 KiB, not of 4 KiB");
+	region.page_bytes = 0;
+	region.gpa = PAGE;
+	expect_error(ctx, impost_memory_add(memory, &region), -EINVAL, "its address 0x1000 must");
+	region.gpa = page;
+	for (uint32_t flags = 0; flags <= SHARED; flags += SHARED) {
+		region.flags = flags;
+		expect_ok(ctx, impost_memory_add(memory, &region));
+		close(region.fd);
+		expect_ok(ctx, impost_memory_get(memory, 0, &region));
+		cr_expect(region.page_bytes == page && region.state == WRITES);
+		expect_ok(ctx, impost_memory_write(memory, 2 * page - 64, &value, 8));
+		expect_ok(ctx, impost_memory_fill(memory, page, 3, page / 2));
+		region.fd = dup(region.fd);
+		cr_assert(ftruncate(region.fd, 0) == 0);
+		expect_error(ctx, impost_memory_read(memory, page, &value, 3), -EIO, "lost memory");
+		expect_error(ctx, impost_memory_read(memory, page, &value, 8), -EIO, "lost memory");
+		cr_assert(ftruncate(region.fd, (off_t)page) == 0);
+		expect_ok(ctx, impost_memory_remove(memory, page));
+	}
+	close(region.fd);
+}
+
 static void expect_no_huge(uint32_t kind, uint32_t flags, uint64_t page)
 {
 	struct impost_region region = {.size = sizeof(region),
@@ -808,6 +847,7 @@ Test(memory_kinds, huge_pages)
 		cr_skip_test("the host has no free huge pages of 2 MiB");
 	expect_huge(IMPOST_REGION_ANONYMOUS, IMPOST_PAGE_2M);
 	expect_huge(IMPOST_REGION_MEMFD, IMPOST_PAGE_2M);
+	expect_given_huge();
 }
 
 Test(memory_kinds, gigantic_pages)
