@@ -160,7 +160,14 @@ static void access_typed(struct impost_view *view, uint8_t *model, uint64_t *see
 
 	if (random_below(seed, 2)) /* aligned as often as not */
 		at &= ~7u;
-	switch (random_below(seed, 4)) {
+	switch (random_below(seed, 5)) {
+	case 4:
+		at &= ~7u;
+		expect_ok(ctx, impost_view_atomic(view, GPA + at, 8, IMPOST_ATOMIC_EXCHANGE,
+						  IMPOST_ORDER_SEQ_CST, value, &got8));
+		cr_assert(memcmp(&got8, model + at, 8) == 0);
+		memcpy(model + at, &value, 8);
+		break;
 	case 0:
 		expect_ok(ctx, impost_view_read_u8(view, GPA + at, &got1));
 		cr_assert(got1 == model[at]);
@@ -352,6 +359,29 @@ Test(memory_kinds, prefault)
 
 /* --- files that become shorter --- */
 
+/* The rest of a view's ways. */
+static void expect_lost_in_view(struct impost_view *view, uint64_t gpa)
+{
+	uint64_t value = 5, length = 5;
+	char text[8] = "untried";
+
+	expect_error(ctx, impost_view_fill(view, gpa, 1, 64), -EIO, "lost memory");
+	expect_error(ctx, impost_view_read_string(view, gpa, text, sizeof(text), &length), -EIO,
+		     "lost memory");
+	expect_error(ctx, impost_view_read_some(view, gpa, text, sizeof(text), &length), -EIO,
+		     "lost memory");
+	expect_error(ctx, impost_view_write_some(view, gpa, text, sizeof(text), &length), -EIO,
+		     "lost memory");
+	for (uint32_t op = IMPOST_ATOMIC_LOAD; op <= IMPOST_ATOMIC_XOR; op++)
+		expect_error(ctx,
+			     impost_view_atomic(view, gpa, 4, op, IMPOST_ORDER_RELAXED, 1, &value),
+			     -EIO, "lost memory");
+	expect_error(ctx,
+		     impost_view_compare_exchange(view, gpa, 8, IMPOST_ORDER_SEQ_CST, 0, 1, &value),
+		     -EIO, "lost memory");
+	cr_expect(value == 5 && length == 5, "a failed call has touched its output");
+}
+
 /* Every way to reach memory at GPA + AT, which its file has no more. */
 static void expect_lost(uint32_t at)
 {
@@ -376,6 +406,7 @@ static void expect_lost(uint32_t at)
 	expect_error(ctx, impost_view_read(&view, GPA + at, buf, sizeof(buf)), -EIO, "lost");
 	expect_error(ctx, impost_memory_store_fd(memory, GPA + at, sealed_fd, 0, PAGE, 0, NULL),
 		     -EIO, "lost memory");
+	expect_lost_in_view(&view, GPA + at);
 	impost_view_end(&view);
 	cr_expect(value == 5 && hva == &value && memcmp(buf, before, sizeof(buf)) == 0,
 		  "a failed call has touched its output");
@@ -528,6 +559,12 @@ static void expect_read_only(void)
 	cr_expect(memcmp(&value, content, 8) == 0);
 	expect_error(ctx, impost_view_write_u64(&view, GPA, 1), -EACCES, "cannot be written");
 	expect_error(ctx, impost_view_write(&view, GPA, buf, 16), -EACCES, "cannot be written");
+	expect_error(ctx,
+		     impost_view_atomic(&view, GPA, 8, IMPOST_ATOMIC_ADD, IMPOST_ORDER_SEQ_CST, 1,
+					&value),
+		     -EACCES, "cannot be written");
+	expect_ok(ctx, impost_view_atomic(&view, GPA, 8, IMPOST_ATOMIC_LOAD, IMPOST_ORDER_RELAXED,
+					  0, &value));
 	impost_view_end(&view);
 	expect_ok(ctx, impost_memory_ptr(memory, GPA, PAGE, &hva));
 	cr_expect(memcmp(hva, content, PAGE) == 0);
