@@ -164,7 +164,7 @@ static void leave_kicked(struct vcpu *v, int err)
  */
 #define RARE __attribute__((noinline, cold))
 
-/* No error and no exit for the host: kvm_run() starts anew. */
+/* No error and no exit for the host: run starts anew. */
 #define RUN_AGAIN 1
 
 /* Another thread than last time, or a vector to deliver. */
@@ -253,32 +253,52 @@ static inline int enter(const struct vcpu *v)
 	return (int)-ret;
 }
 
+/* What kvm_run() does, again and again until there is an exit for the host. In a loop, since a
+ * guest can fill its dirty ring any number of times. R is how the last turn ended. */
+static RARE int32_t run_on(struct vcpu *v, struct impost_exit *ret_exit, int32_t r)
+{
+	while (r == RUN_AGAIN) {
+		uint32_t state = KICK_IDLE;
+
+		if (v->thread != this_thread)
+			r = run_prepared(v);
+		else if (!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING))
+			r = run_kicked(v, ret_exit);
+		else
+			r = run_ended(v, enter(v), ret_exit);
+	}
+	return r;
+}
+
+static RARE int32_t run_ended_on(struct vcpu *v, int err, struct impost_exit *ret_exit)
+{
+	return run_on(v, ret_exit, run_ended(v, err, ret_exit));
+}
+
+static RARE int32_t run_other_on(struct vcpu *v, struct impost_exit *ret_exit)
+{
+	return run_on(v, ret_exit, run_other(v, ret_exit));
+}
+
 int32_t kvm_run(void *handle, struct impost_exit *ret_exit)
 {
 	struct vcpu *v = handle;
-	uint32_t state;
-	int32_t r;
+	uint32_t state = KICK_IDLE;
 	int err;
 
-	do {
-		if (KVM_UNLIKELY(v->thread != this_thread)) {
-			r = run_prepared(v);
-			continue;
-		}
-		state = KICK_IDLE;
-		if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING)))
-			return run_kicked(v, ret_exit);
-		err = enter(v);
-		state = KICK_RUNNING;
-		if (KVM_UNLIKELY(err ||
-				 !atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE)))
-			r = run_ended(v, err, ret_exit);
-		else if (KVM_LIKELY(kvm_exit_access(v, ret_exit)))
-			return 0;
-		else
-			r = run_other(v, ret_exit);
-	} while (r == RUN_AGAIN);
-	return r;
+	if (KVM_UNLIKELY(v->thread != this_thread))
+		return run_on(v, ret_exit, RUN_AGAIN);
+	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_RUNNING)))
+		return run_kicked(v, ret_exit);
+	err = enter(v);
+	if (KVM_UNLIKELY(err))
+		return run_ended_on(v, err, ret_exit);
+	state = KICK_RUNNING;
+	if (KVM_UNLIKELY(!atomic_compare_exchange_strong(&v->kick, &state, KICK_IDLE)))
+		return run_ended_on(v, 0, ret_exit);
+	if (KVM_LIKELY(kvm_exit_access(v, ret_exit)))
+		return 0;
+	return run_other_on(v, ret_exit);
 }
 
 /* With immediate_exit KVM_RUN does what is left of the last instruction, and returns before the
