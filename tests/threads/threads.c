@@ -7,12 +7,18 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -226,6 +232,58 @@ static void removal(void)
 	impost_memory_destroy(at.memory);
 }
 
+/* --- descriptors are read and written while regions come and go --- */
+
+struct moves {
+	struct impost_memory *memory;
+	atomic_uint *stop;
+	atomic_uint *moved;
+	int fd;
+	int load;
+};
+
+static void *move_what_is_there(void *arg)
+{
+	const struct moves *moves = arg;
+	uint64_t done;
+
+	while (!atomic_load(moves->stop)) {
+		int err = moves->load ? impost_memory_load_fd(moves->memory, 0, moves->fd, 0,
+							      4 * IMPOST_PAGE_SIZE, 0, &done)
+				      : impost_memory_store_fd(moves->memory, 0, moves->fd, 0,
+							       4 * IMPOST_PAGE_SIZE, 0, &done);
+
+		CHECK(err == 0 || err == -EFAULT);
+		if (!err)
+			atomic_fetch_add(moves->moved, 1);
+	}
+	return NULL;
+}
+
+static void descriptors(void)
+{
+	atomic_uint stop = 0, moved = 0;
+	struct impost_memory *memory;
+	struct moves moves[2];
+	pthread_t threads[2];
+	int fd = memfd_create("moved", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && ftruncate(fd, 4 * IMPOST_PAGE_SIZE) == 0);
+	CHECK(impost_memory_create(ctx, &memory) == 0);
+	for (int i = 0; i < 2; i++) {
+		moves[i] = (struct moves){memory, &stop, &moved, fd, i};
+		start(&threads[i], move_what_is_there, &moves[i]);
+	}
+	for (unsigned i = 0; i < ROUNDS || (!atomic_load(&moved) && i < MOST_MS); i++)
+		come_and_go(memory);
+	atomic_store(&stop, 1);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(atomic_load(&moved) > 0);
+	impost_memory_destroy(memory);
+	close(fd);
+}
+
 /* --- a machine whose vCPUs run until they are kicked --- */
 
 struct machine {
@@ -428,6 +486,31 @@ static void machines(void)
 	run_all(whole_life, none, sizeof(none[0]));
 }
 
+/* --- a sandbox that comes late --- */
+
+/* From now on membarrier(2) is -EPERM, as a host's filter may have it. */
+static int forbid_membarrier(void)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(rules) / sizeof(rules[0]), rules};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 &&
+	       syscall(SYS_membarrier, 0, 0, 0) < 0;
+}
+
+/* The last of the tests: there is no way back. */
+static void sandbox(void)
+{
+	CHECK(forbid_membarrier());
+	removal();
+}
+
 /* --- */
 
 static const struct {
@@ -437,10 +520,12 @@ static const struct {
 	{"each thread has its own error text", texts},
 	{"memory is read while regions are added", memory},
 	{"memory is read while regions come and go", removal},
+	{"descriptors are moved while regions come and go", descriptors},
 	{"no kick is lost", kicks},
 	{"a storm of kicks ends runs and nothing else", kick_storm},
 	{"a second thread in a vCPU is refused", two_in_one},
 	{"several VMs live at once", machines},
+	{"removal is safe where membarrier(2) is forbidden", sandbox},
 };
 
 #define COUNT (sizeof(tests) / sizeof(tests[0]))

@@ -489,3 +489,63 @@ Test(view, a_fork_with_views_under_way)
 	cr_expect(!failed);
 	expect_ok(ctx, impost_memory_remove(memory, 0));
 }
+
+/* --- nothing is left behind --- */
+
+static void come_and_go(struct impost_memory *map, uint32_t rounds)
+{
+	static const uint32_t kinds[] = {IMPOST_REGION_ANONYMOUS, IMPOST_REGION_MEMFD};
+	struct impost_view own;
+
+	for (uint32_t i = 0; i < rounds; i++) {
+		struct impost_region region = {.size = sizeof(region),
+					       .kind = kinds[i % 2],
+					       .gpa = (1 + i % 7) * PAGE,
+					       .bytes = (1 + i % 3) * PAGE};
+
+		cr_assert(impost_memory_add(map, &region) == 0, "%s", impost_error(ctx));
+		cr_assert(impost_view_begin(map, &own) == 0);
+		cr_assert(impost_view_write_u64(&own, region.gpa, i) == 0);
+		impost_view_end(&own);
+		cr_assert(impost_memory_remove(map, region.gpa) == 0, "%s", impost_error(ctx));
+	}
+}
+
+static void expect_nothing_left(struct impost_memory *map)
+{
+	struct belongings before;
+
+	come_and_go(map, 100); /* the allocator has what it needs */
+	before = count_belongings();
+	come_and_go(map, 10000);
+	expect_same_belongings(before);
+}
+
+Test(view, ten_thousand_regions_leave_nothing)
+{
+	expect_nothing_left(memory);
+}
+
+static void on_backend(const char *name)
+{
+	struct impost_caps caps = {.size = sizeof(caps)};
+	struct impost_vm *vm;
+
+	expect_ok(ctx, impost_context_set(ctx, "impost", "plugin_dir", PLUGIN_DIR));
+	expect_ok(ctx, impost_context_set(ctx, "impost", "backend", name));
+	if (impost_backend_probe(ctx, name, &caps))
+		cr_skip_test("%s", impost_error(ctx));
+	expect_ok(ctx, impost_vm_create(ctx, NULL, &vm));
+	expect_nothing_left(impost_vm_memory(vm));
+	expect_ok(ctx, impost_vm_destroy(vm));
+}
+
+Test(view, ten_thousand_regions_leave_nothing_on_mock)
+{
+	on_backend("mock");
+}
+
+Test(view, ten_thousand_regions_leave_nothing_on_kvm)
+{
+	on_backend("kvm");
+}

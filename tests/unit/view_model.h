@@ -26,6 +26,7 @@ struct model {
 	void *source;
 	uint64_t base; /* the guest address of the first byte */
 	int fd;	       /* a file, for transfers */
+	int zeros;     /* a file that could become shorter, for regions */
 	struct impost_view view;
 	uint32_t regions;	      /* made so far */
 	uint32_t region[MODEL_PAGES]; /* the number of the page's; 0: no memory */
@@ -45,6 +46,8 @@ static inline void model_begin(struct model *model, struct impost_memory *memory
 	model->base = base;
 	model->fd = memfd_create("model", MFD_CLOEXEC);
 	MODEL_CHECK(model->fd >= 0 && ftruncate(model->fd, MODEL_BYTES) == 0);
+	model->zeros = memfd_create("zeros", MFD_CLOEXEC);
+	MODEL_CHECK(model->zeros >= 0 && ftruncate(model->zeros, MODEL_BYTES) == 0);
 	MODEL_CHECK(impost_view_begin(memory, &model->view) == 0);
 }
 
@@ -127,9 +130,11 @@ static inline void model_remove(struct model *model, uint64_t page)
 
 static inline void model_add(struct model *model, uint64_t page, uint64_t pages)
 {
+	static const uint32_t kinds[] = {IMPOST_REGION_ANONYMOUS, IMPOST_REGION_POINTER,
+					 IMPOST_REGION_MEMFD, IMPOST_REGION_FD};
 	struct impost_region region = {.size = sizeof(region),
-				       .kind = model_draw(model, 2) ? IMPOST_REGION_POINTER
-								    : IMPOST_REGION_ANONYMOUS,
+				       .kind = kinds[model_draw(model, 4)],
+				       .fd = model->zeros,
 				       .gpa = model->base + page * MODEL_PAGE,
 				       .bytes = pages * MODEL_PAGE};
 	bool room = page + pages <= MODEL_PAGES;
@@ -568,6 +573,7 @@ static inline void model_end(struct model *model)
 			model_remove(model, page);
 	impost_view_end(&model->view);
 	close(model->fd);
+	close(model->zeros);
 }
 
 #endif
