@@ -95,7 +95,8 @@ struct impost_host {
 
 	/*
 	 * The host address of guest memory at GPA, for LEN bytes, which must lie in one region:
-	 * -EFAULT if not. The address holds while the region stays.
+	 * -EFAULT if not; -EIO: its file has become shorter. The address holds while the region
+	 * stays; a write through it needs a region that the host may write.
 	 */
 	int32_t (*mem_lookup)(void *ctx, uint64_t gpa, uint64_t len, void **ret_hva);
 
