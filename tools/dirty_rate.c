@@ -32,7 +32,7 @@ uint32_t dirty_rate_interval(const struct invocation *invocation)
 
 int dirty_rate_open(struct dirty_rate *rate, struct impost_vm *vm, uint32_t ms)
 {
-	const struct timespec interval = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
+	const struct timespec interval = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 	const struct itimerspec spec = {.it_interval = interval, .it_value = interval};
 	int err = impost_dirty_create(impost_vm_memory(vm), NULL, &rate->dirty);
 
