@@ -88,6 +88,54 @@ Test(view, behaves_so_at_the_end_of_the_address_space)
 	run_model(0 - (uint64_t)MODEL_BYTES);
 }
 
+/* What a step changed is in the ranges that are taken after it. */
+static void expect_marked(const struct model *model, const uint8_t *before,
+			  struct impost_dirty *dirty)
+{
+	struct impost_range ranges[MODEL_PAGES];
+	bool marked[MODEL_PAGES] = {false};
+	uint64_t count;
+
+	cr_assert(impost_dirty_sync(dirty) == 0, "%s", impost_error(ctx));
+	cr_assert(impost_dirty_take(dirty, ranges, MODEL_PAGES, &count) == 0);
+	for (uint64_t i = 0; i < count; i++)
+		for (uint64_t done = 0; done < ranges[i].bytes; done += PAGE)
+			marked[(ranges[i].gpa + done) / PAGE] = true;
+	for (uint64_t page = 0; page < MODEL_PAGES; page++) {
+		bool same = memcmp(before + page * PAGE, model->byte + page * PAGE, PAGE) == 0;
+
+		cr_assert(same || marked[page] || !model->region[page],
+			  "step %" PRIu64 " of seed %" PRIu64 ": page %" PRIu64 " is not marked",
+			  step, seed, page);
+	}
+}
+
+Test(view, what_is_written_is_marked)
+{
+	const struct impost_dirty_config config = {.size = sizeof(config)};
+	struct model *model = calloc(1, sizeof(*model));
+	uint8_t *before = malloc(MODEL_BYTES);
+	struct impost_dirty *dirty;
+	uint64_t state;
+
+	cr_assert(model && before);
+	seed = (uint64_t)time(NULL);
+	state = seed | 1;
+	model->draw = draw_random;
+	model->source = &state;
+	expect_ok(ctx, impost_dirty_create(memory, &config, &dirty));
+	model_begin(model, memory, 0);
+	for (step = 0; step < 5000; step++) {
+		memcpy(before, model->byte, MODEL_BYTES);
+		model_step(model);
+		expect_marked(model, before, dirty);
+	}
+	model_end(model);
+	expect_ok(ctx, impost_dirty_destroy(dirty));
+	free(before);
+	free(model);
+}
+
 /* --- what is refused --- */
 
 static void begin_view(void)
