@@ -65,6 +65,13 @@ static void end(void)
 	unlink(path);
 }
 
+/* A skipped test does not come to its end(). */
+#define skip_test(why)             \
+	do {                       \
+		unlink(path);      \
+		cr_skip_test(why); \
+	} while (0)
+
 TestSuite(memory_kinds, .init = begin, .fini = end);
 
 /* --- all kinds --- */
@@ -509,7 +516,7 @@ Test(memory_kinds, a_file_for_which_there_is_no_space)
 
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("none", "/mnt", "tmpfs", 0, "size=128k"))
-		cr_skip_test("only root can mount a small file system");
+		skip_test("only root can mount a small file system");
 	fd = open(region.path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	cr_assert(fd >= 0 && ftruncate(fd, 64 * PAGE) == 0);
 	before = count_belongings();
@@ -597,7 +604,7 @@ Test(memory_kinds, files_that_can_only_be_read)
 	close(fd);
 	cr_assert(fchmod(file_fd, 0444) == 0);
 	if (seteuid(65534))
-		cr_skip_test("only root can be another user, who may not write");
+		skip_test("only root can be another user, who may not write");
 	region = region_of(&by_path, SHARED);
 	expect_error(ctx, impost_memory_add(memory, &region), -EACCES, "opened for writing");
 	cr_assert(seteuid(0) == 0 && fchown(file_fd, 65534, 65534) == 0 && seteuid(65534) == 0);
@@ -881,7 +888,7 @@ static void expect_no_huge(uint32_t kind, uint32_t flags, uint64_t page)
 Test(memory_kinds, huge_pages)
 {
 	if (!free_huge_pages("2048"))
-		cr_skip_test("the host has no free huge pages of 2 MiB");
+		skip_test("the host has no free huge pages of 2 MiB");
 	expect_huge(IMPOST_REGION_ANONYMOUS, IMPOST_PAGE_2M);
 	expect_huge(IMPOST_REGION_MEMFD, IMPOST_PAGE_2M);
 	expect_given_huge();
@@ -890,7 +897,7 @@ Test(memory_kinds, huge_pages)
 Test(memory_kinds, gigantic_pages)
 {
 	if (!free_huge_pages("1048576"))
-		cr_skip_test("the host has no free huge pages of 1 GiB");
+		skip_test("the host has no free huge pages of 1 GiB");
 	expect_huge(IMPOST_REGION_ANONYMOUS, IMPOST_PAGE_1G);
 	expect_huge(IMPOST_REGION_MEMFD, IMPOST_PAGE_1G);
 }
@@ -902,7 +909,7 @@ Test(memory_kinds, more_huge_pages_than_there_are)
 
 	if (access("/sys/kernel/mm/hugepages/hugepages-1048576kB", F_OK) ||
 	    free_huge_pages("2048") >= 1024)
-		cr_skip_test("the host has no pages of 1 GiB, or very many of 2 MiB");
+		skip_test("the host has no pages of 1 GiB, or very many of 2 MiB");
 	for (size_t i = 0; i < 3; i++) {
 		expect_no_huge(IMPOST_REGION_ANONYMOUS, flags[i], IMPOST_PAGE_2M);
 		expect_no_huge(IMPOST_REGION_MEMFD, flags[i], IMPOST_PAGE_2M);
@@ -934,7 +941,7 @@ Test(memory_kinds, numa_nodes)
 	char policy[64];
 
 	if (access("/proc/self/numa_maps", R_OK))
-		cr_skip_test("the host's kernel knows no NUMA");
+		skip_test("the host's kernel knows no NUMA");
 	for (uint32_t i = 0; i < 4; i++) {
 		struct impost_region region = region_of(&samples[i % 2], 0);
 
