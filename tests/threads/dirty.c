@@ -3,7 +3,8 @@
  * Pages are copied while guest and host write them, as a migration does: after a last pass with
  * nobody writing, the copy is the memory. A plain program, as threads.c is. Prints TAP.
  *
- * Usage: dirty PLUGIN-DIR BACKEND GUEST, where GUEST is a static ELF64 that writes without end.
+ * Usage: dirty PLUGIN-DIR BACKEND GUEST [KEY VALUE]..., where GUEST is a static ELF64 that writes
+ * without end, and KEY an option of the backend.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -270,18 +271,32 @@ static void in_a_vm(void)
 	CHECK(impost_vm_destroy(vm) == 0);
 }
 
+/* PLUGIN-DIR BACKEND [KEY VALUE]... */
+static int open_context(const char *dir, const char *backend, char **options)
+{
+	char section[64];
+	int err = impost_context_open(NULL, NULL, &ctx);
+
+	if (!err)
+		err = impost_context_set(ctx, "impost", "plugin_dir", dir);
+	if (!err)
+		err = impost_context_set(ctx, "impost", "backend", backend);
+	snprintf(section, sizeof(section), "backend.%s", backend);
+	for (; !err && options[0]; options += 2)
+		err = impost_context_set(ctx, section, options[0], options[1]);
+	return err;
+}
+
 int main(int argc, char **argv)
 {
 	struct impost_caps caps = {.size = sizeof(caps)};
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: dirty PLUGIN-DIR BACKEND GUEST\n");
+	if (argc < 4 || argc % 2) {
+		fprintf(stderr, "usage: dirty PLUGIN-DIR BACKEND GUEST [KEY VALUE]...\n");
 		return 1;
 	}
 	guest = argv[3];
-	if (impost_context_open(NULL, NULL, &ctx) ||
-	    impost_context_set(ctx, "impost", "plugin_dir", argv[1]) ||
-	    impost_context_set(ctx, "impost", "backend", argv[2])) {
+	if (open_context(argv[1], argv[2], argv + 4)) {
 		fprintf(stderr, "dirty: %s\n", ctx ? impost_error(ctx) : "no context");
 		return 1;
 	}
