@@ -77,6 +77,25 @@ static int start_logs(struct impost_memory *memory)
 
 /* --- a reader's life --- */
 
+/* Pulls what was written, as far as DIRTY asks for it, for all readers. With the tracker's lock. */
+static int sync_all(const struct impost_dirty *dirty)
+{
+	struct impost_memory *memory = dirty->memory;
+	const struct tracker *tracker = &memory->tracker;
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < tracker->count; i++) {
+		struct tracked *tracked = tracker->region[i];
+
+		if (tracked->leaving)
+			continue;
+		host_fetch(memory, tracked);
+		if (wants_log(dirty))
+			err = log_fetch(memory, tracked);
+	}
+	return err;
+}
+
 static void leave(struct impost_dirty *dirty)
 {
 	const struct tracker *tracker = &dirty->memory->tracker;
@@ -93,11 +112,13 @@ static int begin_view(struct impost_dirty *dirty)
 {
 	const struct tracker *tracker = &dirty->memory->tracker;
 	bool all = dirty->flags & IMPOST_DIRTY_ALL;
-	int err = dirty_settle(dirty->memory, !all);
+	int err = sync_all(dirty);
 
 	for (uint32_t i = 0; !err && i < tracker->count; i++) {
 		struct tracked *tracked = tracker->region[i];
 
+		if (wants_log(dirty) && !all)
+			err = log_protect(dirty->memory, tracked, 0, tracked->pages);
 		tracked_fill(tracked, tracked_pending(tracked, dirty), all);
 	}
 	return err;
@@ -291,25 +312,6 @@ struct impost_memory *impost_dirty_memory(const struct impost_dirty *dirty)
 
 /* --- pulling --- */
 
-/* With the tracker's lock. */
-static int sync_all(const struct impost_dirty *dirty)
-{
-	struct impost_memory *memory = dirty->memory;
-	const struct tracker *tracker = &memory->tracker;
-	int err = 0;
-
-	for (uint32_t i = 0; !err && i < tracker->count; i++) {
-		struct tracked *tracked = tracker->region[i];
-
-		if (tracked->leaving)
-			continue;
-		host_fetch(memory, tracked);
-		if (wants_log(dirty))
-			err = log_fetch(memory, tracked);
-	}
-	return err;
-}
-
 static void end_interval(struct impost_dirty *dirty)
 {
 	const struct dirty_counts *counts = &dirty->memory->tracker.counts;
@@ -372,8 +374,10 @@ static int take_chunk(struct taking *taking, struct tracked *tracked, const stru
 		.gpa = tracked->gpa + first * IMPOST_PAGE_SIZE,
 		.page_bytes = IMPOST_PAGE_SIZE,
 	};
-	int err = log_protect(taking->dirty->memory, tracked, first, bitmap.pages);
+	int err = 0;
 
+	if (wants_log(taking->dirty))
+		err = log_protect(taking->dirty->memory, tracked, first, bitmap.pages);
 	if (!err)
 		err = impost_bitmap_ranges(&bitmap, &next, taking->ranges, taking->capacity,
 					   &taking->count);

@@ -131,8 +131,4 @@ int log_protect(struct impost_memory *memory, struct tracked *tracked, uint64_t 
 /* Gives the host's marks of TRACKED to the readers. */
 void host_fetch(struct impost_memory *memory, struct tracked *tracked);
 
-/* Pulls all that was written until now, for the readers that there are; PROTECT: and has it
- * protected again, so that nothing of it is told to later ones. */
-int dirty_settle(struct impost_memory *memory, bool protect);
-
 #endif

@@ -138,19 +138,3 @@ void host_fetch(struct impost_memory *memory, struct tracked *tracked)
 				p->bits[at + i] |= taken[i];
 	}
 }
-
-int dirty_settle(struct impost_memory *memory, bool protect)
-{
-	const struct tracker *tracker = &memory->tracker;
-	int err = 0;
-
-	for (uint32_t i = 0; !err && i < tracker->count; i++) {
-		struct tracked *tracked = tracker->region[i];
-
-		host_fetch(memory, tracked);
-		err = log_fetch(memory, tracked);
-		if (!err && protect)
-			err = log_protect(memory, tracked, 0, tracked->pages);
-	}
-	return err;
-}

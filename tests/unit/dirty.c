@@ -249,6 +249,32 @@ Test(dirty, whose_log_it_is)
 	expect_ok(ctx, impost_vm_destroy(vm));
 }
 
+/* Who asks for the host's writes alone makes no call of the backend, whoever else reads its log. */
+Test(dirty, the_hosts_writes_alone)
+{
+	struct fake *fake;
+	struct impost_vm *vm = make_vm(ctx, MANUAL, &fake);
+	struct impost_memory *memory = impost_vm_memory(vm);
+	struct impost_dirty *dirty, *host;
+	uint32_t calls;
+
+	fake->log_word = 1;
+	expect_ok(ctx, add(memory, 0, 10));
+	dirty = open_reader(memory, IMPOST_DIRTY_ALL);
+	expect_ok(ctx, impost_dirty_sync(dirty));
+	calls = fake->calls;
+	host = open_reader(memory, IMPOST_DIRTY_HOST_ONLY);
+	touch(memory, 5 * PAGE);
+	expect_ok(ctx, impost_dirty_sync(host));
+	EXPECT_TAKE(host, 2, 5 * PAGE, 1);
+	expect_ok(ctx, impost_dirty_destroy(host));
+	cr_expect(fake->calls == calls);
+	EXPECT_TAKE(dirty, 2, 0, 10);
+	EXPECT_TAKE(dirty, 2);
+	expect_ok(ctx, impost_dirty_destroy(dirty));
+	expect_ok(ctx, impost_vm_destroy(vm));
+}
+
 /* Wherever it fails, tracking is as it was. */
 Test(dirty, a_log_that_cannot_start_or_stop)
 {
