@@ -110,19 +110,23 @@ static int check_overlap(struct impost_memory *memory, const struct map *map,
 				other->last);
 }
 
+/* The lowest free slot: among so many regions one of the first count + 1 is. */
 static int choose_slot(struct impost_memory *memory, const struct map *map, uint32_t *ret_slot)
 {
-	uint32_t slots = memory->vm->caps.max_slots;
+	uint32_t slots = memory->vm->caps.max_slots, slot = 0;
+	bool *taken = calloc(map->count + 1, sizeof(*taken));
 
-	for (uint32_t slot = 0; slot < slots && slot <= map->count; slot++) {
-		uint32_t i = 0;
-
-		while (i < map->count && map->region[i].slot != slot)
-			i++;
-		if (i == map->count) {
-			*ret_slot = slot;
-			return 0;
-		}
+	if (!taken)
+		return impost_error_set(memory->ctx, -ENOMEM, "no memory to choose a slot");
+	for (uint32_t i = 0; i < map->count; i++)
+		if (map->region[i].slot < map->count)
+			taken[map->region[i].slot] = true;
+	while (taken[slot])
+		slot++;
+	free(taken);
+	if (slot < slots) {
+		*ret_slot = slot;
+		return 0;
 	}
 	return impost_error_set(memory->ctx, -ENOSPC, "backend %s has %u memory slots: all taken",
 				memory->vm->plugin->name, slots);
