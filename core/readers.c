@@ -17,6 +17,7 @@ static struct reader *_Atomic readers;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int key_error;
+static atomic_bool all_fence; /* readers_fence has been seen by all, and so writers need no more */
 
 static int membarrier(int command)
 {
@@ -51,8 +52,10 @@ static void start(void)
 	if (!key_error)
 		key_error = pthread_atfork(NULL, NULL, forked);
 	/* Without it (before Linux 4.14, or forbidden) readers do what it would have done. */
-	if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
+	if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)) {
 		atomic_store(&readers_fence, true);
+		atomic_store(&all_fence, true);
+	}
 }
 
 static struct reader *take_place(void)
@@ -115,18 +118,28 @@ static bool barrier_everywhere(void)
 		!membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
 }
 
+/*
+ * A sandbox that came later: from now on readers have their own barriers, and the stores of those
+ * who were entering leave their CPU's buffer in far less than this, which each writer waits that
+ * comes in the meantime.
+ */
+static void have_readers_fence(void)
+{
+	struct timespec left = {.tv_nsec = 20000000};
+
+	atomic_store(&readers_fence, true);
+	while (nanosleep(&left, &left) && errno == EINTR)
+		;
+	atomic_store(&all_fence, true);
+}
+
 uint64_t readers_tick(void)
 {
 	uint64_t epoch = atomic_fetch_add(&readers_epoch, 1) + 1;
 
 	pthread_once(&once, start);
-	if (!atomic_load(&readers_fence) && !barrier_everywhere()) {
-		/* A sandbox that came later: from now on readers have their own barriers, and the
-		 * stores of those who were entering leave their CPU's buffer in far less than this.
-		 */
-		atomic_store(&readers_fence, true);
-		nanosleep(&(const struct timespec){.tv_nsec = 20000000}, NULL);
-	}
+	if (!atomic_load(&all_fence) && !barrier_everywhere())
+		have_readers_fence();
 	return epoch;
 }
 
