@@ -85,10 +85,13 @@ struct reader *reader_register(void)
 	if (key_error)
 		return NULL;
 	reader = take_place();
-	if (reader && pthread_setspecific(key, reader)) {
+	if (!reader)
+		return NULL;
+	if (pthread_setspecific(key, reader)) {
 		give_back(reader);
 		return NULL;
 	}
+	reader->serial++;
 	reader_self = reader;
 	return reader;
 }

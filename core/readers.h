@@ -22,7 +22,8 @@ struct reader {
 	_Alignas(64) _Atomic uint64_t since;
 	/* What it looks at; NULL: at several things. Written before `since`. */
 	_Atomic(const void *) subject;
-	uint32_t depth; /* of nested sections: the thread's own */
+	uint64_t serial; /* of the threads that had this place */
+	uint32_t depth;	 /* of nested sections: the thread's own */
 	atomic_bool taken;
 	struct reader *next;
 };

@@ -38,15 +38,18 @@ static inline int view_begin(struct impost_memory *memory, struct impost_view *r
 		.gpa = map->gpa,
 		.count = map->buckets,
 		.shift = map->shift,
+		.serial = reader->serial,
 	};
 	return 0;
 }
 
 static inline void view_end(struct impost_view *view)
 {
-	/* One of another thread's, even of one that has ended, is not ours to end. */
-	if (view->reader && view->reader == reader_self)
-		reader_leave(view->reader);
+	struct reader *self = reader_self;
+
+	/* One of another thread's, even of one that had our place, is not ours to end. */
+	if (view->reader && view->reader == self && view->serial == self->serial)
+		reader_leave(self);
 	view->reader = NULL;
 	view->map = NULL;
 	view->count = 0;

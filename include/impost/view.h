@@ -59,7 +59,7 @@ struct impost_view {
 	uint64_t gpa;
 	uint64_t count;
 	uint64_t shift;
-	uint64_t reserved;
+	uint64_t serial;
 };
 
 #ifdef __cplusplus

@@ -483,6 +483,38 @@ Test(view, a_thread_that_ends_inside)
 	impost_view_end(&own);
 }
 
+/* The thread that has the ended one's place now. */
+static void *end_in_its_place(void *arg)
+{
+	struct impost_view *left = arg, own;
+	bool same, refused;
+
+	if (impost_view_begin(memory, &own))
+		return arg;
+	same = own.reader == left->reader;
+	impost_view_end(left);
+	refused = impost_memory_remove(memory, 0) == -EDEADLK;
+	impost_view_end(&own);
+	return same && refused ? NULL : arg;
+}
+
+/* The end of a view whose thread has ended is not the end of its successor's. */
+Test(view, a_thread_in_the_place_of_one_that_ended_inside)
+{
+	struct impost_view left;
+	pthread_t thread;
+	void *failed;
+
+	add(0, PAGE);
+	cr_assert(impost_memory_fill(memory, 0, 0, 1) == 0); /* this thread has its place */
+	cr_assert(pthread_create(&thread, NULL, leave_inside, &left) == 0);
+	pthread_join(thread, &failed);
+	cr_assert(!failed);
+	cr_assert(pthread_create(&thread, NULL, end_in_its_place, &left) == 0);
+	pthread_join(thread, &failed);
+	cr_expect(!failed);
+}
+
 static void *stay_inside(void *arg)
 {
 	struct impost_view own;
