@@ -103,8 +103,11 @@ static int check_controllers(const struct acpi *acpi)
 		return refuse(acpi,
 			      "ACPI: irqchip %u is none of IMPOST_IRQCHIP_NONE, _LAPIC, _FULL",
 			      config->irqchip);
-	if (config->has_ioapic > 1 || config->hw_reduced > 1 || config->reserved)
-		return refuse(acpi, "ACPI: has_ioapic and hw_reduced are 0 or 1, reserved is 0");
+	if (config->has_ioapic > 1 || config->hw_reduced > 1 || config->reserved ||
+	    config->reserved2)
+		return refuse(
+			acpi,
+			"ACPI: has_ioapic and hw_reduced are 0 or 1, reserved and reserved2 0");
 	if (config->ioapic_id > ACPI_APIC_ID_MAX)
 		return refuse(acpi, "ACPI: I/O APIC id %u: ids are below 255", config->ioapic_id);
 	if (lapic % 4096 || ioapic % 16)

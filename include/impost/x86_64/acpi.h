@@ -147,6 +147,7 @@ struct impost_x86_acpi_config {
 	uint8_t gpe1_base;		   /* number of GPE1's first event */
 	uint32_t smi_command; /* port of SMI_CMD; 0: the machine is always in ACPI mode */
 	uint32_t sci;	      /* GSI of the SCI, without hw_reduced; 0: 9 */
+	uint32_t reserved2;   /* 0 */
 	/* The reset register: 8 bits wide. */
 	struct impost_x86_acpi_gas reset;
 	/* With hw_reduced: sleep control and status registers, 8 bits each; both or none. Without
