@@ -462,7 +462,7 @@ static inline void model_iovec(struct model *model)
 	for (uint64_t range = 0; !wanted && range < count; range++)
 		for (uint64_t done = 0; done < ranges[range].bytes; done += iov[i++].iov_len)
 			MODEL_CHECK(memcmp(iov[i].iov_base,
-					   model->byte + ranges[range].gpa - model->base + done,
+					   model->byte + (ranges[range].gpa - model->base) + done,
 					   iov[i].iov_len) == 0);
 	MODEL_CHECK(wanted || i == need);
 }
