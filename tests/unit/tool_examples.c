@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The hello guest under `impost run` and under examples/hello.c, on KVM and played: the same
- * output. */
+/*
+ * The hello guest under `impost run` and under examples/hello.c, on KVM and played: the same
+ * output. The other examples: what they print.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,4 +146,42 @@ Test(examples, host_tells_what_is_wrong)
 	result = TOOL_RUN("@kernel.ini");
 	cr_assert_eq(result->status, 1);
 	cr_assert(strstr(result->err, "/missing: No such file"), "%s", result->err);
+}
+
+/* examples/memory.c, with as many bytes as its chain has room for, and fewer. */
+Test(examples, memory)
+{
+	static const struct {
+		const char *line, *said;
+	} runs[] = {
+		{"hello, driver\n", "14 bytes for the driver\n"
+				    "dirty: 0x3000, 1 pages\n"
+				    "dirty: 0x10000, 1 pages\n"
+				    "dirty: 0x1ff000, 1 pages\n"},
+		{"across the border\n", "18 bytes for the driver\n"
+					"dirty: 0x3000, 1 pages\n"
+					"dirty: 0x10000, 1 pages\n"
+					"dirty: 0x1ff000, 2 pages\n"},
+		{"short", "5 bytes for the driver\n"
+			  "dirty: 0x3000, 1 pages\n"
+			  "dirty: 0x10000, 1 pages\n"},
+	};
+	char wanted[1024];
+
+	setenv("IMPOST_TOOL", tool_env("IMPOST_MEMORY_HOST"), 1);
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+		const struct tool_result *result;
+
+		tool_write_text("line", runs[i].line);
+		result = TOOL_RUN("@line");
+		snprintf(
+			wanted, sizeof(wanted),
+			"region: 0x0, 2048 KiB, with a descriptor\n"
+			"region: 0x200000, 1024 KiB\n"
+			"a chain of 2 buffers, 3 parts\n%s"
+			"after its removal: 0x1ffff8, 4096 bytes: there is no memory at 0x200000\n",
+			runs[i].said);
+		cr_assert_eq(result->status, 0, "%s", result->err);
+		cr_assert_str_eq(result->out, wanted);
+	}
 }
