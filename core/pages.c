@@ -46,13 +46,11 @@ struct scanned {
 #define SCAN_IS_PRESENT (UINT64_C(1) << 3)
 #define SCAN_IS_SWAPPED (UINT64_C(1) << 4)
 
-/* A call: its descriptors, which are opened when they are needed, and what it looks at just now,
- * which lies in one region. */
+/* A call: the descriptor of the page tables, opened when it is needed, and what it looks at just
+ * now, which lies in one region. */
 struct scan {
 	struct impost_memory *memory;
 	int pagemap; /* -1: not open yet */
-	int file;    /* what the region `file_gpa` is backed by, opened anew; -1: none is open */
-	uint64_t file_gpa;
 	const struct mapped *region;
 	uint64_t gpa;
 	uint8_t *hva;
@@ -178,46 +176,47 @@ static int add_mapped(struct scan *scan, uint64_t *words)
 
 /*
  * The region's file, opened anew: lseek(2) moves the place that is shared with all who have a
- * duplicate of a descriptor. -1: it cannot be.
+ * duplicate of a descriptor. For this chunk only: at the next the region can be another. -1: it
+ * cannot be.
  */
-static int file_of(struct scan *scan)
+static int open_file_of(const struct scan *scan)
 {
 	char path[64];
 
-	if (scan->file >= 0 && scan->file_gpa == scan->region->gpa)
-		return scan->file;
-	if (scan->file >= 0)
-		close(scan->file);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", scan->region->backing->fd);
-	scan->file = open(path, O_RDONLY | O_CLOEXEC);
-	scan->file_gpa = scan->region->gpa;
-	return scan->file;
+	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* Sets the pages of which the region's file has something, in its cache, on disk or in swap; where
- * that cannot be known, all. */
-static void add_data(struct scan *scan, uint64_t *words)
+/* Sets the pages for which FD has something from START to END. Returns false where that cannot be
+ * known. */
+static bool add_data_of(int fd, uint64_t start, uint64_t end, uint64_t *words)
 {
-	const uint64_t start = file_offset(scan);
-	const uint64_t end = start + scan->pages * IMPOST_PAGE_SIZE;
-	int fd = file_of(scan);
-
 	for (uint64_t at = start; at < end;) {
 		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
 		off_t hole = data < 0 ? data : lseek(fd, data, SEEK_HOLE);
 
-		if (data < 0 && errno == ENXIO)
-			return; /* there is no more */
-		if (hole < 0) {
-			set_pages(words, 0, scan->pages);
-			return;
-		}
-		if ((uint64_t)data >= end)
-			return;
+		if ((data < 0 && errno == ENXIO) || (hole >= 0 && (uint64_t)data >= end))
+			return true; /* there is no more */
+		if (hole < 0)
+			return false;
 		at = (uint64_t)hole < end ? (uint64_t)hole : end;
 		set_pages(words, ((uint64_t)data - start) / IMPOST_PAGE_SIZE,
 			  (at - start + IMPOST_PAGE_SIZE - 1) / IMPOST_PAGE_SIZE);
 	}
+	return true;
+}
+
+/* Sets the pages of which the region's file has something, in its cache, on disk or in swap; where
+ * that cannot be known, all. */
+static void add_data(const struct scan *scan, uint64_t *words)
+{
+	const uint64_t start = file_offset(scan);
+	int fd = open_file_of(scan);
+
+	if (!add_data_of(fd, start, start + scan->pages * IMPOST_PAGE_SIZE, words))
+		set_pages(words, 0, scan->pages);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* --- all zero --- */
@@ -428,7 +427,7 @@ static int scan_chunk(struct scan *scan, struct impost_view *view, judge_fn *jud
 static int scan_range(struct impost_memory *memory, judge_fn *judge, struct impost_range *range,
 		      struct impost_range *ranges, uint64_t capacity, uint64_t *count)
 {
-	struct scan scan = {.memory = memory, .pagemap = -1, .file = -1, .most = LEAST_CHUNK};
+	struct scan scan = {.memory = memory, .pagemap = -1, .most = LEAST_CHUNK};
 	struct impost_range left = *range;
 	uint64_t found = *count;
 	bool full = false;
@@ -449,8 +448,6 @@ static int scan_range(struct impost_memory *memory, judge_fn *judge, struct impo
 	}
 	if (scan.pagemap >= 0)
 		close(scan.pagemap);
-	if (scan.file >= 0)
-		close(scan.file);
 	if (err)
 		return err;
 	*range = left;
