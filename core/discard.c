@@ -110,17 +110,17 @@ static int discard_chunk(struct impost_view *view, uint64_t gpa, uint64_t bytes,
 	const struct mapped *region;
 	uint64_t len;
 	uint8_t *hva;
+	int told;
 
 	if (err)
 		return err;
 	region = map_at(view->map, gpa);
 	hva = map_span(region, gpa, bytes < CHUNK ? bytes : CHUNK, &len);
 	err = drop(view->memory, region, gpa, hva, len);
-	if (err)
-		return err;
-	view_mark(region, gpa, len);
+	view_mark(region, gpa, len); /* also where an error came after a part of it */
+	told = view_tell(view, gpa, len);
 	*ret_bytes = len;
-	return view_tell(view, gpa, len);
+	return err ? err : told;
 }
 
 int impost_pages_discard(struct impost_memory *memory, uint64_t gpa, uint64_t bytes, uint32_t flags)

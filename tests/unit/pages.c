@@ -637,6 +637,25 @@ Test(pages, a_discard_is_dirty)
 	expect_ok(ctx, impost_dirty_destroy(dirty));
 }
 
+/* Part of it may be gone when the kernel says that it failed. */
+Test(pages, a_discard_that_fails_is_dirty)
+{
+	struct impost_dirty *dirty;
+	struct impost_range found[3];
+	uint64_t count;
+
+	add(IMPOST_REGION_MEMFD, NULL, BASE, 100);
+	expect_ok(ctx, impost_dirty_create(memory, NULL, &dirty));
+	forbid(SYS_fallocate, EIO);
+	expect_error(ctx, impost_pages_discard(memory, BASE + 70 * PAGE, 5 * PAGE, 0), -EIO,
+		     "cannot discard");
+	expect_ok(ctx, impost_dirty_sync(dirty));
+	expect_ok(ctx, impost_dirty_take(dirty, found, 3, &count));
+	cr_assert(count == 1);
+	cr_expect(found[0].gpa == BASE + 70 * PAGE && found[0].bytes == 5 * PAGE);
+	expect_ok(ctx, impost_dirty_destroy(dirty));
+}
+
 Test(pages, memory_of_the_hypervisor_stays)
 {
 	struct fake *fake;
