@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -189,12 +190,13 @@ static int failed(struct impost_view *view, const struct transfer *transfer, uin
 
 	if (err == -EAGAIN)
 		return err;
-	if (err != -EFAULT)
-		return impost_error_set(transfer->memory->ctx, err, "cannot %s %s: %m",
-					transfer->load ? "read" : "write",
-					transfer->stream ? "the descriptor" : "the file");
 	if (transfer->load)
 		impost_view_mark_dirty(view, gpa, bytes); /* some may have come */
+	if (err != -EFAULT)
+		return impost_error_set(transfer->memory->ctx, err, "cannot %s %s: %s",
+					transfer->load ? "read" : "write",
+					transfer->stream ? "the descriptor" : "the file",
+					strerror(-err));
 	return access_failed(transfer->memory, region, map_span(region, gpa, bytes, &len));
 }
 

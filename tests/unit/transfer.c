@@ -114,6 +114,25 @@ Test(transfer, files_at_their_own_position)
 	close(fd);
 }
 
+/* What a disk brought before it failed is told by no count. */
+Test(transfer, a_load_that_fails_is_dirty)
+{
+	int folder = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct impost_dirty *dirty;
+	struct impost_range found[2];
+	uint64_t count;
+
+	expect_ok(ctx, impost_dirty_create(memory, NULL, &dirty));
+	expect_error(ctx, impost_memory_load_fd(memory, START, folder, 0, 100, 0, NULL), -EISDIR,
+		     "cannot read the file");
+	expect_ok(ctx, impost_dirty_sync(dirty));
+	expect_ok(ctx, impost_dirty_take(dirty, found, 2, &count));
+	cr_assert(count == 1);
+	cr_expect(found[0].gpa == START && found[0].bytes == PAGE);
+	expect_ok(ctx, impost_dirty_destroy(dirty));
+	close(folder);
+}
+
 Test(transfer, what_is_wrong)
 {
 	int fd = memfd_create("transfer", MFD_CLOEXEC), fds[2];
