@@ -196,9 +196,8 @@ int32_t mock_mem_move(void *handle, uint64_t gpa)
 		return mock_error(vm, -ENOENT, "memory slot %u is being removed", slot.slot);
 	}
 	err = vm->host->mem_moved(vm->host->ctx, slot.slot, hva);
-	if (err)
-		set_hva(vm, gpa, hva, slot.hva);
-	munmap(err ? hva : slot.hva, slot.bytes);
+	/* If the slot was removed meanwhile, what it had last went with it. */
+	munmap(err && set_hva(vm, gpa, hva, slot.hva) ? hva : slot.hva, slot.bytes);
 	return err;
 }
 
