@@ -30,10 +30,13 @@ struct impost_memory;
 /* Where a region's memory comes from. */
 
 /* Private anonymous memory, made and unmapped by the map; for some that others can share, take
- * MEMFD. In a VM whose backend has no mem-host but
- * mem-backend it is the hypervisor's, and impost_memory_get() tells IMPOST_REGION_BACKEND. */
+ * MEMFD. In a VM whose backend has no mem-host but mem-backend it is the hypervisor's, and
+ * impost_memory_get() tells IMPOST_REGION_BACKEND. */
 #define IMPOST_REGION_ANONYMOUS 0u
-#define IMPOST_REGION_POINTER	1u /* the host's own, at `hva`; must outlive the region */
+/* The host's own, at `hva`; must outlive the region. It is taken to be readable and writable:
+ * access through this map to what is not, or is no more, is the signal that a pointer's would be.
+ */
+#define IMPOST_REGION_POINTER 1u
 /* Allocated by the hypervisor; only in a VM whose backend has mem-backend. */
 #define IMPOST_REGION_BACKEND 2u
 /*
@@ -57,9 +60,8 @@ struct impost_memory;
  * MEMFD, FILE and FD: what is written goes into the file, and is seen by all who have it mapped;
  * without it a write makes a copy of the page, which is the region's own. A file that may only be
  * read, or is sealed against writing, can be shared with IMPOST_REGION_READONLY alone; then the
- * host's writes fail too
- * (-EACCES). With READONLY a file at `path` is opened for reading if it may not be
- * opened for writing.
+ * host's writes fail too (-EACCES). With READONLY a file at `path` is opened for reading if it may
+ * not be opened for writing.
  */
 #define IMPOST_REGION_SHARED 4u
 /*

@@ -14,9 +14,11 @@
  *
  * Unless it says otherwise, a call returns 0, or -EFAULT when not all of the range is guest memory:
  * the error text (impost_memory_context()) names the first address that is not, and nothing has
- * been read or written. -EINVAL: the view has not begun, or has ended. What writes marks what it
- * has written, where somebody tracks; and where the backend is to be told of it (mark-dirty), what
- * the backend says comes back, with everything written.
+ * been read or written. -EINVAL: the view has not begun, or has ended. -EACCES, of what writes: the
+ * host may not write there either; -EIO: the file behind the region has become shorter, or cannot
+ * be read (see IMPOST_REGION_IS_DIRECT). What writes marks what it has written, where somebody
+ * tracks; and where the backend is to be told of it (mark-dirty), what the backend says comes back,
+ * with everything written. None of this is for signal handlers.
  *
  * An aligned access of 1, 2, 4 or 8 bytes is one access of the host CPU, never torn (SDM vol. 3,
  * 9.1.1). It orders nothing by itself.
