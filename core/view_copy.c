@@ -141,7 +141,13 @@ int impost_view_write_some(struct impost_view *view, uint64_t gpa, const void *b
 	return copy_some(view, gpa, bytes, &(struct copy){.in = buf}, ret_done);
 }
 
-/* How long the string at GPA is; CAPACITY if it is longer. */
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How long the string at GPA is; CAPACITY if it is longer. It may end with the last page that a
+ * file has, and so no read goes over a page's end. */
 static int string_length(struct impost_view *view, uint64_t gpa, uint64_t capacity,
 			 uint64_t *ret_length)
 {
@@ -150,7 +156,8 @@ static int string_length(struct impost_view *view, uint64_t gpa, uint64_t capaci
 	int err;
 
 	for (at = 0; at < capacity; at += some) {
-		uint64_t most = capacity - at < sizeof(chunk) ? capacity - at : sizeof(chunk);
+		uint64_t page = IMPOST_PAGE_SIZE - (gpa + at) % IMPOST_PAGE_SIZE;
+		uint64_t most = least(least(capacity - at, sizeof(chunk)), page);
 		const char *end;
 
 		if (gpa + at < gpa)

@@ -419,6 +419,20 @@ static void expect_lost(uint32_t at)
 		  "a failed call has touched its output");
 }
 
+/* A string at GPA that ends with what is there; behind it the memory is lost. */
+static void expect_last_string(uint64_t gpa)
+{
+	struct impost_view view;
+	char text[300] = "";
+	uint64_t length = 0;
+
+	expect_ok(ctx, impost_memory_write(memory, gpa, "last", 5));
+	expect_ok(ctx, impost_view_begin(memory, &view));
+	expect_ok(ctx, impost_view_read_string(&view, gpa, text, sizeof(text), &length));
+	impost_view_end(&view);
+	cr_expect(length == 4 && strcmp(text, "last") == 0);
+}
+
 static void expect_survives(const struct sample *sample)
 {
 	int fd = sample->fd ? *sample->fd : file_fd;
@@ -436,6 +450,7 @@ static void expect_survives(const struct sample *sample)
 		     "lost memory");
 	expect_ok(ctx, impost_memory_read(memory, GPA + BYTES / 2 - 8, &value, 8));
 	cr_expect(memcmp(&value, content + BYTES / 2 - 8, 8) == 0);
+	expect_last_string(GPA + BYTES / 2 - 5);
 	expect_ok(ctx, impost_memory_read(memory, GPA + 8, buf, 6));
 	cr_expect(memcmp(buf, "before", 6) == 0);
 	cr_assert(ftruncate(fd, 0) == 0);
