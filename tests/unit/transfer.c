@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -378,14 +380,15 @@ Test(transfer, waiting_for_room_holds_off_no_removal)
 Test(transfer, a_region_that_goes_meanwhile)
 {
 	struct waiter waiter = {.load = true};
-	const struct timespec rest = {.tv_nsec = 20000000};
-	int fds[2];
+	int fds[2], left;
 
 	open_stream(0, fds);
 	waiter.fd = fds[0];
 	cr_assert(pthread_create(&waiter.thread, NULL, wait_long, &waiter) == 0);
 	cr_assert(write(fds[1], pattern, 7 * PAGE) == 7 * PAGE);
-	nanosleep(&rest, NULL);
+	do /* until it was read: which removal then waits for */
+		cr_assert(sched_yield() == 0 && ioctl(fds[0], FIONREAD, &left) == 0);
+	while (left > 0);
 	expect_ok(ctx, impost_memory_remove(memory, START + 7 * PAGE));
 	cr_assert(write(fds[1], pattern, 1) == 1);
 	pthread_join(waiter.thread, NULL);
