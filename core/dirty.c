@@ -124,13 +124,23 @@ static int begin_view(struct impost_dirty *dirty)
 	return err;
 }
 
+/* The totals, as far as DIRTY asks for them. */
+static struct dirty_counts counts_of(const struct impost_dirty *dirty)
+{
+	struct dirty_counts counts = dirty->memory->tracker.counts;
+
+	if (!wants_log(dirty))
+		counts.from_log = counts.protects = 0;
+	return counts;
+}
+
 static void count_in(struct impost_dirty *dirty)
 {
 	struct tracker *tracker = &dirty->memory->tracker;
 
-	dirty->begin = tracker->counts;
+	dirty->begin = counts_of(dirty);
 	dirty->begin_ns = dirty->sync_ns = now_ns();
-	dirty->sync_pages = tracker->counts.from_log + tracker->counts.from_host;
+	dirty->sync_pages = dirty->begin.from_log + dirty->begin.from_host;
 	dirty->next = tracker->readers;
 	tracker->readers = dirty;
 	tracker->nreaders++;
@@ -314,8 +324,8 @@ struct impost_memory *impost_dirty_memory(const struct impost_dirty *dirty)
 
 static void end_interval(struct impost_dirty *dirty)
 {
-	const struct dirty_counts *counts = &dirty->memory->tracker.counts;
-	uint64_t now = now_ns(), pages = counts->from_log + counts->from_host;
+	const struct dirty_counts counts = counts_of(dirty);
+	uint64_t now = now_ns(), pages = counts.from_log + counts.from_host;
 
 	dirty->last_ns = now - dirty->sync_ns;
 	dirty->last_pages = pages - dirty->sync_pages;
@@ -500,15 +510,16 @@ static uint64_t rate(uint64_t pages, uint64_t ns)
 static void fill_stats(const struct impost_dirty *dirty, struct impost_dirty_stats *stats)
 {
 	const struct tracker *tracker = &dirty->memory->tracker;
+	const struct dirty_counts counts = counts_of(dirty);
 
 	*stats = (struct impost_dirty_stats){
 		.readers = tracker->nreaders,
 		.taken = dirty->taken,
 		.syncs = dirty->syncs,
 		.passes = dirty->passes,
-		.from_log = tracker->counts.from_log - dirty->begin.from_log,
-		.from_host = tracker->counts.from_host - dirty->begin.from_host,
-		.protects = tracker->counts.protects - dirty->begin.protects,
+		.from_log = counts.from_log - dirty->begin.from_log,
+		.from_host = counts.from_host - dirty->begin.from_host,
+		.protects = counts.protects - dirty->begin.protects,
 		.last_ns = dirty->last_ns,
 		.last_pages = dirty->last_pages,
 		.last_rate = rate(dirty->last_pages, dirty->last_ns),

@@ -70,7 +70,8 @@ struct impost_dirty_stats {
 	/*
 	 * Found written since the reader was created, by whichever reader's sync: in the
 	 * hypervisor's log, and in the host's marks. A page counts once between two takes of it
-	 * (dirty-manual) or two syncs (otherwise), and in both if both wrote.
+	 * (dirty-manual) or two syncs (otherwise), and in both if both wrote. With
+	 * IMPOST_DIRTY_HOST_ONLY the log's are 0.
 	 */
 	uint64_t from_log, from_host;
 	uint64_t protects; /* calls that had the hypervisor protect pages again (dirty-manual) */

@@ -255,6 +255,7 @@ Test(dirty, the_hosts_writes_alone)
 	struct fake *fake;
 	struct impost_vm *vm = make_vm(ctx, MANUAL, &fake);
 	struct impost_memory *memory = impost_vm_memory(vm);
+	struct impost_dirty_stats stats = {.size = sizeof(stats)};
 	struct impost_dirty *dirty, *host;
 	uint32_t calls;
 
@@ -267,10 +268,19 @@ Test(dirty, the_hosts_writes_alone)
 	touch(memory, 5 * PAGE);
 	expect_ok(ctx, impost_dirty_sync(host));
 	EXPECT_TAKE(host, 2, 5 * PAGE, 1);
-	expect_ok(ctx, impost_dirty_destroy(host));
 	cr_expect(fake->calls == calls);
 	EXPECT_TAKE(dirty, 2, 0, 10);
 	EXPECT_TAKE(dirty, 2);
+	expect_ok(ctx, impost_dirty_sync(dirty));
+	expect_ok(ctx, impost_dirty_stats(dirty, &stats));
+	cr_expect(stats.from_log == 1 && stats.from_host == 1 && stats.protects == 1);
+	calls = fake->calls;
+	expect_ok(ctx, impost_dirty_sync(host));
+	expect_ok(ctx, impost_dirty_stats(host, &stats));
+	cr_expect(stats.from_log == 0 && stats.from_host == 1 && stats.protects == 0);
+	cr_expect(stats.all_pages == 1 && stats.last_pages == 0);
+	expect_ok(ctx, impost_dirty_destroy(host));
+	cr_expect(fake->calls == calls);
 	expect_ok(ctx, impost_dirty_destroy(dirty));
 	expect_ok(ctx, impost_vm_destroy(vm));
 }
