@@ -65,12 +65,6 @@ static uint64_t file_offset(const struct scan *scan)
 	return scan->region->backing->offset + (scan->gpa - scan->region->gpa);
 }
 
-static bool is_shared_huge(const struct mapped *region)
-{
-	return region_has_file(region) && !region_is_private(region) &&
-	       region_page_bytes(region) > IMPOST_PAGE_SIZE;
-}
-
 /* Bits of pages in WORDS, CHUNK_WORDS of them. */
 
 static void set_pages(uint64_t *words, uint64_t from, uint64_t to)
@@ -247,16 +241,24 @@ static bool is_zero(const uint8_t *page)
 }
 
 /*
- * Whether a look at PAGE must be at a copy of it: where a touch could be SIGBUS; and in shared huge
- * pages, where of what this process never touched nothing is known, and a touch could make a page.
+ * Whether PAGE is looked at in the file: it is of huge pages, and not in this process's page
+ * tables, so nothing is known of it. A touch could make a page, even one of our own in private
+ * memory, which later writes to the file would not reach; reading a file's hole makes none.
  */
-static bool needs_copy(const struct scan *scan, uint64_t page)
+static bool is_in_file(const struct scan *scan, uint64_t page)
 {
-	return !(scan->region->access & MAPPED_DIRECT) ||
-	       (is_shared_huge(scan->region) && !has_page(scan->resident, page));
+	return region_has_file(scan->region) &&
+	       region_page_bytes(scan->region) > IMPOST_PAGE_SIZE &&
+	       !has_page(scan->resident, page);
 }
 
-/* Copies COUNT pages from PAGE on. Reading a file's hole makes no page of it. */
+/* Whether a look at PAGE must be at a copy of it: where a touch could be SIGBUS, or make a page. */
+static bool needs_copy(const struct scan *scan, uint64_t page)
+{
+	return !(scan->region->access & MAPPED_DIRECT) || is_in_file(scan, page);
+}
+
+/* Copies COUNT pages from PAGE on, all of which are to be looked at in the file or none. */
 static int copy_pages(const struct scan *scan, uint64_t page, uint64_t count, uint8_t *copy)
 {
 	const struct mapped *region = scan->region;
@@ -264,7 +266,7 @@ static int copy_pages(const struct scan *scan, uint64_t page, uint64_t count, ui
 	const uint64_t bytes = count * IMPOST_PAGE_SIZE;
 	ssize_t n;
 
-	if (!is_shared_huge(region))
+	if (!is_in_file(scan, page))
 		return access_read(scan->memory, region, hva, copy, bytes);
 	for (uint64_t done = 0; done < bytes; done += (uint64_t)n) {
 		n = pread(region->backing->fd, copy + done, bytes - done,
@@ -275,6 +277,18 @@ static int copy_pages(const struct scan *scan, uint64_t page, uint64_t count, ui
 			return access_failed(scan->memory, region, hva + done);
 	}
 	return 0;
+}
+
+/* How many pages from PAGE on, which is in HELD, are copied at once. */
+static uint64_t count_copied(const struct scan *scan, const uint64_t *held, uint64_t page)
+{
+	const bool in_file = is_in_file(scan, page);
+	uint64_t end = page + 1;
+
+	while (end < page + COPIED && end < scan->pages && has_page(held, end) &&
+	       needs_copy(scan, end) && is_in_file(scan, end) == in_file)
+		end++;
+	return end - page;
 }
 
 /* Sets those of COUNT pages from PAGE on that are zero. */
@@ -300,9 +314,7 @@ static int look(const struct scan *scan, const uint64_t *held, uint64_t *words)
 		if (!has_page(held, page)) {
 			set_pages(words, page, page + 1);
 		} else if (needs_copy(scan, page)) {
-			while (count < COPIED && page + count < scan->pages &&
-			       has_page(held, page + count) && needs_copy(scan, page + count))
-				count++;
+			count = count_copied(scan, held, page);
 			err = look_at_copy(scan, page, count, words);
 		} else {
 			words[page / 64] |= (uint64_t)is_zero(scan->hva + page * IMPOST_PAGE_SIZE)

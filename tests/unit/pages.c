@@ -405,6 +405,39 @@ Test(pages, of_huge_pages)
 	}
 }
 
+/* A huge page that this process never touched is looked at in the file: a touch of a hole would
+ * make a private page, and the guest would see no more of what is written to the file. */
+Test(pages, of_a_private_file_of_huge_pages)
+{
+	const uint64_t each = IMPOST_PAGE_2M / PAGE, all = HUGE_PAGES * each;
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | (21 << 26));
+	struct impost_region region = {.size = sizeof(region),
+				       .kind = IMPOST_REGION_FD,
+				       .gpa = BASE,
+				       .bytes = HUGE_PAGES * IMPOST_PAGE_2M,
+				       .fd = fd};
+	uint8_t *file;
+
+	if (fd < 0 || ftruncate(fd, (off_t)region.bytes) || impost_memory_add(memory, &region))
+		cr_skip_test("skipped: no huge pages: %s", impost_error(ctx));
+	memset(zero, 1, PAGES);
+	expect_answer(impost_pages_zero, 0, all, 1, zero, "zero");
+	cr_expect(huge_pages() == 0);
+	file = mmap(NULL, IMPOST_PAGE_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (off_t)IMPOST_PAGE_2M);
+	cr_assert(file != MAP_FAILED);
+	file[5 * PAGE + 7] = 1;
+	zero[each + 5] = 0;
+	expect_answer(impost_pages_zero, 0, all, 1, zero, "zero");
+	cr_expect(huge_pages() == 1);
+	expect_ok(ctx, impost_memory_fill(memory, BASE + IMPOST_PAGE_2M, 0, IMPOST_PAGE_2M));
+	zero[each + 5] = 1; /* in a copy of our own */
+	expect_answer(impost_pages_zero, 0, all, 1, zero, "zero");
+	cr_expect(file[5 * PAGE + 7] == 1);
+	munmap(file, IMPOST_PAGE_2M);
+	close(fd);
+}
+
 /* --- kernels that know less --- */
 
 /* Has the kernel answer a system call with ERR from now on, as an older one does, or a sandbox. */
