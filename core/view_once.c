@@ -24,7 +24,7 @@ static inline int read_once(struct impost_view *view, uint64_t gpa, void *buf, u
 {
 	const uint8_t *hva = impost_view_readable(view, gpa, bytes);
 
-	if (__builtin_expect(!hva, 0))
+	if (__builtin_expect(!hva || bytes == 0, 0))
 		return impost_view_read_any(view, gpa, buf, bytes);
 	access_copy_out(buf, hva, bytes);
 	return 0;
@@ -35,7 +35,7 @@ static inline int write_once(struct impost_view *view, uint64_t gpa, const void 
 {
 	uint8_t *hva = impost_view_writable(view, gpa, bytes);
 
-	if (__builtin_expect(!hva, 0))
+	if (__builtin_expect(!hva || bytes == 0, 0))
 		return impost_view_write_any(view, gpa, buf, bytes);
 	access_copy_in(hva, buf, bytes);
 	return 0;

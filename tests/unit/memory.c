@@ -356,6 +356,17 @@ static void compare_regions(const struct model *model)
 	cr_assert(impost_memory_get(memory, index, &region) == -ENOENT);
 }
 
+/* No bytes are at any address, and of no buffer. */
+Test(memory, no_bytes)
+{
+	expect_ok(ctx, add(memory, PAGE, PAGE));
+	for (uint64_t gpa = 0; gpa <= 2 * PAGE; gpa += PAGE) {
+		expect_ok(ctx, impost_memory_read(memory, gpa, NULL, 0));
+		expect_ok(ctx, impost_memory_write(memory, gpa, NULL, 0));
+		expect_ok(ctx, impost_memory_fill(memory, gpa, 1, 0));
+	}
+}
+
 Test(memory, behaves_as_an_array_of_bytes)
 {
 	struct model *model = calloc(1, sizeof(*model));
