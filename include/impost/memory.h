@@ -176,11 +176,11 @@ IMPOST_API int impost_memory_get(struct impost_memory *memory, uint32_t index,
 
 /*
  * The host address of BYTES (not 0) at GPA, all in one region: -EFAULT if not; -EIO: its file has
- * become shorter. The only place that turns a guest address into a host pointer. The pointer is
- * valid until the region is removed, and that no other thread removes it is the caller's to know; a
- * view (view.h) holds off removal. What is written through it is not seen by dirty tracking, unless
- * impost_view_mark_dirty() is called afterwards, and where the region's `state` is not writable, or
- * not direct, access may be a signal: use impost_memory_write() unless there is a reason.
+ * become shorter. The pointer is valid until the region is removed, and that no other thread
+ * removes it is the caller's to know; a view (view.h) holds off removal. What is written through it
+ * is not seen by dirty tracking, unless impost_view_mark_dirty() is called afterwards, and where
+ * the region's `state` is not writable, or not direct, access may be a signal: use
+ * impost_memory_write() unless there is a reason.
  */
 IMPOST_API int impost_memory_ptr(struct impost_memory *memory, uint64_t gpa, uint64_t bytes,
 				 void **ret_hva);
