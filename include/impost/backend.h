@@ -100,8 +100,13 @@ struct impost_host {
 	 */
 	int32_t (*mem_lookup)(void *ctx, uint64_t gpa, uint64_t len, void **ret_hva);
 
-	/* Backend memory in SLOT is at HVA from now on (IMPOST_CAP_MEM_MOVES). The VM must be
-	 * paused. May be called inside mem_remove, for slots that stay. */
+	/*
+	 * Backend memory in SLOT is at HVA from now on (IMPOST_CAP_MEM_MOVES). The VM must be
+	 * paused. May be called inside mem_remove, for slots that stay. It waits for host threads
+	 * that look at the memory, and these may be inside mark_dirty, dirty_fetch or dirty_clear:
+	 * to be called with no lock held that those take. What was there before is not looked at
+	 * any more when it returns.
+	 */
 	int32_t (*mem_moved)(void *ctx, uint32_t slot, void *hva);
 
 	/*
