@@ -35,7 +35,7 @@ static void end(void)
 	cr_expect(impost_context_close(ctx) == 0);
 }
 
-TestSuite(view, .init = begin, .fini = end, .timeout = 120);
+TestSuite(view, .init = begin, .fini = end, .timeout = 60);
 
 static void add(uint64_t gpa, uint64_t bytes)
 {
