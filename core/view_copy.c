@@ -152,7 +152,7 @@ static int string_length(struct impost_view *view, uint64_t gpa, uint64_t capaci
 			 uint64_t *ret_length)
 {
 	char chunk[256];
-	uint64_t at, some;
+	uint64_t at, some = 0;
 	int err;
 
 	for (at = 0; at < capacity; at += some) {
@@ -178,7 +178,7 @@ static int string_length(struct impost_view *view, uint64_t gpa, uint64_t capaci
 int impost_view_read_string(struct impost_view *view, uint64_t gpa, char *buf, uint64_t capacity,
 			    uint64_t *ret_length)
 {
-	uint64_t length;
+	uint64_t length = 0;
 	int err = string_length(view, gpa, capacity, &length);
 
 	if (err)
