@@ -134,7 +134,7 @@ int impost_view_atomic(struct impost_view *view, uint64_t gpa, uint32_t bytes, u
 {
 	const struct mapped *region;
 	uint64_t old;
-	uint8_t *hva;
+	uint8_t *hva = NULL;
 	int err;
 
 	if (!view_map(view))
@@ -147,7 +147,7 @@ int impost_view_atomic(struct impost_view *view, uint64_t gpa, uint32_t bytes, u
 	if (!has_order(ops[op].orders, order))
 		return bad_order(view, ops[op].name, order);
 	err = find(view, gpa, bytes, op != IMPOST_ATOMIC_LOAD, &region, &hva);
-	if (err)
+	if (!hva)
 		return err;
 	old = do_op[bytes](hva, op, operand);
 	if (op != IMPOST_ATOMIC_LOAD) {
@@ -164,7 +164,7 @@ int impost_view_compare_exchange(struct impost_view *view, uint64_t gpa, uint32_
 				 uint64_t *ret_old)
 {
 	const struct mapped *region;
-	uint8_t *hva;
+	uint8_t *hva = NULL;
 	int err;
 
 	if (!view_map(view))
@@ -172,7 +172,7 @@ int impost_view_compare_exchange(struct impost_view *view, uint64_t gpa, uint32_
 	if (!has_order(ALL_ORDERS, order))
 		return bad_order(view, "compare-and-exchange", order);
 	err = find(view, gpa, bytes, true, &region, &hva);
-	if (err)
+	if (!hva)
 		return err;
 	if (compare_exchange[bytes](hva, &expected, desired)) {
 		view_mark(region, gpa, bytes);

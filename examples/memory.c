@@ -18,7 +18,9 @@
 
 /* A split virtqueue of eight (Virtual I/O Device 1.2, 2.7): where the driver has put its parts. */
 #define QUEUE_SIZE 8u
+#define PARTS_MAX  16u /* no buffer lies in more than two regions here */
 #define DESC_TABLE UINT64_C(0x1000)
+#define DESC_BYTES UINT64_C(16)
 #define AVAIL_RING UINT64_C(0x2000)
 #define USED_RING  UINT64_C(0x3000)
 
@@ -34,7 +36,7 @@ struct chain {
 static int put_descriptor(struct impost_view *view, uint16_t index, uint64_t gpa, uint32_t bytes,
 			  uint16_t flags)
 {
-	uint64_t desc = DESC_TABLE + 16u * index;
+	uint64_t desc = DESC_TABLE + DESC_BYTES * index;
 	int err = impost_view_write_le64(view, desc, gpa);
 
 	if (err == 0)
@@ -66,7 +68,7 @@ static int play_driver(struct impost_view *view)
 static int read_descriptor(struct impost_view *view, struct chain *chain, uint16_t *index)
 {
 	struct impost_context *ctx = impost_memory_context(view->memory);
-	uint64_t desc = DESC_TABLE + 16u * *index;
+	uint64_t desc = DESC_TABLE + DESC_BYTES * *index;
 	uint32_t bytes = 0;
 	uint16_t flags = 0;
 	int err;
@@ -98,10 +100,10 @@ static int walk_chain(struct impost_view *view, struct chain *chain)
 	atomic_thread_fence(memory_order_acquire);
 	if (more == 0)
 		more = impost_view_read_le16(view, AVAIL_RING + 4, &chain->head);
+	if (more < 0)
+		return more;
 	index = chain->head;
-	chain->count = 0;
-	if (more == 0)
-		more = 1;
+	more = 1;
 	while (more > 0)
 		more = read_descriptor(view, chain, &index);
 	return more;
@@ -111,11 +113,10 @@ static int walk_chain(struct impost_view *view, struct chain *chain)
 static int fill_chain(struct impost_view *view, const struct chain *chain, int fd)
 {
 	struct impost_context *ctx = impost_memory_context(view->memory);
-	struct iovec iov[2 * QUEUE_SIZE]; /* no buffer lies in more than two regions here */
+	struct iovec iov[PARTS_MAX];
 	uint64_t count = 0, left;
 	ssize_t done;
-	int err =
-		impost_view_iovec(view, chain->buffers, chain->count, iov, 2 * QUEUE_SIZE, &count);
+	int err = impost_view_iovec(view, chain->buffers, chain->count, iov, PARTS_MAX, &count);
 
 	if (err < 0)
 		return err;
@@ -151,7 +152,7 @@ static int use_chain(struct impost_view *view, const struct chain *chain, uint32
 static int serve(struct impost_memory *memory, int fd)
 {
 	struct impost_view view;
-	struct chain chain;
+	struct chain chain = {0};
 	int done, err = impost_view_begin(memory, &view);
 
 	if (err < 0)
