@@ -91,10 +91,8 @@ static int copy_some(struct impost_view *view, uint64_t gpa, uint64_t bytes,
 	uint64_t reach, done;
 	int err = view_reach(view, gpa, bytes, !copy->out, &reach), told;
 
-	if (reach == 0 && bytes > 0)
+	if (err && reach == 0)
 		return err == -EFAULT ? view_fault(view, gpa, bytes, gpa) : err;
-	if (!view_map(view))
-		return -EINVAL;
 	err = copy_pieces(view, gpa, reach, copy, &done);
 	told = tell(view, gpa, reach, copy);
 	if (done == 0 && err)
