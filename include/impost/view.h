@@ -26,7 +26,7 @@
 #ifndef IMPOST_VIEW_H
 #define IMPOST_VIEW_H
 
-#include <endian.h>
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -289,14 +289,19 @@ static inline int impost_view_write_u64(struct impost_view *view, uint64_t gpa, 
 	return 0;
 }
 
-/* The same in a stated order of bytes: devices' structures are little-endian mostly. */
+/*
+ * The same in a stated order of bytes: devices' structures are little-endian mostly, as hosts are.
+ * The functions of <endian.h> would not do: strict C11 does not declare them.
+ */
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hosts are x86_64");
+
 static inline int impost_view_read_le16(struct impost_view *view, uint64_t gpa, uint16_t *ret_value)
 {
 	uint16_t value;
 	int err = impost_view_read_u16(view, gpa, &value);
 
 	if (!err)
-		*ret_value = le16toh(value);
+		*ret_value = value;
 	return err;
 }
 
@@ -306,7 +311,7 @@ static inline int impost_view_read_le32(struct impost_view *view, uint64_t gpa, 
 	int err = impost_view_read_u32(view, gpa, &value);
 
 	if (!err)
-		*ret_value = le32toh(value);
+		*ret_value = value;
 	return err;
 }
 
@@ -316,7 +321,7 @@ static inline int impost_view_read_le64(struct impost_view *view, uint64_t gpa, 
 	int err = impost_view_read_u64(view, gpa, &value);
 
 	if (!err)
-		*ret_value = le64toh(value);
+		*ret_value = value;
 	return err;
 }
 
@@ -326,7 +331,7 @@ static inline int impost_view_read_be16(struct impost_view *view, uint64_t gpa, 
 	int err = impost_view_read_u16(view, gpa, &value);
 
 	if (!err)
-		*ret_value = be16toh(value);
+		*ret_value = __builtin_bswap16(value);
 	return err;
 }
 
@@ -336,7 +341,7 @@ static inline int impost_view_read_be32(struct impost_view *view, uint64_t gpa, 
 	int err = impost_view_read_u32(view, gpa, &value);
 
 	if (!err)
-		*ret_value = be32toh(value);
+		*ret_value = __builtin_bswap32(value);
 	return err;
 }
 
@@ -346,38 +351,38 @@ static inline int impost_view_read_be64(struct impost_view *view, uint64_t gpa, 
 	int err = impost_view_read_u64(view, gpa, &value);
 
 	if (!err)
-		*ret_value = be64toh(value);
+		*ret_value = __builtin_bswap64(value);
 	return err;
 }
 
 static inline int impost_view_write_le16(struct impost_view *view, uint64_t gpa, uint16_t value)
 {
-	return impost_view_write_u16(view, gpa, htole16(value));
+	return impost_view_write_u16(view, gpa, value);
 }
 
 static inline int impost_view_write_le32(struct impost_view *view, uint64_t gpa, uint32_t value)
 {
-	return impost_view_write_u32(view, gpa, htole32(value));
+	return impost_view_write_u32(view, gpa, value);
 }
 
 static inline int impost_view_write_le64(struct impost_view *view, uint64_t gpa, uint64_t value)
 {
-	return impost_view_write_u64(view, gpa, htole64(value));
+	return impost_view_write_u64(view, gpa, value);
 }
 
 static inline int impost_view_write_be16(struct impost_view *view, uint64_t gpa, uint16_t value)
 {
-	return impost_view_write_u16(view, gpa, htobe16(value));
+	return impost_view_write_u16(view, gpa, __builtin_bswap16(value));
 }
 
 static inline int impost_view_write_be32(struct impost_view *view, uint64_t gpa, uint32_t value)
 {
-	return impost_view_write_u32(view, gpa, htobe32(value));
+	return impost_view_write_u32(view, gpa, __builtin_bswap32(value));
 }
 
 static inline int impost_view_write_be64(struct impost_view *view, uint64_t gpa, uint64_t value)
 {
-	return impost_view_write_u64(view, gpa, htobe64(value));
+	return impost_view_write_u64(view, gpa, __builtin_bswap64(value));
 }
 
 /* --- in part, filled, strings --- */

@@ -99,10 +99,10 @@ struct impost_x86_xcomponent {
  * the standard (not compacted) format, at `area`. Bytes 0..511 are the legacy region, 512..575 the
  * XSAVE header.
  */
-struct impost_x86_xsave {
-	uint32_t size;	    /* of this struct and the area */
-	uint32_t area_size; /* bytes in area: at least 576 */
-	uint64_t xcr0;	    /* 0: the vCPU has no XSAVE; then only the legacy region counts */
+__extension__ struct impost_x86_xsave { /* C++ has no flexible arrays, its compilers do */
+	uint32_t size;			/* of this struct and the area */
+	uint32_t area_size;		/* bytes in area: at least 576 */
+	uint64_t xcr0; /* 0: the vCPU has no XSAVE; then only the legacy region counts */
 	uint32_t ncomponents;
 	uint32_t reserved;
 	struct impost_x86_xcomponent
@@ -223,7 +223,7 @@ static_assert(sizeof(struct impost_x86_tsc) == 32, "ABI");
 
 /* State with no neutral form: only the backend that wrote it, in a version that it knows, can read
  * it. */
-struct impost_x86_opaque {
+__extension__ struct impost_x86_opaque {
 	uint32_t size; /* of this struct and the data */
 	uint32_t version;
 	char backend[16]; /* name, NUL-padded */
