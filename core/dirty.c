@@ -140,7 +140,6 @@ static void count_in(struct impost_dirty *dirty)
 
 	dirty->begin = counts_of(dirty);
 	dirty->begin_ns = dirty->sync_ns = now_ns();
-	dirty->sync_pages = dirty->begin.from_log + dirty->begin.from_host;
 	dirty->next = tracker->readers;
 	tracker->readers = dirty;
 	tracker->nreaders++;
@@ -324,13 +323,16 @@ struct impost_memory *impost_dirty_memory(const struct impost_dirty *dirty)
 
 static void end_interval(struct impost_dirty *dirty)
 {
-	const struct dirty_counts counts = counts_of(dirty);
-	uint64_t now = now_ns(), pages = counts.from_log + counts.from_host;
+	const struct tracker *tracker = &dirty->memory->tracker;
+	uint64_t now = now_ns(), pages = 0;
 
+	for (uint32_t i = 0; i < tracker->count; i++)
+		pages += tracked_end_interval(tracker->region[i],
+					      tracked_pending(tracker->region[i], dirty));
 	dirty->last_ns = now - dirty->sync_ns;
-	dirty->last_pages = pages - dirty->sync_pages;
+	dirty->last_pages = pages;
+	dirty->all_pages += pages;
 	dirty->sync_ns = now;
-	dirty->sync_pages = pages;
 	dirty->syncs++;
 }
 
@@ -524,7 +526,7 @@ static void fill_stats(const struct impost_dirty *dirty, struct impost_dirty_sta
 		.last_pages = dirty->last_pages,
 		.last_rate = rate(dirty->last_pages, dirty->last_ns),
 		.all_ns = dirty->sync_ns - dirty->begin_ns,
-		.all_pages = dirty->sync_pages - dirty->begin.from_log - dirty->begin.from_host,
+		.all_pages = dirty->all_pages,
 	};
 	stats->all_rate = rate(stats->all_pages, stats->all_ns);
 	for (uint32_t i = 0; i < tracker->count; i++)

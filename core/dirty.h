@@ -23,6 +23,8 @@
 struct pending {
 	struct pending *next;
 	struct impost_dirty *dirty;
+	uint64_t nfound; /* bits in `found` */
+	uint64_t *found; /* pages found written since its last sync, taken or not: behind `bits` */
 	uint64_t bits[];
 };
 
@@ -36,7 +38,7 @@ struct tracked {
 	/*
 	 * NULL: the hypervisor's log is off. What was fetched from it and not given to readers:
 	 * with dirty-manual, the pages that are not protected again yet; else all zero between two
-	 * calls.
+	 * calls. Behind it are as many words that hold, during a fetch, what there was before.
 	 */
 	uint64_t *log;
 	struct pending *pending; /* one for each reader */
@@ -64,8 +66,9 @@ struct impost_dirty {
 	uint64_t taken, syncs, passes;
 	struct dirty_counts begin;    /* when it was created */
 	uint64_t begin_ns;	      /* when that was */
-	uint64_t sync_ns, sync_pages; /* at the last sync */
+	uint64_t sync_ns;	      /* the last sync */
 	uint64_t last_ns, last_pages; /* between the last two */
+	uint64_t all_pages;	      /* the sum of last_pages */
 };
 
 /* --- dirty_region.c: regions that are tracked --- */
@@ -82,7 +85,17 @@ struct pending *tracked_pending(const struct tracked *tracked, const struct impo
 int tracked_add_reader(struct tracked *tracked, struct impost_dirty *dirty);
 void tracked_remove_reader(struct tracked *tracked, const struct impost_dirty *dirty);
 
-/* Every page of TRACKED is in PENDING; or none. */
+/* The pages of BITS, of word number WORD, have been found written. */
+static inline void pending_found(struct pending *pending, uint64_t word, uint64_t bits)
+{
+	pending->nfound += (uint64_t)__builtin_popcountll(bits & ~pending->found[word]);
+	pending->found[word] |= bits;
+}
+
+/* How many pages were, since the last call. */
+uint64_t tracked_end_interval(const struct tracked *tracked, struct pending *pending);
+
+/* Every page of TRACKED is in PENDING; or none. No interval has begun. */
 void tracked_fill(const struct tracked *tracked, struct pending *pending, bool all);
 
 /* The first tracked region that ends at or above PAGE (gpa / IMPOST_PAGE_SIZE). */

@@ -64,7 +64,7 @@ int log_start(struct impost_memory *memory, struct tracked *tracked)
 
 	if (!tracked->guest_writes)
 		return 0;
-	tracked->log = calloc(tracked->words, sizeof(*tracked->log));
+	tracked->log = calloc(2 * tracked->words, sizeof(*tracked->log));
 	if (!tracked->log)
 		return impost_error_set(memory->ctx, -ENOMEM, "no memory for a dirty bitmap");
 	err = CALL(memory, dirty_start, tracked->slot);
@@ -88,18 +88,38 @@ int log_stop(struct impost_memory *memory, struct tracked *tracked)
 	return CALL(memory, dirty_stop, tracked->slot);
 }
 
+/* Counts what the log has now and had not before the fetch. */
+static uint64_t count_new(const struct tracked *tracked)
+{
+	const uint64_t *before = tracked->log + tracked->words;
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < tracked->words; i++) {
+		uint64_t bits = tracked->log[i] & ~before[i];
+
+		if (!bits)
+			continue;
+		count += (uint64_t)__builtin_popcountll(bits);
+		for (struct pending *pending = tracked->pending; pending; pending = pending->next)
+			if (!(pending->dirty->flags & IMPOST_DIRTY_HOST_ONLY))
+				pending_found(pending, i, bits);
+	}
+	return count;
+}
+
 int log_fetch(struct impost_memory *memory, struct tracked *tracked)
 {
-	uint64_t before;
 	int err;
 
 	if (!tracked->log)
 		return 0;
-	before = impost_bitmap_count(tracked->log, tracked->pages);
+	/* Where fetching clears, it is all zero, and so is what is behind it. */
+	if (has(memory, IMPOST_CAP_DIRTY_MANUAL))
+		memcpy(tracked->log + tracked->words, tracked->log,
+		       tracked->words * sizeof(*tracked->log));
 	err = CALL(memory, dirty_fetch, tracked->slot, tracked->log, tracked->words);
 	cut(tracked);
-	memory->tracker.counts.from_log +=
-		impost_bitmap_count(tracked->log, tracked->pages) - before;
+	memory->tracker.counts.from_log += count_new(tracked);
 	if (!has(memory, IMPOST_CAP_DIRTY_MANUAL))
 		give_log(tracked, 0, tracked->words);
 	return err;
@@ -134,7 +154,9 @@ void host_fetch(struct impost_memory *memory, struct tracked *tracked)
 		count = bitmap_take(tracked->host + at, words, taken);
 		memory->tracker.counts.from_host += count;
 		for (struct pending *p = tracked->pending; count && p; p = p->next)
-			for (uint64_t i = 0; i < words; i++)
+			for (uint64_t i = 0; i < words; i++) {
 				p->bits[at + i] |= taken[i];
+				pending_found(p, at + i, taken[i]);
+			}
 	}
 }

@@ -63,11 +63,12 @@ struct pending *tracked_pending(const struct tracked *tracked, const struct impo
 int tracked_add_reader(struct tracked *tracked, struct impost_dirty *dirty)
 {
 	struct pending *pending =
-		calloc(1, sizeof(*pending) + tracked->words * sizeof(pending->bits[0]));
+		calloc(1, sizeof(*pending) + 2 * tracked->words * sizeof(pending->bits[0]));
 
 	if (!pending)
 		return no_memory(dirty->memory);
 	pending->dirty = dirty;
+	pending->found = pending->bits + tracked->words;
 	pending->next = tracked->pending;
 	tracked->pending = pending;
 	return 0;
@@ -85,11 +86,22 @@ void tracked_remove_reader(struct tracked *tracked, const struct impost_dirty *d
 	free(pending);
 }
 
+uint64_t tracked_end_interval(const struct tracked *tracked, struct pending *pending)
+{
+	uint64_t pages = pending->nfound;
+
+	if (pages)
+		memset(pending->found, 0, tracked->words * sizeof(pending->found[0]));
+	pending->nfound = 0;
+	return pages;
+}
+
 void tracked_fill(const struct tracked *tracked, struct pending *pending, bool all)
 {
 	memset(pending->bits, all ? 0xff : 0, tracked->words * sizeof(pending->bits[0]));
 	if (all && tracked->pages % 64)
 		pending->bits[tracked->words - 1] = UINT64_MAX >> (64 - tracked->pages % 64);
+	tracked_end_interval(tracked, pending);
 }
 
 /* --- all --- */

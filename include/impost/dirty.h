@@ -75,8 +75,12 @@ struct impost_dirty_stats {
 	 */
 	uint64_t from_log, from_host;
 	uint64_t protects; /* calls that had the hypervisor protect pages again (dirty-manual) */
-	/* The interval between the last two syncs (the first begins with create), and all of them:
-	 * nanoseconds, pages found written (log and host), and pages per second. */
+	/*
+	 * The interval between this reader's last two syncs (the first begins with create), and the
+	 * sum of all: nanoseconds, pages found written, and pages per second. A page counts once in
+	 * an interval, though it be in the log and in the marks, or found by several readers'
+	 * syncs.
+	 */
 	uint64_t last_ns, last_pages, last_rate;
 	uint64_t all_ns, all_pages, all_rate;
 };
@@ -92,8 +96,8 @@ extern "C" {
  *
  * -EINVAL: unknown flags, or a bad size; -ENOTSUP: the VM's backend has no dirty-log, and
  * IMPOST_DIRTY_HOST_ONLY is not given; -EDEADLK: the calling thread has a view; -ENOMEM:
- * none for the bitmaps (a bit a page for each reader, and two more); or what the backend says, such
- * as -EEXIST when the log is on already by impost_vm_dirty_start().
+ * none for the bitmaps (two bits a page for each reader, and three more); or what the backend says,
+ * such as -EEXIST when the log is on already by impost_vm_dirty_start().
  */
 IMPOST_API int impost_dirty_create(struct impost_memory *memory,
 				   const struct impost_dirty_config *config,
