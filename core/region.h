@@ -48,6 +48,10 @@ int region_check(struct impost_memory *memory, const struct impost_region *regio
 int region_check_pages(struct impost_memory *memory, const struct impost_region *region,
 		       uint64_t page);
 
+/* The list of NODES as the configuration writes it, such as 0-1,3. Room: REGION_NODES. */
+#define REGION_NODES 192
+const char *region_nodes(uint64_t nodes, char *buf);
+
 /* --- region_file.c: each opens a file for BACKING, checks it, and tells what the host may do with
  * it; on failure nothing is open --- */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Regions of guest memory as the host wants them: which could be. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "region.h"
 #include "text.h"
@@ -127,24 +128,46 @@ static int check_kind(struct impost_memory *memory, const struct impost_region *
 	return 0;
 }
 
+const char *region_nodes(uint64_t nodes, char *buf)
+{
+	size_t len = 0;
+
+	buf[0] = 0;
+	for (unsigned first = 0; first < 64; first++) {
+		unsigned last = first;
+
+		if (!(nodes >> first & 1))
+			continue;
+		while (last < 63 && nodes >> (last + 1) & 1)
+			last++;
+		len += (size_t)snprintf(buf + len, REGION_NODES - len, "%s%u", len ? "," : "",
+					first);
+		if (last > first)
+			len += (size_t)snprintf(buf + len, REGION_NODES - len, "-%u", last);
+		first = last;
+	}
+	return buf;
+}
+
 static int check_numa(struct impost_memory *memory, const struct impost_region *region)
 {
 	uint64_t nodes = region->numa_nodes;
 	bool one = nodes && !(nodes & (nodes - 1));
+	char list[REGION_NODES];
 
 	if (region->numa_policy == IMPOST_NUMA_DEFAULT && nodes)
 		return impost_error_set(memory->ctx, -EINVAL,
-					"a region with NUMA nodes 0x%" PRIx64
-					" and no policy: nothing says what they are for",
-					nodes);
+					"a region with NUMA nodes %s and no policy: nothing says "
+					"what they are for",
+					region_nodes(nodes, list));
 	if (region->numa_policy != IMPOST_NUMA_DEFAULT && !nodes)
 		return impost_error_set(memory->ctx, -EINVAL,
 					"a region with a NUMA policy and no nodes");
 	if (region->numa_policy == IMPOST_NUMA_PREFERRED && !one)
 		return impost_error_set(memory->ctx, -EINVAL,
-					"a region that prefers NUMA nodes 0x%" PRIx64
-					": only one can be preferred",
-					nodes);
+					"a region that prefers NUMA nodes %s: only one can be "
+					"preferred",
+					region_nodes(nodes, list));
 	return 0;
 }
 

@@ -88,6 +88,37 @@ static void fill_locked(struct impost_context *ctx, struct impost_region *region
 		region->flags |= IMPOST_REGION_PREFAULT;
 }
 
+/* Keys that need others; the tool's options of the same meaning are named, too. */
+static int check_filled(struct impost_context *ctx, const struct impost_region *region)
+{
+	bool file = region->kind == IMPOST_REGION_FILE;
+
+	if (file && !region->path)
+		return impost_error_set(ctx, -EINVAL,
+					"[memory] backing = file: of which file? Set path "
+					"(--memory-path) too");
+	if (!file && region->path)
+		return impost_error_set(
+			ctx, -EINVAL,
+			"[memory] path (--memory-path) is for backing = file alone: "
+			"set that (--memory-backing file) too");
+	if (region->kind == IMPOST_REGION_ANONYMOUS && region->flags & IMPOST_REGION_SHARED)
+		return impost_error_set(
+			ctx, -EINVAL,
+			"[memory] shared (--memory-shared): anonymous memory cannot "
+			"be shared: set backing = memfd or file (--memory-backing) "
+			"too");
+	if (region->numa_policy && !region->numa_nodes)
+		return impost_error_set(ctx, -EINVAL,
+					"[memory] numa_policy (--numa-policy): on which nodes? Set "
+					"numa_nodes (--numa-nodes) too");
+	if (!region->numa_policy && region->numa_nodes)
+		return impost_error_set(ctx, -EINVAL,
+					"[memory] numa_nodes (--numa-nodes) and no policy: set "
+					"numa_policy (--numa-policy) too");
+	return 0;
+}
+
 int impost_region_fill(struct impost_context *ctx, struct impost_region *region)
 {
 	int err = abi_check(ctx, "impost_region", region, LEAST_REGION);
@@ -98,9 +129,8 @@ int impost_region_fill(struct impost_context *ctx, struct impost_region *region)
 	pthread_mutex_lock(&ctx->lock);
 	fill_locked(ctx, &filled);
 	pthread_mutex_unlock(&ctx->lock);
-	if (filled.kind == IMPOST_REGION_FILE && !filled.path)
-		return impost_error_set(ctx, -EINVAL,
-					"[memory] backing = file: of which file? Set path too");
-	abi_give(region, &filled, sizeof(filled));
-	return 0;
+	err = check_filled(ctx, &filled);
+	if (!err)
+		abi_give(region, &filled, sizeof(filled));
+	return err;
 }

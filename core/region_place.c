@@ -6,6 +6,7 @@
 #include <linux/mempolicy.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -231,26 +232,30 @@ static int place_on_nodes(struct impost_memory *memory, const struct mapped *reg
 	const struct backing *backing = region->backing;
 	uint64_t allowed = allowed_nodes();
 	unsigned long nodes = backing->nodes;
+	char asked[REGION_NODES], may[REGION_NODES];
+	int error;
 
 	if (backing->policy == IMPOST_NUMA_DEFAULT)
 		return 0;
 	if (allowed && nodes & ~allowed)
 		return impost_error_set(memory->ctx, -EINVAL,
-					"NUMA nodes 0x%" PRIx64
-					": this process may have memory of nodes 0x%" PRIx64
-					" of the host",
-					backing->nodes, allowed);
+					"NUMA nodes %s: this process may have memory of the host's "
+					"nodes %s alone",
+					region_nodes(nodes, asked), region_nodes(allowed, may));
 	if (ignores_policy(region))
 		return impost_error_set(memory->ctx, -ENOTSUP,
 					"the shared pages of a file on a disk cannot be placed on "
 					"NUMA nodes: take a private region, or a file on tmpfs or "
 					"hugetlbfs");
 	/* The kernel takes one bit less than it is told (mbind(2), BUGS). */
-	if (syscall(SYS_mbind, region->hva, mapped_bytes(region), (unsigned long)backing->policy,
-		    &nodes, 8 * sizeof(nodes) + 1, 0ul))
-		return impost_error_set(memory->ctx, errno == ENOSYS ? -ENOTSUP : -errno,
-					"cannot place memory on NUMA nodes 0x%" PRIx64 ": %m",
-					backing->nodes);
+	error = syscall(SYS_mbind, region->hva, mapped_bytes(region),
+			(unsigned long)backing->policy, &nodes, 8 * sizeof(nodes) + 1, 0ul)
+			? errno
+			: 0;
+	if (error)
+		return impost_error_set(memory->ctx, error == ENOSYS ? -ENOTSUP : -error,
+					"cannot place memory on NUMA nodes %s: %s",
+					region_nodes(nodes, asked), strerror(error));
 	return 0;
 }
 

@@ -116,6 +116,10 @@ int options_parse(const struct command *command, int argc, char **argv,
 
 		if (id < 0)
 			return usage_hint(command);
+		if (options[id].argument && options[id].argument[0] == '[' && optarg && !*optarg) {
+			complain("--%s=: there is nothing behind the '='", options[id].name);
+			return usage_hint(command);
+		}
 		invocation->values[id] = optarg ? optarg : "";
 	}
 	invocation->operands = argv + optind;

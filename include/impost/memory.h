@@ -143,8 +143,9 @@ IMPOST_API struct impost_context *impost_memory_context(const struct impost_memo
 /*
  * Fills REGION with what [memory] of CTX's configuration says that the guest's RAM is made of:
  * kind, flags, page_bytes, numa_policy, numa_nodes and path, which is the context's until the
- * configuration changes. What is left to set is gpa and bytes. -EINVAL: [memory] names no file
- * where there must be one.
+ * configuration changes. What is left to set is gpa and bytes. -EINVAL: a key lacks another
+ * that it needs: `backing = file` and `path` each other, `shared` a backing other than anonymous
+ * memory, `numa_policy` and `numa_nodes` each other.
  */
 IMPOST_API int impost_region_fill(struct impost_context *ctx, struct impost_region *region);
 

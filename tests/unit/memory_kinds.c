@@ -694,7 +694,7 @@ static const struct {
 	{{F, .path = path, .flags = SHARED, .numa_policy = 2, .numa_nodes = UINT64_C(1) << 63},
 	 NULL,
 	 -EINVAL,
-	 "NUMA nodes 0x8000000000000000: this process may have memory of nodes 0x"},
+	 "NUMA nodes 63: this process may have memory of the host's nodes 0"},
 	{{D}, &closed_fd, -EBADF, "descriptor 12345"},
 	{{D, .fd = -1}, NULL, -EBADF, "descriptor -1"},
 	{{D}, &write_only, -EACCES, "is open for writing only"},
@@ -710,7 +710,7 @@ static const struct {
 	{{M, .numa_policy = IMPOST_NUMA_BIND, .numa_nodes = UINT64_C(1) << 63},
 	 NULL,
 	 -EINVAL,
-	 "NUMA nodes 0x8000000000000000"},
+	 "NUMA nodes 63"},
 	{{R, .page_bytes = 4097}, NULL, -EINVAL, "there are 4 KiB, 2 MiB and 1 GiB"},
 	{{R, .page_bytes = IMPOST_PAGE_2M}, NULL, -EINVAL, "2 MiB: its length 0x10000"},
 	{{M, .page_bytes = IMPOST_PAGE_1G}, NULL, -EINVAL, "1024 MiB: its address 0x200000"},
@@ -1001,6 +1001,11 @@ Test(memory_kinds, as_the_configuration_says)
 	cr_expect(region.page_bytes == IMPOST_PAGE_2M);
 	cr_expect(region.numa_policy == IMPOST_NUMA_INTERLEAVE);
 	cr_expect(region.numa_nodes == (UINT64_C(0x27) | UINT64_C(1) << 63));
+	/* Texts say nodes as they were said. */
+	region.gpa = 0;
+	region.bytes = IMPOST_PAGE_2M;
+	region.numa_policy = IMPOST_NUMA_PREFERRED;
+	expect_error(ctx, impost_memory_add(memory, &region), -EINVAL, "nodes 0-2,5,63:");
 	region.size = 40;
 	expect_error(ctx, impost_region_fill(ctx, &region), -EINVAL, "size 40");
 }
