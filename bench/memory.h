@@ -13,6 +13,7 @@
 #define FIND_BYTES     (UINT64_C(1) << 20)
 #define FIND_TURNS     16u
 #define FIND_RANDOM    4096u
+#define FIND_FAR       (UINT64_C(1) << 46) /* of a page that is far from the others */
 
 #define COPY_REGIONS   8u
 #define COPY_REGION    (UINT64_C(2) << 30)

@@ -22,11 +22,14 @@ static struct {
 	uint8_t bytes[COPY_BYTES];
 } __attribute__((aligned(4096))) copied;
 
-static struct impost_memory *find_memory, *copy_memory;
+enum find { FIND_BASES, FIND_ANY, FIND_ANY_FAR };
+
+static struct impost_memory *find_memory, *far_memory, *copy_memory;
 
 void access_cases_end(void)
 {
 	impost_memory_destroy(find_memory);
+	impost_memory_destroy(far_memory);
 	impost_memory_destroy(copy_memory);
 }
 
@@ -63,17 +66,37 @@ static uint32_t find_addresses(int random, uint64_t *addresses)
 	return count;
 }
 
-static int take_find(struct impost_context *ctx, uint32_t random, double ret[MAX_NUMBERS])
+/* The memory to look up in: the regions, and for FIND_ANY_FAR a page far from them. */
+static struct impost_memory *find_in(struct impost_context *ctx, enum find find)
+{
+	const struct impost_region far = {.size = sizeof(far),
+					  .kind = IMPOST_REGION_ANONYMOUS,
+					  .gpa = FIND_FAR,
+					  .bytes = IMPOST_PAGE_SIZE};
+	struct impost_memory **memory = find == FIND_ANY_FAR ? &far_memory : &find_memory;
+
+	if (*memory || make_regions(ctx, FIND_REGIONS, FIND_BYTES, memory))
+		return *memory;
+	if (find == FIND_ANY_FAR && impost_memory_add(*memory, &far)) {
+		failed(ctx, "a region");
+		impost_memory_destroy(*memory);
+		*memory = NULL;
+	}
+	return *memory;
+}
+
+static int take_find(struct impost_context *ctx, uint32_t find, double ret[MAX_NUMBERS])
 {
 	static uint64_t addresses[FIND_RANDOM];
-	uint32_t count = find_addresses(random != 0, addresses);
+	uint32_t count = find_addresses(find != FIND_BASES, addresses);
+	struct impost_memory *memory = find_in(ctx, find);
 	struct impost_view view;
 	double start;
 	int err = 0;
 
-	if (!find_memory && make_regions(ctx, FIND_REGIONS, FIND_BYTES, &find_memory))
+	if (!memory)
 		return -1;
-	if (impost_view_begin(find_memory, &view))
+	if (impost_view_begin(memory, &view))
 		return failed(ctx, "a view");
 	start = now_ns();
 	for (uint32_t turn = 0; turn < FIND_TURNS; turn++)
@@ -311,11 +334,19 @@ static int take_one_shot(struct impost_context *ctx, uint32_t writes, double ret
 	}
 
 const struct memory_case access_cases[] = {
-	{"find-bases", take_find, 0},		{"find-random", take_find, 1},
-	COPY_CASES("in-first", IN_FIRST),	COPY_CASES("in-last", IN_LAST),
-	COPY_CASES("in-turns", IN_TURNS),	COPY_CASES("across-first", ACROSS_FIRST),
-	COPY_CASES("across-last", ACROSS_LAST), {"object-read", take_object_read, 0},
-	{"object-write", take_object_write, 0}, {"bounded-read", take_bounded, 0},
-	{"bounded-write", take_bounded, 1},	{"one-shot-read", take_one_shot, 0},
-	{"one-shot-write", take_one_shot, 1},	{NULL, NULL, 0},
+	{"find-bases", take_find, FIND_BASES},
+	{"find-random", take_find, FIND_ANY},
+	{"find-far", take_find, FIND_ANY_FAR},
+	COPY_CASES("in-first", IN_FIRST),
+	COPY_CASES("in-last", IN_LAST),
+	COPY_CASES("in-turns", IN_TURNS),
+	COPY_CASES("across-first", ACROSS_FIRST),
+	COPY_CASES("across-last", ACROSS_LAST),
+	{"object-read", take_object_read, 0},
+	{"object-write", take_object_write, 0},
+	{"bounded-read", take_bounded, 0},
+	{"bounded-write", take_bounded, 1},
+	{"one-shot-read", take_one_shot, 0},
+	{"one-shot-write", take_one_shot, 1},
+	{NULL, NULL, 0},
 };

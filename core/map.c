@@ -12,6 +12,9 @@
 #define BUCKETS_EACH  4u
 #define BUCKETS_LEAST 128u
 
+/* How many parts of the regions are tried as what the table covers. */
+#define ROUNDS 8u
+
 static uint32_t buckets_for(uint32_t count)
 {
 	uint32_t buckets = BUCKETS_LEAST;
@@ -23,16 +26,18 @@ static uint32_t buckets_for(uint32_t count)
 
 struct map *map_new(uint32_t count)
 {
-	struct map *map = calloc(1, sizeof(*map) + count * sizeof(map->region[0]));
+	struct map *map =
+		calloc(1, sizeof(*map) + count * (sizeof(map->region[0]) + sizeof(map->end[0])));
 
 	if (!map)
 		return NULL;
 	map->count = count;
-	map->buckets = count ? buckets_for(count) : 0;
+	map->end = (uint64_t *)(void *)&map->region[count];
 	if (count == 0)
 		return map;
-	map->bucket = calloc(map->buckets, sizeof(*map->bucket));
-	map->window = calloc(map->buckets, sizeof(*map->window));
+	map->room = buckets_for(count);
+	map->bucket = calloc(map->room, sizeof(*map->bucket));
+	map->window = calloc(map->room, sizeof(*map->window));
 	if (map->bucket && map->window)
 		return map;
 	map_free(map);
@@ -48,25 +53,162 @@ void map_free(struct map *map)
 	free(map);
 }
 
-/* The first region from AT on that ends at OFFSET of the map or behind it; at the end, the last. */
+/* The first region from AT on that ends at OFFSET of the table or behind it; at the end, the last.
+ */
 static uint32_t ends_from(const struct map *map, uint32_t at, uint64_t offset)
 {
-	while (at < map->count - 1 && map->region[at].last - map->gpa < offset)
+	while (at < map->count - 1 && map->end[at] - map->gpa < offset)
 		at++;
 	return at;
+}
+
+/* --- what the table covers --- */
+
+/* Regions that a table may be made of. */
+struct part {
+	uint32_t from, to;
+	uint64_t weight; /* of all its regions */
+};
+
+/*
+ * How much it matters that a region has a bucket of its own: large ones are used more than small
+ * ones, but not by as much as they are larger. One more for each doubling, a page 1.
+ */
+static uint64_t weight_of(const struct mapped *region)
+{
+	return 64 - (uint64_t)__builtin_clzll((region->last - region->gpa) >> 11 | 1);
+}
+
+/* The size of buckets for PART. */
+static uint32_t shift_of(const struct map *map, const struct part *part)
+{
+	uint64_t span = map->region[part->to].last - map->region[part->from].gpa;
+	uint32_t shift = 12;
+
+	while (span >> shift >= map->room)
+		shift++;
+	return shift;
+}
+
+/* Whose bucket one is, while regions are gone through in order. */
+struct owner {
+	uint64_t bucket, most; /* its number, and the most that a region has of it */
+	uint32_t at;	       /* the region that does */
+	uint32_t counted;      /* the last that was counted, and one */
+	uint64_t weight;       /* of all that were */
+};
+
+static void count_owner(const struct map *map, struct owner *owner)
+{
+	if (owner->counted != owner->at + 1)
+		owner->weight += weight_of(&map->region[owner->at]);
+	owner->counted = owner->at + 1;
+}
+
+/* Region AT has so many BYTES of a bucket. */
+static void claim(const struct map *map, struct owner *owner, uint32_t at, uint64_t bucket,
+		  uint64_t bytes)
+{
+	if (bucket != owner->bucket) {
+		count_owner(map, owner);
+		owner->bucket = bucket;
+		owner->most = 0;
+	}
+	if (bytes > owner->most) {
+		owner->most = bytes;
+		owner->at = at;
+	}
+}
+
+/* The weight of the regions of PART that would have a bucket. */
+static uint64_t owners_of(const struct map *map, const struct part *part)
+{
+	uint64_t base = map->region[part->from].gpa;
+	uint32_t shift = shift_of(map, part);
+	uint64_t size = UINT64_C(1) << shift;
+	struct owner owner = {.at = part->from};
+
+	for (uint32_t at = part->from; at <= part->to; at++) {
+		uint64_t first = map->region[at].gpa - base, last = map->region[at].last - base;
+
+		if (first >> shift == last >> shift) {
+			claim(map, &owner, at, first >> shift, last - first + 1);
+			continue;
+		}
+		claim(map, &owner, at, first >> shift, size - first % size);
+		if ((last >> shift) - (first >> shift) > 1)
+			claim(map, &owner, at, (first >> shift) + 1, size);
+		claim(map, &owner, at, last >> shift, last % size + 1);
+	}
+	count_owner(map, &owner);
+	return owner.weight;
+}
+
+/* PART, of more than a region, without what is on one side of its largest gap: the lighter one. */
+static struct part cut(const struct map *map, const struct part *part)
+{
+	uint64_t most = 0, below = 0, sum = 0;
+	uint32_t at = part->to;
+
+	for (uint32_t i = part->from; i < part->to; i++) {
+		uint64_t gap = map->region[i + 1].gpa - map->region[i].last;
+
+		sum += weight_of(&map->region[i]);
+		if (gap <= most)
+			continue;
+		most = gap;
+		below = sum;
+		at = i;
+	}
+	if (below >= part->weight - below)
+		return (struct part){part->from, at, below};
+	return (struct part){at + 1, part->to, part->weight - below};
+}
+
+/*
+ * The table is of all regions if seven of eight, by weight, get a bucket. If not, which is so where
+ * a few are far from the others, it is tried without those; the part is taken that has buckets for
+ * the most, by weight. One that cannot have more than the best is not tried.
+ */
+static struct part choose_table(const struct map *map)
+{
+	struct part part = {.to = map->count - 1}, best = part;
+	uint64_t most = 0, enough;
+
+	for (uint32_t at = 0; at < map->count; at++)
+		part.weight += weight_of(&map->region[at]);
+	enough = part.weight - part.weight / 8;
+	for (uint32_t round = 0; round < ROUNDS && part.weight > most && most < enough; round++) {
+		uint64_t weight = owners_of(map, &part);
+
+		if (weight > most) {
+			most = weight;
+			best = part;
+		}
+		if (part.weight > most)
+			part = cut(map, &part);
+	}
+	return best;
 }
 
 /* To be called when the regions are filled in, in order. */
 static void make_index(struct map *map)
 {
-	uint32_t at = 0;
+	struct part part;
+	uint32_t at;
 
 	if (map->count == 0)
 		return;
-	map->gpa = map->region[0].gpa;
-	map->last = map->region[map->count - 1].last;
-	for (map->shift = 12; (map->last - map->gpa) >> map->shift >= map->buckets; map->shift++)
-		;
+	part = choose_table(map);
+	map->from = part.from;
+	map->to = part.to;
+	map->gpa = map->region[part.from].gpa;
+	map->last = map->region[part.to].last;
+	map->shift = shift_of(map, &part);
+	map->buckets = (uint32_t)((map->last - map->gpa) >> map->shift) + 1;
+	for (uint32_t i = 0; i < map->count; i++)
+		map->end[i] = map->region[i].last;
+	at = part.from;
 	for (uint32_t i = 0; i < map->buckets; i++) {
 		uint64_t offset = (uint64_t)i << map->shift;
 

@@ -37,20 +37,26 @@ struct bucket {
 };
 
 /*
- * Where to look for an address: the range of all regions is cut into buckets of 2^shift bytes.
+ * Where to look for an address: a table cuts a range of addresses into buckets of 2^shift bytes.
  * Where no region begins or ends in the middle of a bucket, which is so where regions are large or
  * alike in size, its two bounds are one region, and nothing is left to search. Each bucket has a
  * window too, for the inline calls of view.h: of the region that has most of it.
+ *
+ * The range is that of all regions, unless a few that are far from the others would make the
+ * buckets too coarse for those: see choose_table(). What is outside is searched for.
  */
 struct map {
 	struct map *older; /* on the list of those that were replaced */
 	uint64_t replaced; /* the epoch when it was */
 	struct bucket *bucket;
 	struct impost_window *window;
-	uint64_t gpa, last; /* first and last address of all */
+	uint64_t *end;	    /* the last address of each region, to search in */
+	uint64_t gpa, last; /* first and last address of the table */
 	uint32_t shift;
 	uint32_t buckets;
-	uint32_t count; /* of regions */
+	uint32_t room;	   /* for buckets */
+	uint32_t from, to; /* first and last region of the table */
+	uint32_t count;	   /* of regions */
 	struct mapped region[];
 };
 
@@ -70,27 +76,34 @@ void map_omit(struct map *map, const struct map *from, uint32_t at);
  * of each write. */
 void map_open_windows(struct map *map, bool told);
 
+/* The first region of those from LOW on that ends at or above GPA; HIGH if none before it does. The
+ * step is arithmetic, not a branch, which would be mispredicted every other time. */
+static inline uint32_t map_search(const struct map *map, uint32_t low, uint32_t high, uint64_t gpa)
+{
+	uint32_t left = high - low;
+
+	while (left > 0) {
+		uint32_t half = left - left / 2;
+
+		low += half & -(uint32_t)(map->end[low + half - 1] < gpa);
+		left -= half;
+	}
+	return low;
+}
+
 /* The first region that ends at or above GPA; map->count if none does. */
 static inline uint32_t map_find(const struct map *map, uint64_t gpa)
 {
-	uint64_t offset = gpa - map->gpa;
-	uint32_t low, high;
+	const struct bucket *bucket;
 
-	if (map->count == 0 || gpa < map->gpa)
+	if (map->count == 0)
 		return 0;
-	if (offset > map->last - map->gpa)
-		return map->count;
-	low = map->bucket[offset >> map->shift].low;
-	high = map->bucket[offset >> map->shift].high;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (map->region[middle].last < gpa)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	if (gpa < map->gpa)
+		return map_search(map, 0, map->from, gpa);
+	if (gpa > map->last)
+		return map_search(map, map->to + 1, map->count, gpa);
+	bucket = &map->bucket[(gpa - map->gpa) >> map->shift];
+	return map_search(map, bucket->low, bucket->high, gpa);
 }
 
 /* The region that GPA lies in; NULL: there is no memory. */

@@ -8,9 +8,11 @@
  * view is to be short: a queue's descriptors, not a vCPU's run; what blocks does not belong in it.
  * A thread may have several views at once; each is ended by the thread that began it.
  *
- * A view sees the regions that there were when it began. Where an address is, is looked up in a
- * table, with no search: the calls below are inline, and fall back on a call of the library where
- * more is to be done than to copy.
+ * A view sees the regions that there were when it began. Most addresses are looked up in a table,
+ * with no search: the calls below are inline, and fall back on a call of the library where more is
+ * to be done than to copy, or where the table does not have the region: one that is small among
+ * large ones, or so far from most others that a table of all would be too coarse for those. The
+ * library finds it by binary search, in some ten nanoseconds.
  *
  * Unless it says otherwise, a call returns 0, or -EFAULT when not all of the range is guest memory:
  * the error text (impost_memory_context()) names the first address that is not, and nothing has
@@ -55,8 +57,8 @@ struct impost_view {
 	struct impost_memory *memory;
 	const void *map;
 	void *reader;
-	/* Of guest memory from `gpa` on, every 2^shift bytes have a window: that of the region
-	 * which has most of them. */
+	/* Of guest memory from `gpa` on, every 2^shift bytes have a window, `count` in all: that of
+	 * the region which has most of them. Not all regions need be there. */
 	const struct impost_window *windows;
 	uint64_t gpa;
 	uint64_t count;
@@ -86,7 +88,7 @@ IMPOST_API int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint6
 				   void **ret_hva);
 
 /* For the calls below: the window that GPA would be in. NULL: there is none, which is so before and
- * after all regions, and where the view has not begun or has ended. */
+ * after all regions of the table, and where the view has not begun or has ended. */
 static inline const struct impost_window *impost_view_window(const struct impost_view *view,
 							     uint64_t gpa)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Look-ups in maps of any shape: regions from a page to gigabytes, with gaps from none to
- * terabytes, so that one bucket of the index has many regions, and one region many buckets. What
- * the inline calls find, and what the library does, is what a search from region to region finds.
+ * terabytes, so that one bucket of the index has many regions, and one region many buckets; and
+ * clusters, with other regions so far away that the index leaves them out. What the inline calls
+ * find, and what the library does, is what a search from region to region finds.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 #define REGIONS	 24u
 #define PROBES	 40u
 #define MOST_LOG 34u /* log2 of bytes of a region: 16 GiB */
+#define FAR	 4u  /* regions away from a cluster, at the most */
 
 struct layout {
 	struct impost_memory *memory;
@@ -62,6 +64,23 @@ static void add_regions(struct layout *layout, uint64_t first)
 		if (gpa == 0 || gap >= UINT64_MAX - gpa)
 			return;
 		gpa += gap;
+	}
+}
+
+/* Adds pages far from each other: in a terabyte each, of those from number FIRST on. */
+static void add_far(struct layout *layout, uint64_t first, uint32_t count)
+{
+	for (uint64_t i = 0; i < count; i++)
+		add_region(layout, ((first + 2 * i) << 40) + (draw_bytes(layout, 32) & UINT32_MAX),
+			   IMPOST_PAGE_SIZE);
+}
+
+/* Adds COUNT regions of 1 MiB each, with small gaps, from FIRST on. */
+static void add_cluster(struct layout *layout, uint64_t first, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		add_region(layout, first, 1 << 20);
+		first += (1 << 20) + random_below(&layout->state, 4) * IMPOST_PAGE_SIZE;
 	}
 }
 
@@ -138,14 +157,9 @@ static void check(struct layout *layout)
 	impost_view_end(&view);
 }
 
-/* Regions of LAYOUT's memory from FIRST on, and the same without some of them. */
-static void check_from(struct impost_context *ctx, struct layout *layout, uint64_t first)
+/* Checks the layout, removes regions one by one, and checks what stays now and then. */
+static void check_fewer(struct layout *layout)
 {
-	layout->count = 0;
-	cr_assert(impost_memory_create(ctx, &layout->memory) == 0);
-	if (first > UINT64_MAX / 2)
-		add_region(layout, 0, IMPOST_PAGE_SIZE); /* does not adjoin the last */
-	add_regions(layout, first);
 	check(layout);
 	while (layout->count > 1) {
 		uint32_t gone = random_below(&layout->state, layout->count);
@@ -157,6 +171,57 @@ static void check_from(struct impost_context *ctx, struct layout *layout, uint64
 		if (layout->count % 4 == 1)
 			check(layout);
 	}
+}
+
+/* Regions of LAYOUT's memory from FIRST on, and the same without some of them. */
+static void check_from(struct impost_context *ctx, struct layout *layout, uint64_t first)
+{
+	layout->count = 0;
+	cr_assert(impost_memory_create(ctx, &layout->memory) == 0);
+	if (first > UINT64_MAX / 2)
+		add_region(layout, 0, IMPOST_PAGE_SIZE); /* does not adjoin the last */
+	add_regions(layout, first);
+	check_fewer(layout);
+	impost_memory_destroy(layout->memory);
+}
+
+/* Whether the inline calls find the middle of region number AT, which is where it has a bucket. */
+static bool is_inline(const struct layout *layout, uint32_t at)
+{
+	uint64_t middle = layout->region[at].gpa + layout->region[at].bytes / 2;
+	struct impost_view view;
+	bool found;
+
+	cr_assert(impost_view_begin(layout->memory, &view) == 0);
+	found = impost_view_readable(&view, middle, 1) != NULL;
+	impost_view_end(&view);
+	return found;
+}
+
+static uint32_t count_inline(const struct layout *layout)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < layout->count; i++)
+		count += is_inline(layout, i);
+	return count;
+}
+
+/* A cluster with regions far below it and far above it, one of them at the end of all addresses. */
+static void check_cluster(struct impost_context *ctx, struct layout *layout, uint32_t below,
+			  uint32_t above)
+{
+	uint32_t far = below + above + 1, count = REGIONS - far;
+
+	layout->count = 0;
+	cr_assert(impost_memory_create(ctx, &layout->memory) == 0);
+	add_far(layout, 0, below);
+	add_cluster(layout, UINT64_C(1) << 50, count);
+	add_far(layout, 1 << 12, above);
+	add_region(layout, UINT64_MAX - (IMPOST_PAGE_SIZE - 1), IMPOST_PAGE_SIZE);
+	cr_assert(count_inline(layout) >= count, "%u below, %u above: %u inline", below, above,
+		  count_inline(layout));
+	check_fewer(layout);
 	impost_memory_destroy(layout->memory);
 }
 
@@ -170,5 +235,47 @@ Test(map, addresses_in_any_layout_are_found, .timeout = 60)
 		check_from(ctx, &layout, draw_bytes(&layout, 48));
 		check_from(ctx, &layout, 0 - draw_bytes(&layout, 40));
 	}
+	impost_context_close(ctx);
+}
+
+Test(map, a_few_regions_far_away_do_not_make_the_others_slow, .timeout = 60)
+{
+	struct impost_context *ctx = open_context();
+	struct layout layout = {.state = 1};
+
+	for (uint32_t below = 0; below < FAR; below++)
+		for (uint32_t above = 0; above + below < FAR; above++)
+			check_cluster(ctx, &layout, below, above);
+	impost_context_close(ctx);
+}
+
+Test(map, memory_below_4_gib_and_far_up_is_all_found_inline)
+{
+	struct impost_context *ctx = open_context();
+	struct layout layout = {.state = 1};
+
+	cr_assert(impost_memory_create(ctx, &layout.memory) == 0);
+	add_region(&layout, 0, UINT64_C(3) << 30);
+	add_region(&layout, UINT64_C(1) << 40, UINT64_C(64) << 30);
+	cr_assert(count_inline(&layout) == layout.count);
+	check(&layout);
+	impost_memory_destroy(layout.memory);
+	impost_context_close(ctx);
+}
+
+Test(map, small_regions_do_not_take_the_table_from_large_ones)
+{
+	struct impost_context *ctx = open_context();
+	struct layout layout = {.state = 1};
+
+	cr_assert(impost_memory_create(ctx, &layout.memory) == 0);
+	for (uint64_t i = 0; i < 6; i++)
+		add_region(&layout, i << 17, 1 << 16);
+	add_region(&layout, 1 << 20, UINT64_C(3) << 30);
+	add_region(&layout, UINT64_C(4) << 30, UINT64_C(60) << 30);
+	for (uint32_t i = 6; i < layout.count; i++)
+		cr_assert(is_inline(&layout, i));
+	check(&layout);
+	impost_memory_destroy(layout.memory);
 	impost_context_close(ctx);
 }

@@ -8,6 +8,7 @@ pub const FIND_REGIONS: u64 = 256;
 pub const FIND_BYTES: u64 = 1 << 20;
 pub const FIND_TURNS: u64 = 16;
 const FIND_RANDOM: usize = 4096;
+pub const FIND_FAR: u64 = 1 << 46;
 
 pub const COPY_REGIONS: u64 = 8;
 pub const COPY_REGION: u64 = 2 << 30;

@@ -44,6 +44,15 @@ fn regions<B: NewBitmap>(count: u64, bytes: u64) -> GuestMemoryMmap<B> {
     GuestMemoryMmap::from_ranges(&ranges).unwrap()
 }
 
+/// The regions that are looked up, and a page that is far from them.
+fn regions_far() -> Memory {
+    let mut ranges: Vec<_> = (0..FIND_REGIONS)
+        .map(|i| (GuestAddress(i * FIND_BYTES), FIND_BYTES as usize))
+        .collect();
+    ranges.push((GuestAddress(FIND_FAR), 4096));
+    GuestMemoryMmap::from_ranges(&ranges).unwrap()
+}
+
 /// Looks all of `addresses` up, FIND_TURNS times.
 fn find(memory: &Memory, addresses: &[u64]) -> f64 {
     time(FIND_TURNS * addresses.len() as u64, || {
@@ -222,6 +231,7 @@ fn cpu_seconds() -> f64 {
 
 struct Bench {
     find: Memory,
+    find_far: Memory,
     find_bases: Vec<u64>,
     find_random: Vec<u64>,
     copy: GuestMemoryAtomic<Memory>,
@@ -234,6 +244,7 @@ impl Bench {
         Some(match case {
             "find-bases" => vec![find(&self.find, &self.find_bases)],
             "find-random" => vec![find(&self.find, &self.find_random)],
+            "find-far" => vec![find(&self.find_far, &self.find_random)],
             "object-read" => vec![object_read(&self.copy.memory())],
             "object-write" => vec![object_write(&self.copy.memory())],
             "tracked-write" => vec![object_write(&self.tracked)],
@@ -260,6 +271,7 @@ impl Bench {
 fn main() -> io::Result<()> {
     let bench = Bench {
         find: regions(FIND_REGIONS, FIND_BYTES),
+        find_far: regions_far(),
         find_bases: find_bases(),
         find_random: find_random(),
         copy: GuestMemoryAtomic::new(regions(COPY_REGIONS, COPY_REGION)),
