@@ -91,12 +91,29 @@ int abi_check(struct impost_context *ctx, const char *name, const void *structur
 				size);
 }
 
+/* What SRC has beyond ROOM bytes is of a later minor. Zeroed, it asks for nothing. */
+static int check_beyond(struct impost_context *ctx, const char *name, const void *src, size_t room)
+{
+	const uint8_t *bytes = src;
+
+	for (uint32_t at = (uint32_t)room; at < size_of(src); at++)
+		if (bytes[at])
+			return impost_error_set(ctx, -E2BIG,
+						"struct %s asks for something that this version of "
+						"the library does not know: its byte %u is not 0, "
+						"and %zu are known",
+						name, at, room);
+	return 0;
+}
+
 int abi_take(struct impost_context *ctx, const char *name, void *dst, size_t room, const void *src,
 	     size_t least)
 {
 	uint32_t size = (uint32_t)room;
 	int err = abi_check(ctx, name, src, least);
 
+	if (!err)
+		err = check_beyond(ctx, name, src, room);
 	if (err)
 		return err;
 	abi_copy(dst, room, src, size_of(src));

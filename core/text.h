@@ -38,9 +38,10 @@ void abi_copy(void *dst, size_t room, const void *src, uint32_t size);
 /*
  * Structs that begin with a uint32_t `size` and that a host may have from another minor than this
  * library. abi_check: -EINVAL, with a text, if the struct NAME at STRUCTURE is NULL, shorter
- * than LEAST, or longer than any can be. abi_take checks so and copies it into DST of ROOM bytes,
- * whose `size` becomes ROOM. abi_give copies DST's `size` bytes of the struct of ROOM bytes at SRC,
- * zeroes what DST has beyond, and leaves its `size` alone.
+ * than LEAST, or longer than any can be. abi_take, for what a host asks for, checks so and
+ * copies it into DST of ROOM bytes, whose `size` becomes ROOM; -E2BIG, with a text: of what
+ * STRUCTURE has beyond ROOM not all is 0. abi_give copies DST's `size` bytes of the struct of ROOM
+ * bytes at SRC, zeroes what DST has beyond, and leaves its `size` alone.
  */
 int abi_check(struct impost_context *ctx, const char *name, const void *structure, size_t least);
 int abi_take(struct impost_context *ctx, const char *name, void *dst, size_t room, const void *src,

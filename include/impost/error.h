@@ -2,6 +2,12 @@
 /*
  * Errors. Every call that can fail returns 0 or a negative errno value; the text that says what was
  * wrong, where, and what would be right is kept on the context, one text for each thread.
+ *
+ * A struct that may grow begins with `size`, which the caller sets to its sizeof. A call that is
+ * given one takes what is not there, of an older caller's, to be 0. -EINVAL: `size` is less than
+ * the struct ever had, or was never set. -E2BIG: it is a newer caller's, longer than this library
+ * knows, and not all that is unknown is 0: something is asked for that would not be done. Where a
+ * call fills a struct in, what it does not know becomes 0.
  */
 #ifndef IMPOST_ERROR_H
 #define IMPOST_ERROR_H
