@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Regions of guest memory as the host wants them: which could be. */
+#include <cpuid.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -103,6 +104,41 @@ static const char *excess(const struct impost_region *region)
 	return NULL;
 }
 
+/*
+ * The last host address that a process can have, but for its guard page. Addresses are of 48 bits,
+ * or 57 (SDM vol. 1, 3.3.7.1), and the upper half is the kernel's. Where the CPU could do 57 and
+ * the kernel does not, more is let pass than is there.
+ */
+static uint64_t last_host_address(void)
+{
+	uint32_t eax, ebx, ecx, edx, bits = 57;
+
+	if (__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) && (eax >> 8 & 0xff))
+		bits = eax >> 8 & 0xff;
+	return (UINT64_C(1) << (bits - 1)) - IMPOST_PAGE_SIZE - 1;
+}
+
+static int check_pointer(struct impost_memory *memory, const struct impost_region *region)
+{
+	struct impost_context *ctx = memory->ctx;
+	const uint64_t hva = (uintptr_t)region->hva, last = hva + (region->bytes - 1);
+
+	if (region->kind != IMPOST_REGION_POINTER)
+		return 0;
+	if (!hva || hva % IMPOST_PAGE_SIZE)
+		return impost_error_set(ctx, -EINVAL,
+					"a region at host address %p: it must be page-aligned, and "
+					"not NULL",
+					region->hva);
+	if (last < hva || last > last_host_address())
+		return impost_error_set(ctx, -EINVAL,
+					"a region of %" PRIu64
+					" bytes at host address %p: it goes beyond what a process "
+					"can have, 0x%" PRIx64,
+					region->bytes, region->hva, last_host_address());
+	return 0;
+}
+
 static int check_kind(struct impost_memory *memory, const struct impost_region *region)
 {
 	struct impost_context *ctx = memory->ctx;
@@ -111,12 +147,6 @@ static int check_kind(struct impost_memory *memory, const struct impost_region *
 	if (what)
 		return impost_error_set(ctx, -EINVAL, "a region of %s cannot have %s",
 					kinds[region->kind].name, what);
-	if (region->kind == IMPOST_REGION_POINTER &&
-	    (!region->hva || (uintptr_t)region->hva % IMPOST_PAGE_SIZE))
-		return impost_error_set(ctx, -EINVAL,
-					"a region at host address %p: it must be page-aligned, and "
-					"not NULL",
-					region->hva);
 	if (region->kind == IMPOST_REGION_FILE && !region->path)
 		return impost_error_set(ctx, -EINVAL, "a region of a file has no path");
 	if (region->fd_offset % IMPOST_PAGE_SIZE ||
@@ -210,7 +240,7 @@ static int check_pages(struct impost_memory *memory, const struct impost_region 
 int region_check(struct impost_memory *memory, const struct impost_region *region)
 {
 	int (*const checks[])(struct impost_memory *, const struct impost_region *) = {
-		check_range, check_known, check_kind, check_numa, check_pages,
+		check_range, check_known, check_kind, check_pointer, check_numa, check_pages,
 	};
 	int err = 0;
 
