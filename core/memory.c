@@ -476,6 +476,8 @@ void memory_destroy(struct impost_memory *memory)
 
 int impost_memory_create(struct impost_context *ctx, struct impost_memory **ret_memory)
 {
+	if (context_forked(ctx))
+		return context_refuse_fork(ctx);
 	return memory_create(ctx, NULL, ret_memory);
 }
 

@@ -121,9 +121,11 @@ static int check_filled(struct impost_context *ctx, const struct impost_region *
 
 int impost_region_fill(struct impost_context *ctx, struct impost_region *region)
 {
-	int err = abi_check(ctx, "impost_region", region, LEAST_REGION);
+	int err = context_forked(ctx) ? context_refuse_fork(ctx) : 0;
 	struct impost_region filled;
 
+	if (!err)
+		err = abi_check(ctx, "impost_region", region, LEAST_REGION);
 	if (err)
 		return err;
 	pthread_mutex_lock(&ctx->lock);

@@ -259,6 +259,7 @@ static bool use_in_fork(void *arg)
 	struct impost_region region = {.size = sizeof(region), .gpa = 1 << 20, .bytes = 4096};
 	struct impost_plugin_info info = {.size = sizeof(info)};
 	struct impost_caps caps = {.size = sizeof(caps)};
+	struct impost_memory *own;
 	struct impost_exit exit;
 	struct impost_vm *vm;
 	uint32_t size;
@@ -274,6 +275,8 @@ static bool use_in_fork(void *arg)
 	       impost_memory_add(impost_vm_memory(f->vm), &region) == -IMPOST_EFORKED &&
 	       impost_memory_read(impost_vm_memory(f->vm), 0, &byte, 1) == -IMPOST_EFORKED &&
 	       impost_memory_get(impost_vm_memory(f->vm), 0, &region) == -IMPOST_EFORKED &&
+	       impost_memory_create(f->ctx, &own) == -IMPOST_EFORKED &&
+	       impost_region_fill(f->ctx, &region) == -IMPOST_EFORKED &&
 	       /* That takes precedence over what else is wrong with a call. */
 	       impost_vcpu_irq_window(f->vcpu, 1) == -IMPOST_EFORKED &&
 	       impost_vcpu_complete(f->vcpu, &exit) == -IMPOST_EFORKED &&
