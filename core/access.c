@@ -118,11 +118,6 @@ int access_probe(struct impost_memory *memory, const struct mapped *region, cons
 
 /* --- copies --- */
 
-static bool is_aligned_number(const uint8_t *hva, uint64_t bytes)
-{
-	return (bytes == 2 || bytes == 4 || bytes == 8) && (uintptr_t)hva % bytes == 0;
-}
-
 /*
  * Has the kernel copy between HVA and BUF, which are both ours: process_vm_readv(2). 0: done;
  * -EFAULT: a page is not there; another value: it will not, as in a sandbox.
@@ -145,23 +140,29 @@ static int copy_by_kernel(uint8_t *hva, void *buf, uint64_t bytes, bool write)
 	return 0;
 }
 
-/* A single access, and a copy where the kernel will not, are made here as soon as it has said that
- * the pages are there. */
-int access_carefully(struct impost_memory *memory, const struct mapped *region, uint8_t *hva,
-		     void *buf, uint64_t bytes, bool write)
+int access_probed(struct impost_memory *memory, const struct mapped *region, uint8_t *hva,
+		  void *buf, uint64_t bytes, bool write)
 {
-	int err = is_aligned_number(hva, bytes) ? -EPERM : copy_by_kernel(hva, buf, bytes, write);
+	int err = access_probe(memory, region, hva, bytes, write);
 
-	if (!err)
-		return 0;
-	if (err == -EFAULT)
-		return access_failed(memory, region, hva);
-	err = access_probe(memory, region, hva, bytes, write);
 	if (!err && write)
 		access_copy_in(hva, buf, bytes);
 	else if (!err)
 		access_copy_out(buf, hva, bytes);
 	return err;
+}
+
+int access_carefully(struct impost_memory *memory, const struct mapped *region, uint8_t *hva,
+		     void *buf, uint64_t bytes, bool write)
+{
+	int err = copy_by_kernel(hva, buf, bytes, write);
+
+	if (!err)
+		return 0;
+	if (err == -EFAULT)
+		return access_failed(memory, region, hva);
+	/* It will not. As soon as it has said that the pages are there, the copy is made here. */
+	return access_probed(memory, region, hva, buf, bytes, write);
 }
 
 int access_fill(struct impost_memory *memory, const struct mapped *region, uint8_t *hva,

@@ -80,12 +80,17 @@ static inline void access_copy_in(uint8_t *hva, const void *buf, uint64_t bytes)
 		memcpy(hva, buf, bytes);
 }
 
-/* A copy of memory that may not be touched. */
+/* Copies after access_probe(), directly: an aligned number, which is one access then, and what the
+ * kernel will not copy. */
+int access_probed(struct impost_memory *memory, const struct mapped *region, uint8_t *hva,
+		  void *buf, uint64_t bytes, bool write);
+
+/* A copy of memory that may not be touched, of whatever length: by the kernel. */
 int access_carefully(struct impost_memory *memory, const struct mapped *region, uint8_t *hva,
 		     void *buf, uint64_t bytes, bool write);
 
-/* Copies, after access_check(). An aligned number of 2, 4 or 8 bytes is one access. After an error
- * some of it may have been copied. */
+/* Copies, after access_check(). Of a region that is MAPPED_DIRECT, an aligned number of 2, 4 or 8
+ * bytes is one access. After an error some of it may have been copied. */
 static inline int access_read(struct impost_memory *memory, const struct mapped *region,
 			      const uint8_t *hva, void *buf, uint64_t bytes)
 {

@@ -14,6 +14,7 @@ struct copy {
 	uint8_t *out;
 	const uint8_t *in;
 	uint8_t byte;
+	bool number; /* all of it is one access, in whatever memory */
 };
 
 /* Those of BYTES at GPA that are in REGION, as the bytes of COPY from DONE on. */
@@ -24,9 +25,13 @@ static inline int copy_piece(struct impost_memory *memory, const struct mapped *
 	uint8_t *hva = map_span(region, gpa, bytes, &len);
 	int err;
 
+	if (copy->number && copy->out)
+		return access_probed(memory, region, hva, copy->out, len, false);
 	if (copy->out)
 		return access_read(memory, region, hva, copy->out + done, len);
-	if (copy->in)
+	if (copy->number)
+		err = access_probed(memory, region, hva, (void *)(uintptr_t)copy->in, len, true);
+	else if (copy->in)
 		err = access_write(memory, region, hva, copy->in + done, len);
 	else
 		err = access_fill(memory, region, hva, copy->byte, len);
@@ -120,6 +125,26 @@ int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *bu
 		return copy_all(view, gpa, bytes, &(struct copy){.in = buf});
 	access_copy_in(hva, buf, bytes);
 	return 0;
+}
+
+/* An aligned number lies in one page, and so in one region. */
+static bool is_aligned_number(uint64_t gpa, uint32_t bytes)
+{
+	return (bytes == 2 || bytes == 4 || bytes == 8) && gpa % bytes == 0;
+}
+
+int impost_view_load_any(struct impost_view *view, uint64_t gpa, void *ret_value, uint32_t bytes)
+{
+	const struct copy copy = {.out = ret_value, .number = is_aligned_number(gpa, bytes)};
+
+	return copy_all(view, gpa, bytes, &copy);
+}
+
+int impost_view_store_any(struct impost_view *view, uint64_t gpa, const void *value, uint32_t bytes)
+{
+	const struct copy copy = {.in = value, .number = is_aligned_number(gpa, bytes)};
+
+	return copy_all(view, gpa, bytes, &copy);
 }
 
 int impost_view_fill(struct impost_view *view, uint64_t gpa, uint8_t byte, uint64_t bytes)

@@ -5,10 +5,13 @@
  * tools and tests.
  *
  * Any thread may access, add and remove, at any time, while vCPUs run. Access takes no lock and
- * sees either all of a change or none; adding and removing are serialised inside, and removal
- * waits until nobody looks at the region any more. Many accesses in a row, and small ones, are
- * cheaper through a view (view.h). In a fork of the process that opened the context, calls return
- * -IMPOST_EFORKED.
+ * sees either all of a change or none; adding and removing are serialised inside, and removal waits
+ * until nobody looks at the region any more. Many accesses in a row, and small ones, are cheaper
+ * through a view (view.h).
+ *
+ * In a fork of the process that opened the context, all calls that can fail return -IMPOST_EFORKED,
+ * impost_memory_create() and impost_region_fill() too, but for impost_memory_destroy(), which frees
+ * the fork's copy. A view that was begun before the fork may be ended there, and nothing else.
  */
 #ifndef IMPOST_MEMORY_H
 #define IMPOST_MEMORY_H
@@ -29,12 +32,16 @@ struct impost_memory;
 
 /* Where a region's memory comes from. */
 
-/* Private anonymous memory, made and unmapped by the map; for some that others can share, take
+/*
+ * Private anonymous memory, made and unmapped by the map; for some that others can share, take
  * MEMFD. In a VM whose backend has no mem-host but mem-backend it is the hypervisor's, and
- * impost_memory_get() tells IMPOST_REGION_BACKEND. */
+ * impost_memory_get() tells IMPOST_REGION_BACKEND.
+ */
 #define IMPOST_REGION_ANONYMOUS 0u
-/* The host's own, at `hva`; must outlive the region. It is taken to be readable and writable:
- * access through this map to what is not, or is no more, is the signal that a pointer's would be.
+/*
+ * The host's own, at `hva`; must outlive the region. All of it lies where a process can have
+ * memory, and is taken to be readable and writable: access through this map to what is not, or is
+ * no more, is the signal that a pointer's would be.
  */
 #define IMPOST_REGION_POINTER 1u
 /* Allocated by the hypervisor; only in a VM whose backend has mem-backend. */
@@ -91,8 +98,10 @@ struct impost_memory;
  * Access through a host pointer cannot fault. It can where the region's file may become shorter:
  * the touch of a page that the file has no more is SIGBUS. The calls of this header and of view.h
  * return -EIO instead: they have the kernel copy (process_vm_readv(2)), which costs a system call.
- * A single access of 2, 4 or 8 bytes, and an atomic one, is made directly once the kernel has said
- * that the page is there: a file that becomes shorter in that very moment is still SIGBUS.
+ * That is so of all that copies, whatever its length. Only the typed calls of view.h
+ * (impost_view_read_u16() and its like) for an aligned number, and the atomic ones, access it
+ * directly, for no system call does so on our behalf, once the kernel has said that the page is
+ * there: a file that becomes shorter in that very moment is still SIGBUS.
  */
 #define IMPOST_REGION_IS_DIRECT 2u
 
@@ -150,16 +159,18 @@ IMPOST_API struct impost_context *impost_memory_context(const struct impost_memo
 IMPOST_API int impost_region_fill(struct impost_context *ctx, struct impost_region *region);
 
 /*
- * Adds a region. -EINVAL: zero or misaligned size, address or offset, wrap-around, unknown kind or
- * flag, one that this kind has not, a file that is none, no such NUMA node; -EEXIST: it overlaps
- * another (the text names both); -ENOMEM: more than the host has, of its memory or its huge pages
- * (the text says how to reserve these); -ENOSPC: the backend has no slot left; -ENOTSUP: the
- * backend, or the host's kernel, cannot do this kind; -ENODATA: the file is shorter than what is
- * wanted of it; -EACCES: a shared file that may only be read, without IMPOST_REGION_READONLY, or
- * one that may not be read; -EISDIR: a folder; -ENOENT and others: what open(2) says of `path`;
- * -EBADF: `fd` is none; -EFBIG: a limit of the process (RLIMIT_FSIZE); -EIO: prefaulting met a page
- * that the file cannot give; -EDEADLK: as of impost_memory_remove(); or what the backend says. On
- * failure nothing has changed.
+ * Adds a region. -EINVAL: zero or misaligned size, address or offset, wrap-around, also of the
+ * host's addresses or beyond what a process can have of them, unknown kind or flag, one that this
+ * kind has not, a file that is none, no such NUMA node; -E2BIG: a member that is unknown to this
+ * library is not 0 (error.h); -EEXIST: it overlaps another (the text names both); -ENOMEM: more
+ * than the host has, of its memory or its huge pages (the text says how to reserve these); -ENOSPC:
+ * the backend has no slot left; -ENOTSUP: the backend, or the host's kernel, cannot do this kind;
+ * -ENODATA: the file is shorter than what is wanted of it; -EACCES: a shared file that may only be
+ * read, without IMPOST_REGION_READONLY, or one that may not be read; -EISDIR: a folder; -ENOENT and
+ * others: what open(2) says of `path`; -EBADF: `fd` is none; -EMFILE, -ENFILE: the process, or the
+ * host, can open no more files, which MEMFD, FILE and FD each take one of; -EFBIG: a limit of the
+ * process (RLIMIT_FSIZE); -EIO: prefaulting met a page that the file cannot give; -EDEADLK: as of
+ * impost_memory_remove(); or what the backend says. On failure nothing has changed.
  */
 IMPOST_API int impost_memory_add(struct impost_memory *memory, const struct impost_region *region);
 

@@ -22,8 +22,10 @@
  * tracks; and where the backend is to be told of it (mark-dirty), what the backend says comes back,
  * with everything written. None of this is for signal handlers.
  *
- * An aligned access of 1, 2, 4 or 8 bytes is one access of the host CPU, never torn (SDM vol. 3,
- * 9.1.1). It orders nothing by itself.
+ * An aligned number that a typed call reads or writes (_u8 to _u64, _le16 to _be64) is one access
+ * of the host CPU, never torn (SDM vol. 3, 9.1.1). So is an aligned copy of 1, 2, 4 or 8 bytes
+ * where the region is IMPOST_REGION_IS_DIRECT; elsewhere the kernel copies, in what pieces it
+ * likes. Neither orders anything by itself.
  */
 #ifndef IMPOST_VIEW_H
 #define IMPOST_VIEW_H
@@ -78,12 +80,20 @@ IMPOST_API int impost_view_begin(struct impost_memory *memory, struct impost_vie
  * or is all zero, may be ended again. The end of a thread ends its views. */
 IMPOST_API void impost_view_end(struct impost_view *view);
 
-/* What the inline calls below are, out of line: exact copies out of and into guest memory, and a
- * host pointer. */
+/* What the copying calls below are, out of line: exact copies out of and into guest memory. */
 IMPOST_API int impost_view_read_any(struct impost_view *view, uint64_t gpa, void *buf,
 				    uint64_t bytes);
 IMPOST_API int impost_view_write_any(struct impost_view *view, uint64_t gpa, const void *buf,
 				     uint64_t bytes);
+
+/* What the typed calls below are, out of line: a number of BYTES (1, 2, 4 or 8), one access if it
+ * is aligned. */
+IMPOST_API int impost_view_load_any(struct impost_view *view, uint64_t gpa, void *ret_value,
+				    uint32_t bytes);
+IMPOST_API int impost_view_store_any(struct impost_view *view, uint64_t gpa, const void *value,
+				     uint32_t bytes);
+
+/* What impost_view_ptr() is, out of line. */
 IMPOST_API int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint64_t bytes,
 				   void **ret_hva);
 
@@ -210,7 +220,11 @@ static inline int impost_view_write(struct impost_view *view, uint64_t gpa, cons
 	return 0;
 }
 
-/* One number, as it lies in memory. */
+/*
+ * One number, as it lies in memory. Where the region is not IMPOST_REGION_IS_DIRECT an aligned one
+ * of 2, 4 or 8 bytes is accessed directly as soon as the kernel has said that its page is there: a
+ * file that becomes shorter in that very moment is SIGBUS.
+ */
 static inline int impost_view_read_u8(struct impost_view *view, uint64_t gpa, uint8_t *ret_value)
 {
 	const uint8_t *hva = impost_view_readable(view, gpa, 1);
@@ -226,7 +240,7 @@ static inline int impost_view_read_u16(struct impost_view *view, uint64_t gpa, u
 	const uint8_t *hva = impost_view_readable(view, gpa, 2);
 
 	if (__builtin_expect(!hva || gpa % 2, 0))
-		return impost_view_read_any(view, gpa, ret_value, 2);
+		return impost_view_load_any(view, gpa, ret_value, 2);
 	*ret_value = __atomic_load_n((const uint16_t *)(const void *)hva, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -236,7 +250,7 @@ static inline int impost_view_read_u32(struct impost_view *view, uint64_t gpa, u
 	const uint8_t *hva = impost_view_readable(view, gpa, 4);
 
 	if (__builtin_expect(!hva || gpa % 4, 0))
-		return impost_view_read_any(view, gpa, ret_value, 4);
+		return impost_view_load_any(view, gpa, ret_value, 4);
 	*ret_value = __atomic_load_n((const uint32_t *)(const void *)hva, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -246,7 +260,7 @@ static inline int impost_view_read_u64(struct impost_view *view, uint64_t gpa, u
 	const uint8_t *hva = impost_view_readable(view, gpa, 8);
 
 	if (__builtin_expect(!hva || gpa % 8, 0))
-		return impost_view_read_any(view, gpa, ret_value, 8);
+		return impost_view_load_any(view, gpa, ret_value, 8);
 	*ret_value = __atomic_load_n((const uint64_t *)(const void *)hva, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -266,7 +280,7 @@ static inline int impost_view_write_u16(struct impost_view *view, uint64_t gpa, 
 	uint8_t *hva = impost_view_writable(view, gpa, 2);
 
 	if (__builtin_expect(!hva || gpa % 2, 0))
-		return impost_view_write_any(view, gpa, &value, 2);
+		return impost_view_store_any(view, gpa, &value, 2);
 	__atomic_store_n((uint16_t *)(void *)hva, value, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -276,7 +290,7 @@ static inline int impost_view_write_u32(struct impost_view *view, uint64_t gpa, 
 	uint8_t *hva = impost_view_writable(view, gpa, 4);
 
 	if (__builtin_expect(!hva || gpa % 4, 0))
-		return impost_view_write_any(view, gpa, &value, 4);
+		return impost_view_store_any(view, gpa, &value, 4);
 	__atomic_store_n((uint32_t *)(void *)hva, value, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -286,7 +300,7 @@ static inline int impost_view_write_u64(struct impost_view *view, uint64_t gpa, 
 	uint8_t *hva = impost_view_writable(view, gpa, 8);
 
 	if (__builtin_expect(!hva || gpa % 8, 0))
-		return impost_view_write_any(view, gpa, &value, 8);
+		return impost_view_store_any(view, gpa, &value, 8);
 	__atomic_store_n((uint64_t *)(void *)hva, value, __ATOMIC_RELAXED);
 	return 0;
 }

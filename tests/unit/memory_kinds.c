@@ -517,6 +517,113 @@ Test(memory_kinds, a_file_that_changes_length_all_the_time)
 	cr_expect(lost && there, "%d lost, %d there", lost, there);
 }
 
+/* Copies of BYTES at GPA, of which none may be a signal. */
+static int read_bytes(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return view ? impost_memory_read(memory, gpa, buf, bytes) : -EINVAL;
+}
+
+static int write_bytes(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return view ? impost_memory_write(memory, gpa, buf, bytes) : -EINVAL;
+}
+
+static int fill_bytes(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return view ? impost_memory_fill(memory, gpa, *buf, bytes) : -EINVAL;
+}
+
+static int view_read(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return impost_view_read(view, gpa, buf, bytes);
+}
+
+static int view_write(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return impost_view_write(view, gpa, buf, bytes);
+}
+
+static int view_fill(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return impost_view_fill(view, gpa, *buf, bytes);
+}
+
+static int view_read_some(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return impost_view_read_some(view, gpa, buf, bytes, &(uint64_t){0});
+}
+
+static int view_write_some(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	return impost_view_write_some(view, gpa, buf, bytes, &(uint64_t){0});
+}
+
+static int view_read_string(struct impost_view *view, uint64_t gpa, uint8_t *buf, uint64_t bytes)
+{
+	int err = impost_view_read_string(view, gpa, (char *)buf, bytes, &(uint64_t){0});
+
+	return err == -EOVERFLOW ? 0 : err; /* all of it was read */
+}
+
+static int (*const copies[])(struct impost_view *view, uint64_t gpa, uint8_t *buf,
+			     uint64_t bytes) = {
+	read_bytes, write_bytes,    fill_bytes,	     view_read,	       view_write,
+	view_fill,  view_read_some, view_write_some, view_read_string,
+};
+#define COPIES (sizeof(copies) / sizeof(copies[0]))
+
+/* Makes the file of a region shorter and longer until it is killed. */
+static pid_t start_changing_length(int fd)
+{
+	pid_t child = fork();
+
+	cr_assert(child >= 0);
+	if (child == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL))
+		_exit(1);
+	while (child == 0)
+		if (ftruncate(fd, PAGE) || ftruncate(fd, PAGE + BYTES))
+			_exit(1);
+	return child;
+}
+
+/* COPY of each length from 1 to 16, the last bytes of a page and the first. */
+static void copy_lengths(size_t copy, struct impost_view *view, uint32_t *lost, uint32_t *there)
+{
+	uint8_t buf[16] = {1, 2, 3};
+
+	for (uint64_t bytes = 1; bytes <= sizeof(buf); bytes++)
+		for (int first = 0; first < 2; first++) {
+			uint64_t gpa = GPA + PAGE - (first ? 0 : bytes);
+			int err = copies[copy](view, gpa, buf, bytes);
+
+			cr_assert(err == 0 || err == -EIO, "copy %zu, %d: %s", copy, err,
+				  impost_error(ctx));
+			*lost += err != 0;
+			*there += err == 0;
+		}
+}
+
+/* A short copy is a copy: no length of it is a signal. */
+Test(memory_kinds, short_copies_of_a_file_that_changes_length_all_the_time)
+{
+	struct impost_view view;
+	pid_t child;
+
+	added(&samples[7], 0);
+	child = start_changing_length(memfd);
+	expect_ok(ctx, impost_view_begin(memory, &view));
+	for (size_t copy = 0; copy < COPIES; copy++) {
+		uint32_t lost = 0, there = 0;
+
+		for (int i = 0; i < 20000 && (i < 1000 || !lost || !there); i++)
+			copy_lengths(copy, &view, &lost, &there);
+		cr_expect(lost && there, "copy %zu: %u lost, %u there", copy, lost, there);
+	}
+	impost_view_end(&view);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
 /* A disk that is full when a page is written first. */
 Test(memory_kinds, a_file_for_which_there_is_no_space)
 {
@@ -666,6 +773,19 @@ static const struct {
 	 NULL,
 	 -EINVAL,
 	 "cannot have page_bytes"},
+	{{R, .kind = IMPOST_REGION_POINTER}, NULL, -EINVAL, "not NULL"},
+	{{R, .kind = IMPOST_REGION_POINTER, .hva = (void *)1}, NULL, -EINVAL, "page-aligned"},
+#define P(at)                                                                                    \
+	{                                                                                        \
+		{R, .kind = IMPOST_REGION_POINTER, .hva = (void *)(at)}, NULL, -EINVAL, "beyond" \
+	}
+	P(UINT64_MAX - PAGE + 1),	    /* wraps around */
+	P(UINT64_MAX - BYTES + 1),	    /* ends with the last byte */
+	P(UINT64_C(0xffff800000000000)),    /* the kernel's, with 4 levels of page tables, */
+	P(UINT64_C(0xff00000000000000)),    /* with 5 */
+	P(UINT64_C(0x0100000000000000)),    /* not canonical with either */
+	P((UINT64_C(1) << 56) - BYTES / 2), /* the end is not */
+#undef P
 	{{R, .kind = IMPOST_REGION_BACKEND, .flags = IMPOST_REGION_PREFAULT},
 	 NULL,
 	 -EINVAL,
@@ -1076,6 +1196,38 @@ Test(memory_kinds, the_first_length_of_the_struct)
 	expect_ok(ctx, impost_memory_add(memory, &region));
 	expect_ok(ctx, impost_memory_get(memory, 0, &region));
 	cr_expect(region.hva && region.gpa == GPA && region.page_bytes == 77 && region.fd == 9999);
+}
+
+/* A host that is newer: what the library does not know is refused, unless it asks for nothing. */
+Test(memory_kinds, a_later_length_of_the_struct)
+{
+	struct {
+		struct impost_region region;
+		uint8_t later[24];
+	} longer = {.region = {.size = sizeof(longer), .gpa = GPA, .bytes = BYTES}};
+	struct {
+		struct impost_dirty_config config;
+		uint8_t later[8];
+	} config = {.config = {.size = sizeof(config)}, .later = {[7] = 1}};
+	struct impost_dirty *dirty;
+
+	for (size_t i = 0; i < sizeof(longer.later); i++) {
+		longer.later[i] = 0x80;
+		expect_error(ctx, impost_memory_add(memory, &longer.region), -E2BIG,
+			     "struct impost_region asks for something that this version of the "
+			     "library does not know");
+		cr_expect(impost_memory_get(memory, 0, &longer.region) == -ENOENT);
+		longer.later[i] = 0;
+	}
+	expect_ok(ctx, impost_memory_add(memory, &longer.region));
+	longer.later[3] = 1;
+	expect_ok(ctx, impost_memory_get(memory, 0, &longer.region));
+	cr_expect(longer.later[3] == 0 && longer.region.bytes == BYTES);
+	expect_error(ctx, impost_dirty_create(memory, &config.config, &dirty), -E2BIG,
+		     "struct impost_dirty_config asks for");
+	config.later[7] = 0;
+	expect_ok(ctx, impost_dirty_create(memory, &config.config, &dirty));
+	impost_dirty_destroy(dirty);
 }
 
 Test(memory_kinds, slots_have_the_file)
