@@ -36,7 +36,7 @@ int impost_view_span(struct impost_view *view, uint64_t gpa, uint64_t bytes, voi
 int impost_view_ptr_any(struct impost_view *view, uint64_t gpa, uint64_t bytes, void **ret_hva)
 {
 	uint64_t len = 0;
-	void *hva;
+	void *hva = NULL;
 	int err = impost_view_span(view, gpa, bytes, &hva, &len);
 
 	if (err)
