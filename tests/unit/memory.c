@@ -71,6 +71,8 @@ Test(memory, a_region_of_another_release)
 	region = {.known = {.size = sizeof(region.known) + 8, .gpa = 0x1000, .bytes = PAGE}};
 
 	region.later = MARK;
+	expect_error(ctx, impost_memory_add(memory, &region.known), -E2BIG, "does not know");
+	region.later = 0;
 	expect_ok(ctx, impost_memory_add(memory, &region.known));
 	expect_fills(ctx, region, impost_memory_get(memory, 0, &region.known));
 	cr_expect(region.known.gpa == 0x1000 && region.known.bytes == PAGE && region.known.hva);

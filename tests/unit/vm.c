@@ -76,6 +76,8 @@ Test(vm, a_config_of_another_release)
 	cr_expect(config.known.cpus == 1 && config.known.memory == 256 << 20);
 	config.known.cpus = 3;
 	config.later = MARK;
+	expect_error(ctx, impost_vm_create(ctx, &config.known, &vm), -E2BIG, "does not know");
+	config.later = 0;
 	expect_ok(ctx, impost_vm_create(ctx, &config.known, &vm));
 	cr_expect(impost_vm_config(vm)->cpus == 3);
 	cr_expect(impost_vm_config(vm)->size == sizeof(struct impost_vm_config));
