@@ -11,6 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+int failed(struct impost_context *ctx, const char *what)
+{
+	fprintf(stderr, "%s: %s\n", what, impost_error(ctx));
+	return -1;
+}
+
 int make_regions(struct impost_context *ctx, uint32_t count, uint64_t bytes,
 		 struct impost_memory **ret_memory)
 {

@@ -64,6 +64,9 @@ static inline uint64_t random_below(uint64_t *state, uint64_t limit)
 	return *state % limit;
 }
 
+/* -1, when WHAT and CTX's text of what was wrong with it have been printed. */
+int failed(struct impost_context *ctx, const char *what);
+
 /* Makes a map of COUNT regions of BYTES each, one behind the other from 0 on. Says what failed. */
 int make_regions(struct impost_context *ctx, uint32_t count, uint64_t bytes,
 		 struct impost_memory **ret_memory);

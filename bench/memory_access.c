@@ -33,12 +33,6 @@ void access_cases_end(void)
 	impost_memory_destroy(copy_memory);
 }
 
-static int failed(struct impost_context *ctx, const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, impost_error(ctx));
-	return -1;
-}
-
 static int make_copy_memory(struct impost_context *ctx)
 {
 	return copy_memory ? 0 : make_regions(ctx, COPY_REGIONS, COPY_REGION, &copy_memory);

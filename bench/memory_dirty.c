@@ -21,12 +21,6 @@ void dirty_cases_end(void)
 	impost_memory_destroy(pass_memory);
 }
 
-static int failed(struct impost_context *ctx, const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, impost_error(ctx));
-	return -1;
-}
-
 static int make_tracked(struct impost_context *ctx, uint32_t count, uint64_t bytes,
 			struct impost_memory **memory, struct impost_dirty **dirty)
 {
