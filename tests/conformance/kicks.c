@@ -414,15 +414,17 @@ Test(kicks, real_time_thread_on_the_kickers_cpu, .timeout = 120)
 		box_close(&box);
 		cr_skip_test("this user may make no real-time threads");
 	}
-	for (int i = 0; i < 20; i++) {
-		sleep_ms(1);
+	/*
+	 * Only the scheduler's throttling ends such a wait, after 0.95 s of the thread's own time;
+	 * for 0.05 s others run then. With longer pauses each kick meets a wait: 4.75 s in all.
+	 */
+	for (int i = 0; i < 5; i++) {
+		sleep_ms(100);
 		OK(&box, impost_vcpu_kick(box.vcpu));
 	}
-	/* Only the scheduler's throttling ends such a wait, after 0.95 s of the thread's own time.
-	 */
 	cr_assert_eq(pthread_getcpuclockid(thread, &clock), 0);
 	cr_assert_eq(clock_gettime(clock, &used), 0);
-	cr_assert_lt(used.tv_sec * 1000 + used.tv_nsec / 1000000, 500, "kickers are kept waiting");
+	cr_assert_lt(used.tv_sec, 2, "kickers are kept waiting");
 	atomic_store(&load.stop, 1);
 	OK(&box, impost_vcpu_kick(box.vcpu));
 	pthread_join(thread, NULL);
