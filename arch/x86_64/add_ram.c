@@ -33,10 +33,45 @@ static int add(struct impost_memory *memory, const struct impost_region *like,
 
 	region.gpa = part->gpa;
 	region.bytes = part->bytes;
-	region.flags |= IMPOST_REGION_NORESERVE;
 	if (region.kind == IMPOST_REGION_FILE)
 		region.fd_offset = before;
 	return part->bytes ? impost_memory_add(memory, &region) : 0;
+}
+
+/* Adds PARTS, the first made as FIRST says, the second as LIKE. */
+static int add_parts(struct impost_memory *memory, const struct impost_region *first,
+		     const struct impost_region *like, const struct impost_x86_range parts[2])
+{
+	int err = add(memory, first, &parts[0], 0);
+
+	if (err < 0)
+		return err;
+	err = add(memory, like, &parts[1], parts[0].bytes);
+	if (err < 0)
+		impost_memory_remove(memory, parts[0].gpa);
+	return err;
+}
+
+/*
+ * Adds two parts with all their pages. The first is only reserved until the second is there: more
+ * than the host has is refused before a page was touched, and with the sum of both.
+ */
+static int add_prefaulted(struct impost_memory *memory, const struct impost_region *like,
+			  const struct impost_x86_range parts[2])
+{
+	struct impost_region reserved = *like;
+	int err;
+
+	reserved.flags &= ~(IMPOST_REGION_PREFAULT | IMPOST_REGION_NORESERVE);
+	err = add_parts(memory, &reserved, like, parts);
+	if (err < 0)
+		return err;
+	err = impost_memory_remove(memory, parts[0].gpa);
+	if (err == 0)
+		err = add(memory, like, &parts[0], 0);
+	if (err < 0)
+		impost_memory_remove(memory, parts[1].gpa);
+	return err;
 }
 
 int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes)
@@ -56,12 +91,10 @@ int impost_x86_add_ram(struct impost_memory *memory, uint64_t bytes)
 					"would end above 2^64",
 					bytes);
 	err = impost_region_fill(ctx, &like);
-	if (err == 0)
-		err = add(memory, &like, &parts[0], 0);
 	if (err < 0)
 		return err;
-	err = add(memory, &like, &parts[1], parts[0].bytes);
-	if (err < 0)
-		impost_memory_remove(memory, 0);
-	return err;
+	like.flags |= IMPOST_REGION_NORESERVE;
+	return like.flags & IMPOST_REGION_PREFAULT && parts[1].bytes
+		       ? add_prefaulted(memory, &like, parts)
+		       : add_parts(memory, &like, &like, parts);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RAM around the hole below 4 GiB, and its e820 map. */
+#include <inttypes.h>
+#include <sys/resource.h>
+
 #include "x86_64.h"
 
 /* Asserts that region INDEX is GPA and BYTES; BYTES 0: that there is none. */
@@ -139,6 +142,73 @@ Test(layout, more_than_the_host_leaves_nothing)
 	cr_assert_eq(impost_x86_add_ram(ram.memory, UINT64_C(1) << 47), -ENOMEM, "%s",
 		     impost_error(ram.ctx));
 	assert_region(&ram, 0, 0, 0);
+	ram_free(&ram);
+}
+
+/* A figure of /proc/meminfo, in bytes (proc(5)). */
+static uint64_t host_bytes(const char *name)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	unsigned long kib = 0;
+	char line[128], key[64];
+
+	cr_assert_not_null(file);
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%63[^:]: %lu", key, &kib) == 2 && strcmp(key, name) == 0)
+			break;
+	fclose(file);
+	return kib * UINT64_C(1024);
+}
+
+/* The most that this process ever had in memory. */
+static uint64_t most_resident(void)
+{
+	struct rusage usage;
+
+	cr_assert_eq(getrusage(RUSAGE_SELF, &usage), 0);
+	return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static void set_memory(struct ram *ram, const char *key, const char *value)
+{
+	cr_assert_eq(impost_context_set(ram->ctx, "memory", key, value), 0, "%s",
+		     impost_error(ram->ctx));
+}
+
+/* RAM below the hole would be there for the asking: it is not, for all would not. */
+Test(layout, more_than_the_host_has_is_refused_before_a_page_is_touched)
+{
+	static const char *const kinds[] = {"anonymous", "memfd"};
+	uint64_t bytes = host_bytes("MemTotal") + host_bytes("SwapTotal") + MIB;
+	char all[64];
+
+	snprintf(all, sizeof(all), "%" PRIu64 " MiB of guest memory: more than the host gives",
+		 bytes / MIB);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct ram ram = ram_make(0);
+		uint64_t before = most_resident();
+
+		set_memory(&ram, "backing", kinds[i]);
+		set_memory(&ram, "prefault", "yes");
+		assert_refused(&ram, impost_x86_add_ram(ram.memory, bytes), ENOMEM, all);
+		assert_region(&ram, 0, 0, 0);
+		cr_assert_lt(most_resident(), before + 64 * MIB, "%s", kinds[i]);
+		ram_free(&ram);
+	}
+}
+
+/* Both parts, whatever order they are made in. */
+Test(layout, prefaulted_ram_is_all_there)
+{
+	const uint64_t bytes = IMPOST_X86_HOLE_START + 2 * MIB;
+	uint64_t before = resident();
+	struct ram ram = ram_make(0);
+
+	if (host_bytes("MemAvailable") < 2 * bytes)
+		cr_skip_test("the host has not the memory for a guest with RAM above 4 GiB");
+	set_memory(&ram, "prefault", "yes");
+	cr_assert_eq(impost_x86_add_ram(ram.memory, bytes), 0, "%s", impost_error(ram.ctx));
+	cr_assert_geq(resident(), before + bytes);
 	ram_free(&ram);
 }
 

@@ -73,7 +73,8 @@ IMPOST_API int impost_x86_split_ram(uint64_t bytes, uint64_t hole_start, uint64_
  * of what [memory] of the configuration says (impost_region_fill()): anonymous memory if it says
  * nothing. A file has the RAM's bytes from its beginning on, without the hole. Unless it is to be
  * prefaulted, or of huge pages, it is reserved, not touched (IMPOST_REGION_NORESERVE): a guest may
- * have more than the host can give at once, and costs what it uses. -EINVAL: as
+ * have more than the host can give at once, and costs what it uses. What is to be prefaulted, and
+ * is more than the host has, is refused before a page is touched. -EINVAL: as
  * impost_x86_split_ram() and impost_region_fill(); else as impost_memory_add(); on failure nothing
  * was added.
  */
