@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A run of a guest, as the parts of `impost run` share it. */
+#ifndef TOOLS_RUN_H
+#define TOOLS_RUN_H
+
+#include "boot.h"
+#include "dirty_rate.h"
+#include "machine.h"
+#include "report.h"
+#include "tool.h"
+
+/* Why the main loop ended. */
+enum run_reason { STILL_RUNNING, GUEST_ENDED, USER_LEFT, OUTPUT_CLOSED, SIGNALLED };
+
+struct run {
+	const struct invocation *invocation;
+	struct machine machine;
+	struct report_times times;
+	struct dirty_rate dirty;
+	uint32_t dirty_ms; /* 0: nobody asked for it */
+	struct boot_images images;
+	int signals; /* signalfd */
+	int events;  /* of the VM; -1: none */
+	enum run_reason reason;
+	int signal;	  /* when SIGNALLED */
+	int output_error; /* when OUTPUT_CLOSED: negative errno */
+};
+
+/*
+ * Signals that end a run, and those that stop and continue the process, come through a descriptor
+ * from here on: so they are dealt with between two steps, and not in the middle of one. Returns 0
+ * or a negative errno.
+ */
+int run_take_signals(struct run *run);
+
+/* Serves the guest, the terminal and timers until there is a reason to end. */
+void run_loop(struct run *run);
+
+/* Writes what the guest has still said. A signal ends the wait for a reader that does not read. */
+void run_drain(struct run *run);
+
+#endif

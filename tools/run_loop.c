@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The main loop of a run: what comes from signals, the terminal, the guest and timers. */
+#include "run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* --- signals --- */
+
+int run_take_signals(struct run *run)
+{
+	static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigaddset(&set, taken[i]);
+	run->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (run->signals < 0)
+		return -errno;
+	sigaddset(&set, SIGTTOU); /* the terminal's mode can be changed from the background too */
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN); /* write's EPIPE says it */
+	return 0;
+}
+
+static void on_signal(struct run *run)
+{
+	struct signalfd_siginfo info;
+
+	while (read(run->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGTSTP:
+			console_suspend();
+			raise(SIGSTOP);
+			break;
+		case SIGCONT:
+			console_resume();
+			break;
+		default:
+			run->reason = SIGNALLED;
+			run->signal = (int)info.ssi_signo;
+			return;
+		}
+	}
+}
+
+/* --- the main loop --- */
+
+/* What the loop waits for. */
+enum {
+	POLL_SIGNAL,
+	POLL_WAKE,
+	POLL_TIMER,
+	POLL_EVENT,
+	POLL_DIRTY,
+	POLL_INPUT,
+	POLL_OUTPUT,
+	POLL_COUNT
+};
+
+static void on_wake(struct run *run)
+{
+	eventfd_t count;
+
+	eventfd_read(run->machine.wake, &count);
+	if (machine_ended(&run->machine) != MACHINE_RUNNING)
+		run->reason = GUEST_ENDED;
+	machine_feed_serial(&run->machine);
+}
+
+static void on_input(struct run *run)
+{
+	if (console_read(&run->machine.console) == CONSOLE_LEAVE)
+		run->reason = USER_LEFT;
+	machine_feed_serial(&run->machine);
+}
+
+/* Returns whether there is more to write. */
+static bool on_output(struct run *run)
+{
+	run->output_error = console_write(&run->machine.console);
+	if (run->output_error < 0)
+		run->reason = OUTPUT_CLOSED;
+	return console_has_output(&run->machine.console);
+}
+
+static bool on_timer(struct run *run)
+{
+	uint64_t expirations;
+
+	return read(run->machine.console.timer, &expirations, sizeof(expirations)) > 0;
+}
+
+void run_loop(struct run *run)
+{
+	struct console *console = &run->machine.console;
+	struct pollfd fds[POLL_COUNT] = {
+		[POLL_SIGNAL] = {.fd = run->signals, .events = POLLIN},
+		[POLL_WAKE] = {.fd = run->machine.wake, .events = POLLIN},
+		[POLL_TIMER] = {.fd = console->timer, .events = POLLIN},
+		[POLL_EVENT] = {.fd = run->events, .events = POLLIN},
+		[POLL_DIRTY] = {.events = POLLIN},
+		[POLL_INPUT] = {.events = POLLIN},
+		[POLL_OUTPUT] = {.events = POLLOUT},
+	};
+	bool writing = false;
+
+	while (run->reason == STILL_RUNNING) {
+		fds[POLL_INPUT].fd = console_wants_input(console) ? STDIN_FILENO : -1;
+		fds[POLL_OUTPUT].fd = writing ? STDOUT_FILENO : -1;
+		fds[POLL_DIRTY].fd = run->dirty.timer;
+		if (poll(fds, POLL_COUNT, -1) < 0)
+			continue; /* EINTR: nothing else can go wrong with these */
+		if (fds[POLL_WAKE].revents)
+			on_wake(run);
+		if (fds[POLL_EVENT].revents)
+			machine_take_event(&run->machine);
+		if (fds[POLL_DIRTY].revents)
+			dirty_rate_tick(&run->dirty, run->invocation);
+		if (fds[POLL_INPUT].revents)
+			on_input(run);
+		if (fds[POLL_TIMER].revents)
+			writing |= on_timer(run);
+		if (fds[POLL_OUTPUT].revents)
+			writing = on_output(run);
+		if (fds[POLL_SIGNAL].revents)
+			on_signal(run);
+	}
+}
+
+void run_drain(struct run *run)
+{
+	struct pollfd fds[] = {
+		{.fd = STDOUT_FILENO, .events = POLLOUT},
+		{.fd = run->signals, .events = POLLIN},
+	};
+
+	while (run->reason != OUTPUT_CLOSED && run->reason != SIGNALLED &&
+	       console_has_output(&run->machine.console)) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents)
+			on_output(run);
+		if (fds[1].revents)
+			on_signal(run);
+	}
+}
