@@ -119,10 +119,20 @@ void impost_aml_window(struct impost_aml *aml, const struct impost_aml_window *w
 {
 	uint32_t bytes;
 	const char *wrong;
+	int err;
 
 	if (!aml_begin(aml, AML_RESOURCES, "an address space descriptor"))
 		return;
-	if (structure_check_size(NULL, "impost_aml_window", window, LEAST_WINDOW) < 0) {
+	err = structure_check_known(NULL, "impost_aml_window", window, sizeof(*window),
+				    LEAST_WINDOW);
+	if (err == -E2BIG) {
+		aml_fail(aml, err,
+			 "an address window asks for something that this version of the library "
+			 "does not know: it knows %zu bytes of it, and what follows is not 0",
+			 sizeof(*window));
+		return;
+	}
+	if (err < 0) {
 		aml_fail(aml, -EINVAL, "an address window's size is %u: set it to its sizeof",
 			 window ? window->size : 0);
 		return;

@@ -108,10 +108,12 @@ int impost_x86_setup_mtrrs(const struct impost_x86_mtrr_config *config, struct i
 {
 	struct impost_x86_mtrr_config whole;
 	uint32_t count;
+	int err = structure_take(NULL, "impost_x86_mtrr_config", &whole, sizeof(whole), config,
+				 LEAST_CONFIG);
 
-	if (structure_take(NULL, "impost_x86_mtrr_config", &whole, sizeof(whole), config,
-			   LEAST_CONFIG) < 0 ||
-	    !is_possible(&whole))
+	if (err < 0)
+		return err;
+	if (!is_possible(&whole))
 		return -EINVAL;
 	count = IMPOST_X86_MTRRS(whole.variable);
 	if (capacity < count || pairs_needed(&whole) > whole.variable)

@@ -46,8 +46,6 @@ static uint64_t divide_up(uint64_t x, unsigned int shift)
 
 static int is_possible(const struct impost_x86_paging *paging)
 {
-	if (structure_check_size(NULL, "impost_x86_paging", paging, LEAST_PAGING) < 0)
-		return 0;
 	if (paging->levels != 4 && paging->levels != 5)
 		return 0;
 	if (paging->page_bytes != LARGE_PAGE && paging->page_bytes != HUGE_PAGE)
@@ -122,6 +120,11 @@ static int write_tables(struct impost_memory *memory, const struct plan *plan, u
 
 int impost_x86_page_tables_bytes(const struct impost_x86_paging *paging, uint64_t *ret_bytes)
 {
+	int err = structure_check_known(NULL, "impost_x86_paging", paging, sizeof(*paging),
+					LEAST_PAGING);
+
+	if (err < 0)
+		return err;
 	if (!ret_bytes || !is_possible(paging))
 		return -EINVAL;
 	*ret_bytes = make_plan(paging).tables * sizeof(struct table);
@@ -168,7 +171,8 @@ int impost_x86_write_page_tables(struct impost_memory *memory, struct impost_x86
 	uint64_t gpa;
 	int err;
 
-	err = structure_check_size(ctx, "impost_x86_paging", paging, LEAST_PAGING);
+	err = structure_check_known(ctx, "impost_x86_paging", paging, sizeof(*paging),
+				    LEAST_PAGING);
 	if (err < 0)
 		return err;
 	if (!is_possible(paging))

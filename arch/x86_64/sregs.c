@@ -74,13 +74,18 @@ int impost_x86_setup_sregs(struct impost_x86_sregs *sregs, uint32_t mode, uint64
 {
 	const struct boot_segments *segments = boot_segments(mode);
 	const int is_real = mode == IMPOST_X86_MODE_REAL, is_long = mode == IMPOST_X86_MODE_LONG;
+	int err = 0;
 
 	if (!is_real && !segments)
 		return -EINVAL;
 	if (is_real && (entry % PARAGRAPH || entry >= REAL_END))
 		return -EINVAL;
-	if (is_long && (structure_check_size(NULL, "impost_x86_paging", paging, LEAST_PAGING) < 0 ||
-			(paging->levels != 4 && paging->levels != 5)))
+	if (is_long)
+		err = structure_check_known(NULL, "impost_x86_paging", paging, sizeof(*paging),
+					    LEAST_PAGING);
+	if (err < 0)
+		return err;
+	if (is_long && paging->levels != 4 && paging->levels != 5)
 		return -EINVAL;
 	*sregs = (struct impost_x86_sregs){
 		.size = sizeof(*sregs),

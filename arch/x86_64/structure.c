@@ -27,10 +27,28 @@ int structure_check_size(struct impost_context *ctx, const char *name, const voi
 	return 0;
 }
 
+int structure_check_known(struct impost_context *ctx, const char *name, const void *structure,
+			  size_t room, size_t least)
+{
+	int err = structure_check_size(ctx, name, structure, least);
+	const uint8_t *bytes = structure;
+
+	if (err < 0)
+		return err;
+	for (size_t at = room; at < size_of(structure); at++)
+		if (bytes[at])
+			return impost_error_set(ctx, -E2BIG,
+						"struct %s asks for something that this version of "
+						"the library does not know: its byte %zu is not 0, "
+						"and %zu are known",
+						name, at, room);
+	return 0;
+}
+
 int structure_take(struct impost_context *ctx, const char *name, void *dst, size_t room,
 		   const void *src, size_t least)
 {
-	int err = structure_check_size(ctx, name, src, least);
+	int err = structure_check_known(ctx, name, src, room, least);
 
 	if (err < 0)
 		return err;

@@ -13,6 +13,11 @@
 int structure_check_size(struct impost_context *ctx, const char *name, const void *structure,
 			 size_t least);
 
+/* Refuses a struct that asks for something, too if it asks for what is not known (-E2BIG): of what
+ * it has beyond the ROOM bytes that are, not all is 0. */
+int structure_check_known(struct impost_context *ctx, const char *name, const void *structure,
+			  size_t room, size_t least);
+
 /* Copies such a struct, checked so, to DST, which has ROOM bytes: what the caller's is shorter by
  * is 0. */
 int structure_take(struct impost_context *ctx, const char *name, void *dst, size_t room,

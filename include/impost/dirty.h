@@ -94,10 +94,10 @@ extern "C" {
  * first without IMPOST_DIRTY_HOST_ONLY, switches tracking on in every region; where that fails it
  * is off again. Free with impost_dirty_destroy().
  *
- * -EINVAL: unknown flags, or a bad size; -ENOTSUP: the VM's backend has no dirty-log, and
- * IMPOST_DIRTY_HOST_ONLY is not given; -EDEADLK: the calling thread has a view; -ENOMEM:
- * none for the bitmaps (two bits a page for each reader, and three more); or what the backend says,
- * such as -EEXIST when the log is on already by impost_vm_dirty_start().
+ * -EINVAL: unknown flags, or a bad size; -E2BIG: as error.h has it; -ENOTSUP: the VM's backend has
+ * no dirty-log, and IMPOST_DIRTY_HOST_ONLY is not given; -EDEADLK: the calling thread has a view;
+ * -ENOMEM: none for the bitmaps (two bits a page for each reader, and three more); or what the
+ * backend says, such as -EEXIST when the log is on already by impost_vm_dirty_start().
  */
 IMPOST_API int impost_dirty_create(struct impost_memory *memory,
 				   const struct impost_dirty_config *config,

@@ -80,7 +80,7 @@ struct impost_handlers {
  * is over, which a kick makes soon; *ret_exit then has the kind of that access and nothing else. If
  * that run ends with an exit of its own, its handler is called before, and may leave as well: then
  * *ret_exit is that exit. -EBUSY: a loop of this vCPU is under way; a handler is inside it.
- * -EINVAL: handlers or ret_exit is NULL, or handlers' `size` is not set.
+ * -EINVAL: handlers or ret_exit is NULL, or handlers' `size` is not set; -E2BIG: as error.h has it.
  */
 IMPOST_API int impost_vcpu_loop(struct impost_vcpu *vcpu, const struct impost_handlers *handlers,
 				void *opaque, struct impost_exit *ret_exit);
@@ -100,7 +100,7 @@ IMPOST_API int impost_vcpu_irq_inject(struct impost_vcpu *vcpu, uint32_t vector)
 /* Asks (ON is not 0), or ceases to ask, for IRQ_WINDOW when the vCPU can take an interrupt. */
 IMPOST_API int impost_vcpu_irq_window(struct impost_vcpu *vcpu, uint32_t on);
 
-/* Sets what the host debugs: exits are DEBUG. */
+/* Sets what the host debugs: exits are DEBUG. -E2BIG: as error.h has it. */
 IMPOST_API int impost_vcpu_guest_debug(struct impost_vcpu *vcpu,
 				       const struct impost_guest_debug *debug);
 

@@ -54,8 +54,9 @@ static inline int impost_vm_config_init(struct impost_context *ctx,
  * outlive it. A backend that cannot be opened is passed over; not so one that is given a wrong
  * option (-EINVAL), and what fails after a backend was opened fails the call. -EINVAL: a bad value
  * (0 CPUs, memory of 0 or not whole pages, an empty list of backends), more CPUs than the backend
- * has; -IMPOST_EPLUGIN: no backend of the list can run here (the text has the reason of each);
- * -ENOTSUP: the backend has no such irqchip; -ENOMEM; or what the backend's vm_create says.
+ * has; -E2BIG: as error.h has it; -IMPOST_EPLUGIN: no backend of the list can run here (the text
+ * has the reason of each); -ENOTSUP: the backend has no such irqchip; -ENOMEM; or what the
+ * backend's vm_create says.
  */
 IMPOST_API int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
 				struct impost_vm **ret_vm);
@@ -98,10 +99,11 @@ IMPOST_API int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impos
 					uint32_t count);
 
 /* Ties an eventfd to an interrupt line, or unties it. irqfd, irqfd-resample. The host keeps the
- * descriptors. */
+ * descriptors. -E2BIG: as error.h has it. */
 IMPOST_API int impost_vm_irqfd(struct impost_vm *vm, const struct impost_irqfd *irqfd);
 
-/* Ties an eventfd to guest writes, or unties it. ioeventfd. The host keeps the descriptor. */
+/* Ties an eventfd to guest writes, or unties it. ioeventfd. The host keeps the descriptor. -E2BIG:
+ * as error.h has it. */
 IMPOST_API int impost_vm_ioeventfd(struct impost_vm *vm, const struct impost_ioeventfd *ioeventfd);
 
 /* --- policy and the rest --- */

@@ -95,8 +95,21 @@ Test(acpi, tables_above_4_gib)
 	cr_assert_eq(impost_context_close(ctx), 0);
 }
 
+/* Asserts that CONFIG is refused, for a struct NAME that asks for what is not known. */
+static void assert_unknown(struct impost_context *ctx, const struct impost_x86_acpi_config *config,
+			   const char *name)
+{
+	struct impost_x86_acpi_result result = {.size = sizeof(result)};
+
+	cr_assert_eq(impost_x86_acpi_build(ctx, config, RSDP_GPA, TABLES_GPA, NULL, 0, &result),
+		     -E2BIG, "%s", name);
+	cr_assert(strstr(impost_error(ctx), name) && strstr(impost_error(ctx), "does not know"),
+		  "\"%s\"", impost_error(ctx));
+	cr_assert_eq(result.bytes, 0u);
+}
+
 /* A host's struct that is older has less of it; one that is newer has more, and its devices are
- * further apart. */
+ * further apart. What it asks for there is not passed over. */
 Test(acpi, structs_of_another_size)
 {
 	struct impost_context *ctx = open_context();
@@ -117,12 +130,17 @@ Test(acpi, structs_of_another_size)
 	for (int i = 0; i < 2; i++) {
 		devices[i].device = machine.device[i];
 		devices[i].device.size = sizeof(devices[i]);
-		devices[i].newer = UINT64_MAX;
+		devices[i].newer = 0;
 	}
 	longer.config = machine.config;
 	longer.config.size = sizeof(longer);
 	longer.config.devices = &devices[0].device;
-	longer.newer = UINT64_MAX;
+	longer.newer = 1;
+	assert_unknown(ctx, &longer.config, "impost_x86_acpi_config");
+	longer.newer = 0;
+	devices[1].newer = UINT64_C(1) << 63;
+	assert_unknown(ctx, &longer.config, "impost_x86_acpi_device");
+	devices[1].newer = 0;
 	got = build(ctx, &longer.config, TABLES_GPA);
 	cr_assert_eq(got.result.bytes, want.result.bytes);
 	cr_assert_eq(memcmp(got.bytes, want.bytes, want.result.bytes), 0);

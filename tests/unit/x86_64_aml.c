@@ -472,6 +472,18 @@ static void put_sizeless_window(struct impost_aml *aml)
 	impost_aml_window(aml, &window);
 }
 
+static void put_newer_window(struct impost_aml *aml)
+{
+	const struct {
+		struct impost_aml_window known;
+		uint64_t later;
+	} window = {{.size = sizeof(window), .bits = 64}, 1};
+
+	impost_aml_resources(aml);
+	impost_aml_window(aml, &window.known);
+	impost_aml_end(aml);
+}
+
 static void put_window(struct impost_aml *aml, struct impost_aml_window window)
 {
 	window.size = sizeof(window);
@@ -597,6 +609,7 @@ Test(aml, refuses_resources)
 	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 64, .reserved = 1}),
 		       EINVAL, "reserved is 0");
 	assert_refused(put_sizeless_window(aml), EINVAL, "window's size is 0");
+	assert_refused(put_newer_window(aml), E2BIG, "does not know");
 	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 16}), EINVAL, "memory");
 	assert_refused(put_window(aml, (struct impost_aml_window){.bits = 32, .type = 3}), EINVAL,
 		       "type");

@@ -211,8 +211,16 @@ static void assert_refusals(struct ram *ram, write_fn write_info, struct impost_
 		{offsetof(struct impost_x86_boot_info, e820), 0, 8, "without an e820 map"},
 		{offsetof(struct impost_x86_boot_info, e820_count), 0, 4, "without an e820 map"},
 	};
+	struct {
+		struct impost_x86_boot_info known;
+		uint64_t later;
+	} longer = {.known = defaults, .later = 1};
 	static char text[2049];
 
+	longer.known.size = sizeof(longer);
+	longer.known.kernel = &kernel;
+	assert_refused(ram, write_info(ram->memory, &longer.known), E2BIG,
+		       "impost_x86_boot_info asks for something");
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct impost_x86_boot_info info = defaults;
 

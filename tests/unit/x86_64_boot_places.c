@@ -266,6 +266,12 @@ Test(places, descriptions_of_another_size)
 	config.smbios = &smbios.known;
 	acpi.known.size = sizeof(acpi);
 	smbios.known.size = sizeof(smbios);
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), E2BIG,
+		       "impost_x86_acpi_config asks for something");
+	acpi.later = 0;
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), E2BIG,
+		       "impost_x86_smbios_config asks for something");
+	smbios.later = 0;
 	boot_it(&m, &config);
 	acpi.known.size = UINT32_MAX;
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config, NULL), EINVAL,
@@ -619,7 +625,7 @@ Test(places, structs_of_another_release)
 	struct {
 		struct impost_x86_boot_config known;
 		uint64_t later;
-	} config = {.known = config_make(m.ctx, elf_file())};
+	} config = {.known = config_make(m.ctx, elf_file()), .later = 1};
 	struct {
 		struct impost_x86_boot_result known;
 		uint64_t later;
@@ -634,6 +640,9 @@ Test(places, structs_of_another_release)
 	cr_expect_eq(result.known.entry, ELF_TEXT + 0x10);
 	cr_expect_eq(result.later, 0u);
 	config.known.size = sizeof(config);
+	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), E2BIG,
+		       "impost_x86_boot_config asks for something");
+	config.later = 0;
 	result.known.size = offsetof(struct impost_x86_boot_result, info);
 	assert_refused(&m, impost_x86_boot(m.vm, m.vcpus, 1, &config.known, &result.known), EINVAL,
 		       "impost_x86_boot_result has size");

@@ -717,6 +717,24 @@ static void assert_refused(const struct impost_x86_cpuid_config *config, uint32_
 	cr_assert_eq(impost_context_close(ctx), 0);
 }
 
+/* A newer host's configuration is longer; only what asks for nothing there is taken. */
+Test(cpuid, a_configuration_of_another_size)
+{
+	struct impost_x86_topology t = topology_of(2, 1, 3, 2);
+	struct {
+		struct impost_x86_cpuid_config known;
+		uint64_t later;
+	} config = {.known = config_for(&t, 0), .later = 1};
+	struct table table = from(intel, COUNT(intel));
+
+	config.known.size = sizeof(config);
+	assert_refused(&config.known, MAX_ENTRIES, E2BIG, "asks for something");
+	config.later = 0;
+	cr_assert_eq(impost_x86_setup_cpuid(NULL, &config.known, table.entry, MAX_ENTRIES,
+					    &table.count),
+		     0);
+}
+
 Test(cpuid, what_cannot_be_is_refused)
 {
 	struct impost_x86_topology t = topology_of(2, 1, 3, 2), none = topology_of(1, 0, 1, 1);

@@ -440,12 +440,19 @@ Test(kernel, structs_of_another_size)
 		struct impost_x86_kernel kernel;
 		uint64_t newer;
 	} longer = {{.size = sizeof(longer)}, UINT64_MAX};
+	struct {
+		struct impost_x86_kernel_want want;
+		uint64_t newer;
+	} want = {{.size = sizeof(want)}, 1};
 	struct impost_x86_kernel kernel = {.size = sizeof(kernel)};
 	struct ram ram = ram_make(0);
 	struct bz bz = bz_make();
 	int fd = file_make(&bz, sizeof(bz));
 
-	cr_assert_eq(impost_x86_kernel_read(ram.ctx, fd, NULL, &kernel), 0);
+	assert_refused(&ram, impost_x86_kernel_read(ram.ctx, fd, &want.want, &kernel), E2BIG,
+		       "impost_x86_kernel_want asks for something");
+	want.newer = 0;
+	cr_assert_eq(impost_x86_kernel_read(ram.ctx, fd, &want.want, &kernel), 0);
 	cr_assert_eq(impost_x86_kernel_read(ram.ctx, fd, NULL, &longer.kernel), 0);
 	cr_assert_eq(longer.kernel.size, sizeof(longer));
 	cr_assert_eq(longer.newer, 0);

@@ -217,6 +217,10 @@ Test(mtrrs, what_cannot_be_is_refused_and_nothing_is_written)
 	};
 	struct impost_x86_msr msrs[IMPOST_X86_MTRRS(8)], before[IMPOST_X86_MTRRS(8)];
 	struct impost_x86_mtrr_config config = config_make(3 * GIB - 4096, 4 * GIB);
+	struct {
+		struct impost_x86_mtrr_config known;
+		uint64_t later;
+	} longer = {.known = config, .later = 1};
 	uint32_t count = PATTERN;
 
 	memset(msrs, PATTERN, sizeof(msrs));
@@ -234,6 +238,9 @@ Test(mtrrs, what_cannot_be_is_refused_and_nothing_is_written)
 		cr_assert_eq(impost_x86_setup_mtrrs(&config, msrs, IMPOST_X86_MTRRS(8), &count),
 			     -EINVAL, "size %u", size);
 	}
+	longer.known.size = sizeof(longer);
+	cr_assert_eq(impost_x86_setup_mtrrs(&longer.known, msrs, IMPOST_X86_MTRRS(8), &count),
+		     -E2BIG);
 	config.size = sizeof(config);
 	config.reserved = 1;
 	cr_assert_eq(impost_x86_setup_mtrrs(&config, msrs, IMPOST_X86_MTRRS(8), &count), -EINVAL);

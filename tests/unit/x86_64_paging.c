@@ -217,6 +217,7 @@ Test(paging, structs_of_other_releases)
 		uint64_t more;
 	} longer = {{.size = sizeof(longer)}, PATTERN};
 	struct ram ram = ram_make(MIB);
+	struct impost_x86_sregs sregs = {.size = sizeof(sregs)};
 	uint64_t bytes;
 
 	cr_assert_eq(impost_x86_paging_for(ram.memory, NULL, 0, &longer.paging), 0);
@@ -224,6 +225,12 @@ Test(paging, structs_of_other_releases)
 	cr_assert_eq(longer.paging.end, 4 * GIB);
 	cr_assert_eq(longer.more, 0u);
 	cr_assert_eq(impost_x86_page_tables_bytes(&longer.paging, &bytes), 0);
+	longer.more = 1;
+	cr_assert_eq(impost_x86_page_tables_bytes(&longer.paging, &bytes), -E2BIG);
+	assert_refused(&ram, impost_x86_write_page_tables(ram.memory, NULL, &longer.paging, &bytes),
+		       E2BIG, "impost_x86_paging asks for something");
+	cr_assert_eq(impost_x86_setup_sregs(&sregs, IMPOST_X86_MODE_LONG, 0, &longer.paging, 0),
+		     -E2BIG);
 	ram_free(&ram);
 }
 

@@ -303,6 +303,27 @@ Test(place, text_says_what_is_free)
 	ram_free(&ram);
 }
 
+/* A newer host's want is longer; only what asks for nothing there is taken. */
+Test(place, a_want_of_another_size)
+{
+	struct {
+		struct impost_x86_want known;
+		uint64_t later;
+	} want = {.known = want_of(PAGE), .later = 1};
+	struct impost_x86_layout layout;
+	struct ram ram = ram_make(4 * MIB);
+	uint64_t gpa = 1;
+
+	impost_x86_layout_init(&layout);
+	want.known.size = sizeof(want);
+	assert_refused(&ram, impost_x86_layout_place(ram.memory, &layout, &want.known, &gpa), E2BIG,
+		       "impost_x86_want asks for something");
+	cr_assert(gpa == 1 && layout.count == 0);
+	want.later = 0;
+	cr_assert_eq(impost_x86_layout_place(ram.memory, &layout, &want.known, &gpa), 0);
+	ram_free(&ram);
+}
+
 /* --- e820 with places --- */
 
 /* Model: the type of an address, asked by itself. */

@@ -235,16 +235,24 @@ Test(smbios, nothing_but_its_size_is_enough)
 	cr_assert_eq(seen.threads, 1u);
 }
 
-/* A host that was compiled with a later release has a longer struct. */
-Test(smbios, what_a_later_release_added_is_not_looked_at)
+/* A host that was compiled with a later release has a longer struct; what it asks for there is not
+ * passed over. */
+Test(smbios, what_a_later_release_added)
 {
 	struct {
 		struct impost_x86_smbios_config config;
 		uint64_t added;
 	} later = {config_make(), UINT64_MAX};
+	struct ram ram = ram_make(0);
+	size_t bytes = 0;
 	struct seen seen;
 
 	later.config.size = sizeof(later);
+	assert_refused(&ram,
+		       impost_x86_smbios_build(ram.ctx, &later.config, 0xf4000, NULL, 0, &bytes),
+		       E2BIG, "impost_x86_smbios_config asks for something");
+	ram_free(&ram);
+	later.added = 0;
 	build_and_read(&later.config, &seen);
 	cr_assert_eq(seen.count[221], 1u);
 }

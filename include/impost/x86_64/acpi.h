@@ -5,7 +5,8 @@
  * are those of ACPI 6.5.
  *
  * The caller sets `size` in every struct that has one, the result too, to the struct's sizeof:
- * structs grow at their end, and no more than that is read or filled.
+ * structs grow at their end, and no more than that is read or filled. -E2BIG: one asks for
+ * something that this library does not know (error.h).
  */
 #ifndef IMPOST_X86_64_ACPI_H
 #define IMPOST_X86_64_ACPI_H

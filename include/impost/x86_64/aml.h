@@ -20,6 +20,7 @@
  *   -EINVAL: an argument is not what the call says, the text names it; or a term stands where it
  *	cannot: a resource descriptor outside impost_aml_resources(), a field unit outside
  *	impost_aml_field(), anything but data and names in a package.
+ *   -E2BIG: as error.h has it.
  *   -ENOSPC: the caller's buffer is full; a term is longer than a PkgLength can say, 256 MiB less a
  *	byte (20.2.4); more than 255 elements in a package, or than IMPOST_AML_DEPTH_MAX levels.
  *   -ENOMEM.

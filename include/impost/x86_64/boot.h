@@ -124,10 +124,11 @@ IMPOST_API int impost_x86_boot_topology(struct impost_context *ctx, uint32_t cpu
  *
  * -EINVAL: a `size` that cannot be, no kernel, no vCPU, a NULL one, one of another VM, or whose id
  * is not the topology's; command line or initrd for a flat binary in real mode, which nothing could
- * tell of them; an `acpi` of another number of CPUs. -ENOTSUP: 5 levels of page tables where CPUID
- * has no LA57; a template that cannot be had, or that leaves a CPU which cannot enter the kernel
- * (LM, PAE and MSR for long mode) or reach all RAM (PHYS_ADDR_BITS). -EEXIST: two things would lie
- * at one address; the text names both. Else errors are those of the steps.
+ * tell of them; an `acpi` of another number of CPUs. -E2BIG: as error.h has it, of any struct here.
+ * -ENOTSUP: 5 levels of page tables where CPUID has no LA57; a template that cannot be had, or that
+ * leaves a CPU which cannot enter the kernel (LM, PAE and MSR for long mode) or reach all RAM
+ * (PHYS_ADDR_BITS). -EEXIST: two things would lie at one address; the text names both. Else errors
+ * are those of the steps.
  *
  * Files, tables and what the template says of CPUID are judged before a vCPU is touched: after one
  * of these errors the VM is good for another call, though memory may have been written. When a vCPU

@@ -105,8 +105,8 @@ struct impost_x86_cpuid_config {
  *
  * CTX, for error texts, may be NULL. -EINVAL: the configuration's size, reserved, irqchip, topology
  * (as impost_x86_topology_check(), but for the number of CPUs), an APIC id that the topology does
- * not have, or a text that is empty, too long or not printable ASCII; -ENOSPC: CAPACITY; -ENOMEM.
- * After a failure ENTRIES and *COUNT are as before.
+ * not have, or a text that is empty, too long or not printable ASCII; -E2BIG: as error.h has it;
+ * -ENOSPC: CAPACITY; -ENOMEM. After a failure ENTRIES and *COUNT are as before.
  */
 IMPOST_API int impost_x86_setup_cpuid(struct impost_context *ctx,
 				      const struct impost_x86_cpuid_config *config,

@@ -6,7 +6,8 @@
  * neither used nor moved.
  *
  * The caller sets `size` in every struct that has one, what it gets as well as what it gives, to
- * the struct's sizeof: structs grow at their end, and no more than that is read or filled.
+ * the struct's sizeof: structs grow at their end, and no more than that is read or filled. -E2BIG:
+ * one asks for something that this library does not know (error.h).
  */
 #ifndef IMPOST_X86_64_KERNEL_H
 #define IMPOST_X86_64_KERNEL_H

@@ -142,8 +142,8 @@ struct impost_x86_want {
  * Finds the highest free place in the RAM of MEMORY that WANT allows, and claims it. What e820
  * always reserves, IMPOST_X86_EBDA_ADDR to IMPOST_X86_HIGH_RAM, is not free. -EFBIG: there is none
  * (the text has what is needed and the most that is free in one piece); -EINVAL: WANT's size or
- * alignment; else as impost_x86_layout_claim() or impost_memory_get(). On failure LAYOUT is as it
- * was.
+ * alignment; -E2BIG: as error.h has it; else as impost_x86_layout_claim() or impost_memory_get().
+ * On failure LAYOUT is as it was.
  */
 IMPOST_API int impost_x86_layout_place(struct impost_memory *memory,
 				       struct impost_x86_layout *layout,

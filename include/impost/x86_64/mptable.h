@@ -2,7 +2,7 @@
 /*
  * The MP table: which processors and interrupt wires there are, for a guest without ACPI (Intel,
  * MultiProcessor Specification 1.4, chapter 4). Pure: from a description to bytes that are right at
- * one address. Any thread.
+ * one address. Any thread. -E2BIG is as error.h has it.
  */
 #ifndef IMPOST_X86_64_MPTABLE_H
 #define IMPOST_X86_64_MPTABLE_H

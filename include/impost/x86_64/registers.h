@@ -4,7 +4,7 @@
  * impost_x86_setup_*() functions are pure: each fills a section or a list that the caller sets on a
  * vCPU (impost_vcpu_set(), impost_vcpu_set_msrs()); they may be called from any thread and touch
  * nothing else. They give no error text, having no context: each error has one cause that is named
- * here.
+ * here. -E2BIG is as error.h has it.
  */
 #ifndef IMPOST_X86_64_REGISTERS_H
 #define IMPOST_X86_64_REGISTERS_H

@@ -2,7 +2,7 @@
 /*
  * SMBIOS 3: what the machine is called, and which processors and memory it has, for a guest's
  * inventory (DMTF DSP0134, version 3.3). Pure: from a description to bytes that are right at one
- * address. Any thread.
+ * address. Any thread. -E2BIG is as error.h has it.
  */
 #ifndef IMPOST_X86_64_SMBIOS_H
 #define IMPOST_X86_64_SMBIOS_H
