@@ -30,6 +30,9 @@ struct impost_context;
 #define IMPOST_ESTATE 4006
 /* A scripted guest met another answer from the host than the script expects. */
 #define IMPOST_EDIVERGED 4007
+/* Saved bytes, a record, a state or a snapshot, are not what their format says; the text says
+ * where. */
+#define IMPOST_EFORMAT 4008
 
 #ifdef __cplusplus
 extern "C" {
