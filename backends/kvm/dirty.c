@@ -176,6 +176,15 @@ static int32_t start(struct vm *vm, uint32_t number, struct slot *s)
 	return r;
 }
 
+/* The lock is held. */
+static bool any_log(const struct vm *vm)
+{
+	for (uint32_t i = 0; i < vm->nslots; i++)
+		if (vm->slots[i].log)
+			return true;
+	return false;
+}
+
 int32_t kvm_dirty_start(void *handle, uint32_t number)
 {
 	struct vm *vm = handle;
@@ -185,6 +194,8 @@ int32_t kvm_dirty_start(void *handle, uint32_t number)
 	pthread_mutex_lock(&vm->lock);
 	s = kvm_slot_find(vm, number);
 	if (s)
+		r = any_log(vm) ? 0 : kvm_ring_renew(vm);
+	if (!r)
 		r = start(vm, number, s);
 	pthread_mutex_unlock(&vm->lock);
 	return r;

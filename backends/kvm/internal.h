@@ -71,6 +71,15 @@ struct ring {
 	struct kvm_dirty_gfn *entry; /* NULL: none */
 	uint32_t mask;		     /* number of entries - 1 */
 	uint32_t next;		     /* to be harvested; counts on beyond the mask */
+	uint32_t full_at;	     /* `next` after the last KVM_EXIT_DIRTY_RING_FULL */
+	bool gaps;		     /* entries that are empty may lie before filled ones */
+};
+
+/* What was taken out of a ring. */
+struct taken {
+	uint32_t entries; /* for KVM_RESET_DIRTY_RINGS */
+	uint32_t filled;  /* of them, by the kernel */
+	uint32_t stray; /* of these, those that name no page of their slot: no kernel writes any */
 };
 
 struct vm {
@@ -91,7 +100,7 @@ struct vm {
 	uint32_t nvcpus;
 	struct vcpu *ringed;  /* vCPUs with a dirty ring */
 	uint64_t harvested;   /* entries of theirs that the kernel has not taken back yet */
-	bool overrun;	      /* the kernel wrote more into a ring than it holds: pages are lost */
+	const char *lost;     /* why it is not known what the guest wrote; NULL: it is */
 	uint32_t msr_reasons; /* KVM_MSR_EXIT_REASON_* that exit */
 	_Atomic uint64_t
 		gsi_routed[KVM_GSIS / 64]; /* which GSIs lead somewhere; read without lock */
@@ -189,31 +198,38 @@ int32_t kvm_ring_map(struct vcpu *vcpu);
 /* Harvests the ring of a vCPU that ends, and unmaps it. */
 void kvm_ring_unmap(struct vcpu *vcpu);
 
-/* Harvests all rings into the slots' logs and has the kernel protect those pages again. The VM's
- * lock is held. */
+/* Harvests all rings into the slots' logs and has the kernel protect those pages again. -EIO once
+ * pages are lost, until the next kvm_ring_renew. The VM's lock is held. */
 int32_t kvm_ring_harvest(struct vm *vm);
 
 /* The same after a slot's log has ended: what the rings have of it goes. The VM's lock is held. */
 void kvm_ring_drop(struct vm *vm);
 
-/* Makes room in a ring that is full: KVM_EXIT_DIRTY_RING_FULL. */
+/* Makes good that pages are lost, if any are. The VM's lock is held, and no slot has a log. */
+int32_t kvm_ring_renew(struct vm *vm);
+
+/* Makes room in a ring that is full: KVM_EXIT_DIRTY_RING_FULL, in the vCPU's own thread. */
 int32_t kvm_ring_relieve(struct vcpu *vcpu);
 
 /* --- ring_entries.c --- */
 
 /*
- * Takes what the kernel has put into RING, in order, and gives it back to the kernel. Each page
- * becomes a bit in its slot's log; a slot without log does not count. Returns the number of
- * entries; of those that name no page of their slot, which no kernel writes, the number is added
- * to *STRAY.
+ * Takes what the kernel has put into RING, in order, to be given back to the kernel. Each page
+ * becomes a bit in its slot's log; a slot without log does not count.
  */
-uint32_t kvm_ring_take(struct ring *ring, struct slot *slots, uint32_t nslots, uint32_t *stray);
+struct taken kvm_ring_take(struct ring *ring, struct slot *slots, uint32_t nslots);
 
 /*
- * Gives back all that RING has, also behind entries that are empty and should not be: after the
- * kernel has overrun it, and while its vCPU does not run. Returns the number of entries.
+ * Gives COUNT entries of RING to the kernel to take back, from the one that is FROM behind `next`
+ * on, and none else; and, kvm_ring_lend_filled, all that are filled but the one at `next`. Then
+ * comes KVM_RESET_DIRTY_RINGS, and then kvm_ring_settle. Meanwhile the kernel must not write into
+ * the ring. The pages in it are lost.
  */
-uint32_t kvm_ring_skip(struct ring *ring);
+void kvm_ring_lend(struct ring *ring, uint32_t from, uint32_t count);
+void kvm_ring_lend_filled(struct ring *ring);
+
+/* Puts `next` behind what the kernel took back, if it did, and empties RING. Did it? */
+bool kvm_ring_settle(struct ring *ring);
 
 /* --- irq.c --- */
 void kvm_routes_default(struct vm *vm);

@@ -389,7 +389,8 @@ struct impost_vm_ops {
 	 * destroyed everything is there.
 	 *
 	 * -ENOENT: no such slot, or it has no log; -EIO: the hypervisor has lost track of what was
-	 * written, and what was in the log cannot be trusted, now or later.
+	 * written, and no log of the VM that is on now can be trusted, now or later. When all have
+	 * been stopped, those that are started then can.
 	 */
 	int32_t (*dirty_fetch)(void *vm, uint32_t slot, uint64_t *bitmap, uint64_t nwords);
 

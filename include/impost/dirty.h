@@ -118,6 +118,9 @@ IMPOST_API struct impost_memory *impost_dirty_memory(const struct impost_dirty *
  * Pulls what was written into the view, and into that of every other reader. System calls: one for
  * each region. To be called when a pass begins, and never needed within one. Fails with what the
  * backend says; what was pulled until then stays in the views, and the rest in the log.
+ *
+ * -EIO: the hypervisor has lost track of what was written, and the views lack it. They always will:
+ * when all readers have ended, new ones can be trusted again.
  */
 IMPOST_API int impost_dirty_sync(struct impost_dirty *dirty);
 
