@@ -2,39 +2,23 @@
 /* The vCPU: its life, running it, and its operations with their checks. */
 #include <impost/vcpu.h>
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "text.h"
-#include "vm.h"
-
-struct impost_vcpu {
-	/* What run needs, in one cache line. */
-	void *handle;
-	int32_t (*run)(void *vcpu, struct impost_exit *ret_exit);
-	struct impost_vm *vm;
-	struct impost_context *ctx;
-	atomic_uint busy;
-	uint32_t id;
-
-	const struct impost_vcpu_ops *ops;
-	struct impost_vcpu *next;
-
-	/* impost_vcpu_loop() is under way: between its runs others can be inside too. */
-	atomic_bool looping;
-	/* What it is running with; NULL outside. Only its thread looks. */
-	const struct impost_handlers *handlers;
-	void *opaque;
-	int answered; /* what a handler said in the middle of a run, if it was not to go on */
-	struct impost_exit answered_exit;
-};
+#include "vcpu.h"
 
 /* --- running --- */
 
-static int busy(struct impost_vcpu *vcpu)
+int vcpu_busy(struct impost_vcpu *vcpu)
 {
 	return impost_error_set(vcpu->ctx, -EBUSY, "vCPU %u: another call is inside", vcpu->id);
+}
+
+/* One load: it is on the path of run. */
+static inline bool forked(const struct impost_vcpu *vcpu)
+{
+	return __builtin_expect(*vcpu->alive == 0, 0);
 }
 
 static int no_result(struct impost_vcpu *vcpu, int result)
@@ -43,29 +27,90 @@ static int no_result(struct impost_vcpu *vcpu, int result)
 				vcpu->vm->plugin->name, result);
 }
 
-static inline bool enter(struct impost_vcpu *vcpu)
+/*
+ * From here to impost_vcpu_run(): what is rarely gone, since somebody has kicked, or holds the VM.
+ */
+#define RARE __attribute__((noinline, cold))
+
+/* Goes inside VCPU when the guest may run, unless IN already. 0: inside; else what run returns is
+ * *RET_RESULT. */
+static int enter_to_run(struct impost_vcpu *vcpu, bool in, struct impost_exit *ret_exit,
+			int *ret_result)
 {
-	return !atomic_exchange_explicit(&vcpu->busy, 1, memory_order_acquire);
+	for (;; in = vcpu_enter(vcpu)) {
+		if (!(atomic_load(&vcpu->attention) & ATTENTION_HELD)) {
+			*ret_result = in ? 0 : vcpu_busy(vcpu);
+			return !in;
+		}
+		if (in)
+			vcpu_leave(vcpu);
+		*ret_result = vcpu_wait(vcpu, ret_exit);
+		if (*ret_result != VCPU_RELEASED)
+			return 1;
+	}
 }
 
-static inline void leave(struct impost_vcpu *vcpu)
+/*
+ * Whether a run that ended with ERR or EXIT ended because of a kick that the host knows nothing of.
+ * INTR with no kick at all is a signal's, and the host's.
+ */
+static bool is_stray(struct impost_vcpu *vcpu, int err, const struct impost_exit *exit)
 {
-	atomic_store_explicit(&vcpu->busy, 0, memory_order_release);
+	unsigned was;
+
+	if (err || exit->kind != IMPOST_EXIT_INTR)
+		return false;
+	was = atomic_fetch_and(&vcpu->attention, ~(unsigned)(ATTENTION_KICKED | ATTENTION_STRAY));
+	return !(was & ATTENTION_KICKED) && (was & (ATTENTION_STRAY | ATTENTION_HELD));
 }
 
-/* The hot path: nothing is allocated, copied or locked, and no text looked at, before the
- * backend's run. A run that fails has set its text itself. */
+/* The backend's run has ended with ERR or an exit, and there may be more to it. */
+static RARE int end_run(struct impost_vcpu *vcpu, int err)
+{
+	struct impost_exit *exit = vcpu->exit;
+	int result;
+
+	while (is_stray(vcpu, err, exit)) {
+		if (enter_to_run(vcpu, true, exit, &result))
+			return result;
+		err = vcpu->run(vcpu->handle, exit);
+	}
+	vcpu_leave(vcpu);
+	return err > 0 ? no_result(vcpu, err) : err;
+}
+
+/* BUSY: another thread is inside. */
+static RARE int run_marked(struct impost_vcpu *vcpu, bool busy, struct impost_exit *ret_exit)
+{
+	int result;
+
+	if (enter_to_run(vcpu, !busy, ret_exit, &result))
+		return result;
+	vcpu->exit = ret_exit;
+	return end_run(vcpu, vcpu->run(vcpu->handle, ret_exit));
+}
+
+/*
+ * The hot path: nothing is allocated, copied or locked, and no text looked at, before the backend's
+ * run. A run that fails has set its text itself. RET_EXIT is kept in the vCPU, and ERR is what is
+ * returned, since each saves instructions.
+ */
 int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 {
+	unsigned busy;
 	int err;
 
-	if (context_forked(vcpu->ctx))
+	if (forked(vcpu))
 		return context_refuse_fork(vcpu->ctx);
-	if (!enter(vcpu))
-		return busy(vcpu);
+	busy = atomic_exchange(&vcpu->busy, 1);
+	if (__builtin_expect(busy | atomic_load(&vcpu->attention), 0))
+		return run_marked(vcpu, busy, ret_exit);
+	vcpu->exit = ret_exit;
 	err = vcpu->run(vcpu->handle, ret_exit);
-	leave(vcpu);
-	return __builtin_expect(err > 0, 0) ? no_result(vcpu, err) : err;
+	if (__builtin_expect((unsigned)err | atomic_load(&vcpu->attention), 0))
+		return end_run(vcpu, err);
+	atomic_store_explicit(&vcpu->busy, 0, memory_order_release);
+	return err;
 }
 
 /* Enters VCPU for any other call, which leave() ends. */
@@ -75,20 +120,18 @@ static int begin(struct impost_vcpu *vcpu)
 
 	if (err)
 		return err;
-	return enter(vcpu) ? 0 : busy(vcpu);
+	return vcpu_enter(vcpu) ? 0 : vcpu_busy(vcpu);
 }
 
-#define CALL(vcpu, op, ...) VM_CALL((vcpu)->vm, (vcpu)->ops, (vcpu)->handle, op, ##__VA_ARGS__)
-
 /* The whole of a simple call. */
-#define ENTER_AND_CALL(vcpu, op, ...)                           \
-	({                                                      \
-		int error_ = begin(vcpu);                       \
-		if (!error_) {                                  \
-			error_ = CALL(vcpu, op, ##__VA_ARGS__); \
-			leave(vcpu);                            \
-		}                                               \
-		error_;                                         \
+#define ENTER_AND_CALL(vcpu, op, ...)                                \
+	({                                                           \
+		int error_ = begin(vcpu);                            \
+		if (!error_) {                                       \
+			error_ = VCPU_CALL(vcpu, op, ##__VA_ARGS__); \
+			vcpu_leave(vcpu);                            \
+		}                                                    \
+		error_;                                              \
 	})
 
 static int needs(struct impost_vcpu *vcpu, enum impost_cap cap)
@@ -106,7 +149,10 @@ int impost_vcpu_complete(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 int impost_vcpu_kick(struct impost_vcpu *vcpu)
 {
 	/* No text: a signal handler may be here. */
-	return context_forked(vcpu->ctx) ? -IMPOST_EFORKED : vcpu->ops->kick(vcpu->handle);
+	if (forked(vcpu))
+		return -IMPOST_EFORKED;
+	vcpu_mark_kick(vcpu);
+	return vcpu->ops->kick(vcpu->handle);
 }
 
 /* --- the loop --- */
@@ -200,7 +246,7 @@ int32_t vcpu_answer(void *opaque, uint32_t id, struct impost_exit *exit)
 	vcpu->answered_exit = (struct impost_exit){.size = exit->size, .kind = exit->kind};
 	if (result < 0)
 		return result;
-	return vcpu->ops->kick(vcpu->handle);
+	return impost_vcpu_kick(vcpu);
 }
 
 /*
@@ -242,8 +288,8 @@ static int begin_loop(struct impost_vcpu *vcpu)
 	if (err)
 		return err;
 	if (atomic_exchange(&vcpu->looping, true))
-		err = busy(vcpu);
-	leave(vcpu);
+		err = vcpu_busy(vcpu);
+	vcpu_leave(vcpu);
 	return err;
 }
 
@@ -299,6 +345,7 @@ static int attach(struct impost_vcpu *vcpu)
 		err = VM_CALL(vm, vm->ops, vm->handle, vcpu_create, vcpu->id, &vcpu->handle);
 	if (err)
 		return err;
+	vcpu_join(vcpu);
 	vcpu->next = vm->vcpus;
 	vm->vcpus = vcpu;
 	vm->nvcpus++;
@@ -320,6 +367,7 @@ int impost_vcpu_create(struct impost_vm *vm, uint32_t id, struct impost_vcpu **r
 	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->vm = vm;
 	vcpu->ctx = vm->ctx;
+	vcpu->alive = vm->ctx->alive;
 	vcpu->id = id;
 	vcpu->ops = vm->vcpu_ops;
 	vcpu->run = vm->vcpu_ops->run;
@@ -341,9 +389,9 @@ int impost_vcpu_destroy(struct impost_vcpu *vcpu)
 
 	if (!vcpu || err)
 		return err;
-	if (atomic_load(&vcpu->looping)) {
-		leave(vcpu);
-		return busy(vcpu);
+	if (atomic_load(&vcpu->looping) || atomic_load(&vcpu->waiting)) {
+		vcpu_leave(vcpu);
+		return vcpu_busy(vcpu);
 	}
 	pthread_mutex_lock(&vcpu->vm->lock);
 	vcpu->ops->destroy(vcpu->handle);

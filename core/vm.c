@@ -299,6 +299,7 @@ static void free_vm(struct impost_vm *vm)
 	}
 	free(vm->passed_over);
 	free(vm->wanted);
+	pthread_mutex_destroy(&vm->pause_lock);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
 }
@@ -335,6 +336,7 @@ int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *
 		return impost_error_set(ctx, -ENOMEM, "no memory for a VM");
 	vm->ctx = ctx;
 	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->pause_lock, NULL);
 	err = fill_vm(vm, config);
 	if (err) {
 		free_vm(vm);
@@ -530,14 +532,14 @@ int impost_vm_pause(struct impost_vm *vm)
 {
 	int err = vm_needs(vm, IMPOST_CAP_VM_PAUSE);
 
-	return err ? err : CALL(vm, pause);
+	return err ? err : vm_pause_by(vm, PAUSED_BY_HOST);
 }
 
 int impost_vm_resume(struct impost_vm *vm)
 {
 	int err = vm_needs(vm, IMPOST_CAP_VM_PAUSE);
 
-	return err ? err : CALL(vm, resume);
+	return err ? err : vm_resume_by(vm, PAUSED_BY_HOST);
 }
 
 int impost_vm_event(struct impost_vm *vm, struct impost_exit *ret_exit)

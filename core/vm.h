@@ -4,6 +4,7 @@
 #define CORE_VM_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include <impost/vm.h>
 
@@ -12,6 +13,18 @@
 struct passed_over {
 	char *name, *reason;
 };
+
+/* How far a hold of the VM has come. */
+enum hold {
+	HOLD_NONE,
+	HOLD_BEGUN,
+	HOLD_DONE,
+	HOLD_ENDS,
+};
+
+/* Who wants the VM paused in the hypervisor. */
+#define PAUSED_BY_HOST 1u
+#define PAUSED_BY_HOLD 2u
 
 struct impost_vm {
 	struct impost_context *ctx;
@@ -28,6 +41,10 @@ struct impost_vm {
 	struct impost_memory *memory;
 	struct passed_over *passed_over;
 	uint32_t npassed_over;
+	_Atomic uint32_t hold; /* enum hold; NONE again under the lock only */
+	atomic_uint settling;  /* changes when a holder is to look at the vCPUs again */
+	pthread_mutex_t pause_lock;
+	uint32_t paused_by;   /* PAUSED_BY_*; guarded by pause_lock */
 	pthread_mutex_t lock; /* what follows */
 	struct impost_vcpu *vcpus;
 	uint32_t nvcpus;
@@ -75,6 +92,16 @@ int vm_needs(struct impost_vm *vm, enum impost_cap cap);
 		}                                                                            \
 		err_;                                                                        \
 	})
+
+/* hold.c: pauses the VM in the hypervisor, and resumes it when nobody wants it paused any more. */
+int vm_pause_by(struct impost_vm *vm, uint32_t who);
+int vm_resume_by(struct impost_vm *vm, uint32_t who);
+
+/* Whether the VM is held (impost_vm_hold()). */
+static inline bool vm_is_held(const struct impost_vm *vm)
+{
+	return atomic_load(&vm->hold) == HOLD_DONE;
+}
 
 /* The struct of a state section, and the capability without which there is none. */
 struct section {

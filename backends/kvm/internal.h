@@ -118,10 +118,10 @@ enum kick {
 #define KVM_NO_THREAD UINT64_MAX
 
 struct vcpu {
-	/* What each exit touches. */
-	struct kvm_run *run;
-	int fd;
+	/* What each exit touches. What is first costs no offset. */
 	_Atomic uint32_t kick; /* enum kick */
+	int fd;
+	struct kvm_run *run;
 	uint64_t
 		thread; /* serial of the thread that is prepared for running it, or KVM_NO_THREAD */
 	int32_t vector; /* external interrupt that waits for a window, or KVM_NO_VECTOR */

@@ -20,7 +20,7 @@ extern "C" {
  */
 IMPOST_API int impost_vcpu_create(struct impost_vm *vm, uint32_t id, struct impost_vcpu **ret_vcpu);
 
-/* Ends it. NULL is fine. -EBUSY: a thread is inside a call, or a loop is under way. */
+/* Ends it. NULL is fine. -EBUSY: a thread is inside a call, or a loop is under way. Held or not. */
 IMPOST_API int impost_vcpu_destroy(struct impost_vcpu *vcpu);
 
 IMPOST_API uint32_t impost_vcpu_id(const struct impost_vcpu *vcpu);
@@ -31,9 +31,9 @@ IMPOST_API struct impost_vm *impost_vcpu_vm(const struct impost_vcpu *vcpu);
  * read, which it writes through the pointer in the exit, is taken by the next run or complete; the
  * pointers hold until then. With IMPOST_KICK_MASK the first run on a thread blocks the VM's kick
  * signal for that thread, and signals that are blocked then, and only those, do not end runs there:
- * set the thread's mask before. -EBUSY: another thread is inside; -EINVAL: with
- * IMPOST_KICK_HANDLER, the signal has no handler or is blocked; others: what the hypervisor says.
- * No exit was taken then.
+ * set the thread's mask before. While the VM is held (impost_vm_hold()) it waits, and the guest
+ * does not run. -EBUSY: another thread is inside; -EINVAL: with IMPOST_KICK_HANDLER, the signal has
+ * no handler or is blocked; others: what the hypervisor says. No exit was taken then.
  */
 IMPOST_API int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit);
 

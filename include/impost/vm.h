@@ -118,9 +118,39 @@ IMPOST_API int impost_vm_io_claim(struct impost_vm *vm, uint32_t space, uint64_t
 IMPOST_API int impost_vm_io_release(struct impost_vm *vm, uint32_t space, uint64_t first,
 				    uint64_t last);
 
-/* Pauses and resumes the whole VM in the hypervisor. vm-pause. */
+/* Pauses and resumes the whole VM in the hypervisor, under the hands of the threads that run it: a
+ * run returns INTR meanwhile. vm-pause. See impost_vm_hold() for what every backend has. */
 IMPOST_API int impost_vm_pause(struct impost_vm *vm);
 IMPOST_API int impost_vm_resume(struct impost_vm *vm);
+
+/*
+ * Holds the VM: returns when no vCPU is inside the hypervisor, every exit that needs an answer has
+ * come back to run or complete, and pending I/O is finished. From then on, and until
+ * impost_vm_release(), state and memory stay as they are unless the host changes them: any thread
+ * may get and set the state of any vCPU, and impost_vcpu_run() waits inside instead of running the
+ * guest. All vCPUs are kicked at once; the host sees no INTR of that. A run that waits still
+ * returns
+ *
+ *  - an access that the last one makes necessary (see impost_vcpu_complete()), to be answered;
+ *  - INTR after a kick of the host's, or a signal; the next run waits again.
+ *
+ * With vm-pause the VM is paused in the hypervisor too, and impost_vm_resume() does not change
+ * that. vCPUs that are made meanwhile are held as well, and any may be destroyed with no thread
+ * inside. Any thread may hold and another one release, but a thread that has an exit in hand waits
+ * for itself: hold is not for handlers of impost_vcpu_loop(), nor between a run and the next. An
+ * exit whose thread will not run that vCPU again is finished by impost_vcpu_complete().
+ *
+ * TIMEOUT_MS: milliseconds to wait for all that; IMPOST_HOLD_NO_LIMIT: without limit. On failure
+ * the VM is as before, and runs on. -EALREADY: the VM is held, or another thread is about to hold
+ * or release it; -ETIMEDOUT: the text names a vCPU that did not come, and why; or what the
+ * backend's kick or pause says.
+ */
+#define IMPOST_HOLD_NO_LIMIT UINT32_MAX
+IMPOST_API int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms);
+
+/* Lets a VM that is held run on. Any thread. -EINVAL: it is not held. What the backend's resume
+ * says: it is held still. */
+IMPOST_API int impost_vm_release(struct impost_vm *vm);
 
 /* Takes the VM's next event. vm-events. -EAGAIN: none. */
 IMPOST_API int impost_vm_event(struct impost_vm *vm, struct impost_exit *ret_exit);

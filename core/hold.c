@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Holding a VM: every vCPU is out of the hypervisor, no exit is in the host's hands, and threads
+ * that run a vCPU wait inside run until the VM is released.
+ *
+ * The holder marks all vCPUs, kicks those that have a thread inside, and waits until each is
+ * settled: no thread is inside it, and it has no I/O pending. What a thread that runs one does
+ * about the mark is in run_marked() in vcpu.c and in vcpu_wait() here; it costs run two loads.
+ *
+ * Marking and entering are each a store, to `attention` and `busy`, before a load of the other: one
+ * of the two sides sees the other. A run that leaves without looking is not heard; this only costs
+ * time, since the holder looks by itself now and then.
+ */
+#include <impost/vcpu.h>
+
+#include <string.h>
+
+#include "futex.h"
+#include "text.h"
+#include "vcpu.h"
+
+/* So long the holder sleeps at the most, in ns. */
+#define LOOK_AGAIN 10000000
+
+/* --- the threads that run vCPUs --- */
+
+static void leave_quietly(struct impost_vcpu *vcpu)
+{
+	atomic_store(&vcpu->busy, 0);
+	if (atomic_load(&vcpu->wants_in))
+		futex_advance(&vcpu->turn);
+}
+
+/* Something about a vCPU has changed that a holder waits for, if there is one. */
+static void tell_holder(struct impost_vm *vm)
+{
+	if (atomic_load(&vm->hold) == HOLD_BEGUN)
+		futex_advance(&vm->settling);
+}
+
+void vcpu_leave(struct impost_vcpu *vcpu)
+{
+	struct impost_vm *vm = vcpu->vm;
+
+	leave_quietly(vcpu);
+	tell_holder(vm);
+}
+
+void vcpu_mark_kick(struct impost_vcpu *vcpu)
+{
+	if (atomic_fetch_or(&vcpu->attention, ATTENTION_KICKED) & ATTENTION_HELD)
+		futex_advance(&vcpu->turn);
+}
+
+static int give_intr(struct impost_exit *ret_exit)
+{
+	ret_exit->size = sizeof(*ret_exit);
+	ret_exit->kind = IMPOST_EXIT_INTR;
+	return 0;
+}
+
+/* Nothing to be returned yet. */
+#define WAIT 2
+
+/*
+ * Finishes pending I/O. What the instruction needs next is the host's to answer: it is returned as
+ * run would.
+ */
+static int settle(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
+{
+	struct impost_exit exit = {.kind = IMPOST_EXIT_NONE};
+	int err = 0;
+
+	atomic_store(&vcpu->wants_in, true);
+	if (!vcpu_enter(vcpu))
+		return WAIT;
+	atomic_store(&vcpu->wants_in, false);
+	if (impost_caps_has(&vcpu->vm->caps, IMPOST_CAP_COMPLETE))
+		err = VCPU_CALL(vcpu, complete, &exit);
+	atomic_store(&vcpu->settled, !err && exit.kind == IMPOST_EXIT_NONE);
+	vcpu_leave(vcpu);
+	if (!err && exit.kind == IMPOST_EXIT_NONE)
+		return WAIT;
+	if (!err)
+		*ret_exit = exit;
+	return err;
+}
+
+/* One look at what there is to do, and a sleep until that changes. */
+static int wait_once(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
+{
+	unsigned turn = atomic_load(&vcpu->turn);
+	int r;
+
+	if (!(atomic_load(&vcpu->attention) & ATTENTION_HELD))
+		return VCPU_RELEASED;
+	if (!atomic_load(&vcpu->settled)) {
+		r = settle(vcpu, ret_exit);
+		if (r != WAIT)
+			return r;
+	}
+	if (atomic_load(&vcpu->attention) & ATTENTION_KICKED) {
+		/* The backend has heard of this kick too, or is about to. */
+		atomic_fetch_or(&vcpu->attention, ATTENTION_STRAY);
+		atomic_fetch_and(&vcpu->attention, ~(unsigned)ATTENTION_KICKED);
+		return give_intr(ret_exit);
+	}
+	return futex_wait(&vcpu->turn, turn, NULL) == -EINTR ? give_intr(ret_exit) : WAIT;
+}
+
+int vcpu_wait(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
+{
+	int r;
+
+	if (atomic_exchange(&vcpu->waiting, true))
+		return vcpu_busy(vcpu);
+	do
+		r = wait_once(vcpu, ret_exit);
+	while (r == WAIT);
+	atomic_store(&vcpu->settled, false);
+	atomic_store(&vcpu->wants_in, false);
+	atomic_store(&vcpu->waiting, false);
+	return r;
+}
+
+/* --- the holder --- */
+
+void vcpu_join(struct impost_vcpu *vcpu)
+{
+	if (atomic_load(&vcpu->vm->hold) != HOLD_NONE)
+		atomic_store(&vcpu->attention, ATTENTION_HELD);
+}
+
+/* Marks all vCPUs, then kicks those that have a thread inside: they leave at the same time, and not
+ * one after the other. */
+static int mark_and_kick(struct impost_vm *vm)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next)
+		atomic_fetch_or(&vcpu->attention, ATTENTION_HELD);
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu && !err; vcpu = vcpu->next) {
+		if (!atomic_load(&vcpu->busy))
+			continue;
+		atomic_fetch_or(&vcpu->attention, ATTENTION_STRAY);
+		err = VCPU_CALL(vcpu, kick);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+static void unmark(struct impost_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next) {
+		atomic_fetch_and(&vcpu->attention, ~(unsigned)ATTENTION_HELD);
+		if (atomic_load(&vcpu->waiting))
+			futex_advance(&vcpu->turn);
+	}
+	atomic_store(&vm->hold, HOLD_NONE);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+/*
+ * Whether the exit that VCPU returned last is in the host's hands still. The backend knows: it has
+ * no state to give then (backend.h). A thread is inside VCPU, which is this one.
+ */
+static bool has_pending(struct impost_vcpu *vcpu)
+{
+	struct impost_context *ctx = vcpu->ctx;
+	struct impost_x86_regs regs;
+	char text[1024];
+	uint32_t size;
+	int err;
+
+	if (!impost_caps_has(&vcpu->vm->caps, IMPOST_CAP_COMPLETE))
+		return false;
+	strncpy(text, impost_error(ctx), sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	err = VCPU_CALL(vcpu, state_get, IMPOST_SECTION_REGS, &regs, sizeof(regs), &size);
+	if (err) /* nobody failed: the host finds the text that it had */
+		impost_error_set(ctx, err, "%s", text);
+	return err == -EBUSY;
+}
+
+/* Why VCPU is not settled, or NULL. */
+static const char *unsettled(struct impost_vcpu *vcpu)
+{
+	bool pending;
+
+	if (atomic_load(&vcpu->settled))
+		return NULL;
+	if (!vcpu_enter(vcpu))
+		return "a thread is inside it";
+	pending = has_pending(vcpu);
+	leave_quietly(vcpu);
+	return pending ? "its last exit has not come back" : NULL;
+}
+
+/* The first vCPU that is not settled. False: all are. */
+static bool find_unsettled(struct impost_vm *vm, uint32_t *ret_id, const char **ret_why)
+{
+	struct impost_vcpu *vcpu;
+	const char *why = NULL;
+
+	pthread_mutex_lock(&vm->lock);
+	for (vcpu = vm->vcpus; vcpu; vcpu = vcpu->next) {
+		why = unsettled(vcpu);
+		if (why)
+			break;
+	}
+	if (why) {
+		*ret_id = vcpu->id;
+		*ret_why = why;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return why != NULL;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int wait_until_settled(struct impost_vm *vm, uint32_t timeout_ms)
+{
+	uint64_t begin = now_ns(), limit = (uint64_t)timeout_ms * 1000000;
+
+	for (;;) {
+		unsigned settling = atomic_load(&vm->settling);
+		struct timespec sleep = {.tv_nsec = LOOK_AGAIN};
+		uint64_t passed;
+		const char *why;
+		uint32_t id;
+
+		if (!find_unsettled(vm, &id, &why))
+			return 0;
+		passed = now_ns() - begin;
+		if (timeout_ms != IMPOST_HOLD_NO_LIMIT && passed >= limit)
+			return impost_error_set(vm->ctx, -ETIMEDOUT,
+						"the VM cannot be held within %u ms: vCPU %u: %s",
+						timeout_ms, id, why);
+		if (timeout_ms != IMPOST_HOLD_NO_LIMIT && limit - passed < LOOK_AGAIN)
+			sleep.tv_nsec = (long)(limit - passed);
+		futex_wait(&vm->settling, settling, &sleep);
+	}
+}
+
+/* --- pausing in the hypervisor: the VM is paused while the host or a hold wants it so --- */
+
+int vm_pause_by(struct impost_vm *vm, uint32_t who)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&vm->pause_lock);
+	if (!vm->paused_by)
+		err = VM_CALL(vm, vm->ops, vm->handle, pause);
+	if (!err)
+		vm->paused_by |= who;
+	pthread_mutex_unlock(&vm->pause_lock);
+	return err;
+}
+
+int vm_resume_by(struct impost_vm *vm, uint32_t who)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&vm->pause_lock);
+	if (!(vm->paused_by & ~who))
+		err = VM_CALL(vm, vm->ops, vm->handle, resume);
+	if (!err)
+		vm->paused_by &= ~who;
+	pthread_mutex_unlock(&vm->pause_lock);
+	return err;
+}
+
+static bool can_pause(const struct impost_vm *vm)
+{
+	return impost_caps_has(&vm->caps, IMPOST_CAP_VM_PAUSE);
+}
+
+static int pause_and_wait(struct impost_vm *vm, uint32_t timeout_ms)
+{
+	int err = can_pause(vm) ? vm_pause_by(vm, PAUSED_BY_HOLD) : 0;
+
+	if (err)
+		return err;
+	err = wait_until_settled(vm, timeout_ms);
+	if (err && can_pause(vm))
+		(void)vm_resume_by(vm, PAUSED_BY_HOLD); /* what failed first is told */
+	return err;
+}
+
+/* --- */
+
+int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms)
+{
+	uint32_t none = HOLD_NONE;
+	int err = vm_check(vm);
+
+	if (err)
+		return err;
+	if (!atomic_compare_exchange_strong(&vm->hold, &none, HOLD_BEGUN))
+		return impost_error_set(vm->ctx, -EALREADY, "the VM is held already");
+	err = mark_and_kick(vm);
+	if (!err)
+		err = pause_and_wait(vm, timeout_ms);
+	if (err)
+		unmark(vm);
+	else
+		atomic_store(&vm->hold, HOLD_DONE);
+	return err;
+}
+
+int impost_vm_release(struct impost_vm *vm)
+{
+	uint32_t done = HOLD_DONE;
+	int err = vm_check(vm);
+
+	if (err)
+		return err;
+	if (!atomic_compare_exchange_strong(&vm->hold, &done, HOLD_ENDS))
+		return impost_error_set(vm->ctx, -EINVAL, "the VM is not held");
+	err = can_pause(vm) ? vm_resume_by(vm, PAUSED_BY_HOLD) : 0;
+	if (err) {
+		atomic_store(&vm->hold, HOLD_DONE);
+		return err;
+	}
+	unmark(vm);
+	return 0;
+}
