@@ -124,34 +124,11 @@ static uint32_t copy_addresses(enum place place, uint64_t addresses[COPY_REGIONS
 	return COPY_REGIONS;
 }
 
-static int take_copy_read(struct impost_context *ctx, uint32_t place, double ret[MAX_NUMBERS])
+/* A place, and whether it is written. */
+static int take_copy(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUMBERS])
 {
 	uint64_t addresses[COPY_REGIONS];
-	uint32_t count = copy_addresses(place, addresses);
-	struct impost_view view;
-	uint8_t *buf = copied.bytes;
-	double start;
-	int err = 0;
-
-	if (begin_copies(ctx, &view))
-		return -1;
-	start = now_ns();
-	for (uint32_t turn = 0; turn < COPIES / count; turn++)
-		for (uint32_t i = 0; i < count; i++) {
-			uint64_t bytes = opaque(COPY_BYTES);
-
-			err |= impost_view_read(&view, opaque(addresses[i]), buf, bytes);
-			opaque((uintptr_t)buf);
-		}
-	ret[0] = (now_ns() - start) / COPIES;
-	impost_view_end(&view);
-	return err ? failed(ctx, "a copy") : 0;
-}
-
-static int take_copy_write(struct impost_context *ctx, uint32_t place, double ret[MAX_NUMBERS])
-{
-	uint64_t addresses[COPY_REGIONS];
-	uint32_t count = copy_addresses(place, addresses);
+	uint32_t count = copy_addresses(arg / 2, addresses), writes = arg % 2;
 	struct impost_view view;
 	uint8_t *buf = copied.bytes;
 	double start;
@@ -164,9 +141,11 @@ static int take_copy_write(struct impost_context *ctx, uint32_t place, double re
 	start = now_ns();
 	for (uint32_t turn = 0; turn < COPIES / count; turn++)
 		for (uint32_t i = 0; i < count; i++) {
-			uint64_t bytes = opaque(COPY_BYTES);
+			uint64_t gpa = opaque(addresses[i]), bytes = opaque(COPY_BYTES);
 
-			err |= impost_view_write(&view, opaque(addresses[i]), buf, bytes);
+			err |= writes ? impost_view_write(&view, gpa, buf, bytes)
+				      : impost_view_read(&view, gpa, buf, bytes);
+			opaque((uintptr_t)buf);
 		}
 	ret[0] = (now_ns() - start) / COPIES;
 	impost_view_end(&view);
@@ -320,8 +299,8 @@ static int take_one_shot(struct impost_context *ctx, uint32_t writes, double ret
 }
 
 #define COPY_CASES(name, place)                                    \
-	{"copy-read-" name, take_copy_read, (place)},              \
-		{"copy-write-" name, take_copy_write, (place)},    \
+	{"copy-read-" name, take_copy, (place)*2u},                \
+		{"copy-write-" name, take_copy, (place)*2u + 1u},  \
 		{"memcpy-read-" name, take_memcpy, (place)*2u},    \
 	{                                                          \
 		"memcpy-write-" name, take_memcpy, (place)*2u + 1u \

@@ -80,6 +80,29 @@ static inline int view_check_piece(const struct impost_view *view, const struct 
 /* -EFAULT, with a text: of BYTES at GPA, what is at AT is no memory. */
 int view_fault(const struct impost_view *view, uint64_t gpa, uint64_t bytes, uint64_t at);
 
+/*
+ * The first piece of BYTES at GPA: its region, where the host sees it, and its length, which is
+ * less than BYTES where the region ends. Whether it may be accessed is the caller's to check.
+ * -EFAULT: no memory, or BYTES is 0; -EINVAL: the view has ended.
+ */
+static inline int view_piece(const struct impost_view *view, uint64_t gpa, uint64_t bytes,
+			     const struct mapped **ret_region, uint8_t **ret_hva, uint64_t *ret_len)
+{
+	const struct map *map = view_map(view);
+	const struct mapped *region;
+
+	if (!map)
+		return -EINVAL;
+	region = bytes > 0 ? map_at(map, gpa) : NULL;
+	if (!region) {
+		view_fault(view, gpa, bytes, gpa);
+		return -EFAULT;
+	}
+	*ret_region = region;
+	*ret_hva = map_span(region, gpa, bytes, ret_len);
+	return 0;
+}
+
 /* The region with the byte that is DONE bytes on from GPA. NULL: no memory is there, or the address
  * space has ended. */
 static inline const struct mapped *view_region(const struct impost_view *view, uint64_t gpa,

@@ -88,14 +88,11 @@ static bool (*const compare_exchange[])(void *hva, uint64_t *expected, uint64_t 
 static int find(struct impost_view *view, uint64_t gpa, uint32_t bytes, bool write,
 		const struct mapped **ret_region, uint8_t **ret_hva)
 {
-	const struct map *map = view_map(view);
-	const struct mapped *region;
+	const struct mapped *region = NULL;
+	uint8_t *hva = NULL;
 	uint64_t len;
-	uint8_t *hva;
 	int err;
 
-	if (!map)
-		return -EINVAL;
 	if (bytes > MOST_BYTES || !do_op[bytes])
 		return impost_error_set(view->memory->ctx, -EINVAL,
 					"an atomic operation on %u bytes: it must be 1, 2, 4 or 8",
@@ -105,11 +102,9 @@ static int find(struct impost_view *view, uint64_t gpa, uint32_t bytes, bool wri
 					"an atomic operation on %u bytes at 0x%" PRIx64
 					": it must be a multiple of %u",
 					bytes, gpa, bytes);
-	region = map_at(map, gpa);
-	if (!region)
-		return view_fault(view, gpa, bytes, gpa);
-	hva = map_span(region, gpa, bytes, &len);
-	err = access_probe(view->memory, region, hva, bytes, write);
+	err = view_piece(view, gpa, bytes, &region, &hva, &len);
+	if (!err)
+		err = access_probe(view->memory, region, hva, bytes, write);
 	if (err)
 		return err;
 	*ret_region = region;

@@ -13,19 +13,13 @@
 int impost_view_span(struct impost_view *view, uint64_t gpa, uint64_t bytes, void **ret_hva,
 		     uint64_t *ret_len)
 {
-	const struct map *map = view_map(view);
-	const struct mapped *region;
-	uint64_t len;
-	uint8_t *hva;
-	int err;
+	const struct mapped *region = NULL;
+	uint8_t *hva = NULL;
+	uint64_t len = 0;
+	int err = view_piece(view, gpa, bytes, &region, &hva, &len);
 
-	if (!map)
-		return -EINVAL;
-	region = bytes > 0 ? map_at(map, gpa) : NULL;
-	if (!region)
-		return view_fault(view, gpa, bytes, gpa);
-	hva = map_span(region, gpa, bytes, &len);
-	err = access_check(view->memory, region, hva, len, false);
+	if (!err)
+		err = access_check(view->memory, region, hva, len, false);
 	if (err)
 		return err;
 	*ret_hva = hva;

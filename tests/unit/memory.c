@@ -7,24 +7,9 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "own_map.h"
 
 #define PAGE IMPOST_PAGE_SIZE
-
-static struct impost_context *ctx;
-static struct impost_memory *memory;
-
-static void begin(void)
-{
-	ctx = open_context();
-	expect_ok(ctx, impost_memory_create(ctx, &memory));
-}
-
-static void end(void)
-{
-	impost_memory_destroy(memory);
-	cr_expect(impost_context_close(ctx) == 0);
-}
 
 TestSuite(memory, .init = begin, .fini = end);
 

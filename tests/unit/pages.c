@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "own_map.h"
 #include "random.h"
 
 #define PAGE   ((uint64_t)IMPOST_PAGE_SIZE)
@@ -21,21 +21,7 @@
 #define PAGES  9000u /* more than two of the library's chunks */
 #define RANGES (PAGES / 2 + 1)
 
-static struct impost_context *ctx;
-static struct impost_memory *memory;
 static uint64_t seed = 0x9e3779b97f4a7c15;
-
-static void begin(void)
-{
-	ctx = open_context();
-	expect_ok(ctx, impost_memory_create(ctx, &memory));
-}
-
-static void end(void)
-{
-	impost_memory_destroy(memory);
-	cr_expect(impost_context_close(ctx) == 0);
-}
 
 TestSuite(pages, .init = begin, .fini = end);
 

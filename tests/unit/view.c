@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "core.h"
+#include "own_map.h"
 #include "random.h"
 
 #define MODEL_CHECK(condition) \
@@ -19,21 +19,7 @@ static uint64_t seed, step;
 
 #define PAGE IMPOST_PAGE_SIZE
 
-static struct impost_context *ctx;
-static struct impost_memory *memory;
 static struct impost_view view;
-
-static void begin(void)
-{
-	ctx = open_context();
-	expect_ok(ctx, impost_memory_create(ctx, &memory));
-}
-
-static void end(void)
-{
-	impost_memory_destroy(memory);
-	cr_expect(impost_context_close(ctx) == 0);
-}
 
 TestSuite(view, .init = begin, .fini = end, .timeout = 60);
 
@@ -336,18 +322,25 @@ static void *leave_inside(void *arg)
 	return impost_view_begin(memory, left) ? arg : NULL;
 }
 
-/* A view ends with its thread, and nobody else's end of it does harm. */
-Test(view, a_thread_that_ends_inside)
+/* The view, of a page at 0, of a thread that has ended inside. */
+static void leave_behind(struct impost_view *left)
 {
-	struct impost_view left, own;
 	pthread_t thread;
 	void *failed;
 
 	add(0, PAGE);
 	cr_assert(impost_memory_fill(memory, 0, 0, 1) == 0); /* this thread has its place */
-	cr_assert(pthread_create(&thread, NULL, leave_inside, &left) == 0);
+	cr_assert(pthread_create(&thread, NULL, leave_inside, left) == 0);
 	pthread_join(thread, &failed);
 	cr_assert(!failed);
+}
+
+/* A view ends with its thread, and nobody else's end of it does harm. */
+Test(view, a_thread_that_ends_inside)
+{
+	struct impost_view left, own;
+
+	leave_behind(&left);
 	expect_ok(ctx, impost_memory_remove(memory, 0));
 	expect_ok(ctx, impost_view_begin(memory, &own));
 	impost_view_end(&left);
@@ -377,11 +370,7 @@ Test(view, a_thread_in_the_place_of_one_that_ended_inside)
 	pthread_t thread;
 	void *failed;
 
-	add(0, PAGE);
-	cr_assert(impost_memory_fill(memory, 0, 0, 1) == 0); /* this thread has its place */
-	cr_assert(pthread_create(&thread, NULL, leave_inside, &left) == 0);
-	pthread_join(thread, &failed);
-	cr_assert(!failed);
+	leave_behind(&left);
 	cr_assert(pthread_create(&thread, NULL, end_in_its_place, &left) == 0);
 	pthread_join(thread, &failed);
 	cr_expect(!failed);

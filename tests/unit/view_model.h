@@ -40,15 +40,15 @@ static inline uint64_t model_draw(const struct model *model, uint64_t below)
 	return model->draw(model->source, below);
 }
 
-static inline void model_begin(struct model *model, struct impost_memory *memory, uint64_t base)
+static inline void model_begin(struct model *model, struct impost_memory *of, uint64_t base)
 {
-	model->memory = memory;
+	model->memory = of;
 	model->base = base;
 	model->fd = memfd_create("model", MFD_CLOEXEC);
 	MODEL_CHECK(model->fd >= 0 && ftruncate(model->fd, MODEL_BYTES) == 0);
 	model->zeros = memfd_create("zeros", MFD_CLOEXEC);
 	MODEL_CHECK(model->zeros >= 0 && ftruncate(model->zeros, MODEL_BYTES) == 0);
-	MODEL_CHECK(impost_view_begin(memory, &model->view) == 0);
+	MODEL_CHECK(impost_view_begin(of, &model->view) == 0);
 }
 
 /* --- what the model knows --- */
