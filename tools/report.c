@@ -155,6 +155,17 @@ void report_failure(struct machine *machine)
 	print_state(machine, vcpu);
 }
 
+void report_lost_memory(struct machine *machine)
+{
+	struct impost_memory *memory = impost_vm_memory(machine->vm);
+	struct impost_region region = {.size = sizeof(region)};
+	uint8_t byte;
+
+	for (uint32_t i = 0; impost_memory_get(memory, i, &region) == 0; i++)
+		if (impost_memory_read(memory, region.gpa + region.bytes - 1, &byte, 1) == -EIO)
+			complain("%s", impost_error(machine->ctx));
+}
+
 static void print_exits(const struct machine *machine)
 {
 	fprintf(stderr, "  exits    ");

@@ -12,6 +12,12 @@
  */
 void report_failure(struct machine *machine);
 
+/*
+ * Tells of each file behind the guest's memory that has become shorter, or cannot be read, since:
+ * of that no exit and no error of a hypervisor has a word.
+ */
+void report_lost_memory(struct machine *machine);
+
 /* How long the phases took, in nanoseconds. */
 struct report_times {
 	uint64_t create;

@@ -108,9 +108,11 @@ static int judge_guest(struct run *run)
 	switch (machine_ended(machine)) {
 	case MACHINE_FAILED:
 		report_failure(machine);
+		report_lost_memory(machine);
 		return STATUS_FAILED;
 	case MACHINE_HOST_ERROR:
 		complain("%s", machine->text);
+		report_lost_memory(machine);
 		return STATUS_HOST;
 	default:
 		return STATUS_OK;

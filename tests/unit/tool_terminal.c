@@ -32,6 +32,7 @@
 static int master;
 static int slave;
 static int output = -1; /* what is to be its standard output, if not the terminal */
+static bool has_ram;	/* whether the guest's memory is the file "ram" */
 static pid_t tool;
 static struct termios before;
 static char seen[65536];
@@ -60,8 +61,16 @@ TestSuite(terminal, .init = make, .fini = unmake, .timeout = 60);
 
 static void start(const char *script)
 {
-	const char *const args[] = {
-		"run", "-c", "@mock.ini", "--plugin-dir", tool_env("IMPOST_PLUGINS"), NULL};
+	const char *const args[] = {"run",
+				    "-c",
+				    "@mock.ini",
+				    "--plugin-dir",
+				    tool_env("IMPOST_PLUGINS"),
+				    has_ram ? "--memory-backing" : NULL,
+				    "file",
+				    "--memory-path",
+				    "@ram",
+				    NULL};
 
 	tool_write_mock(script);
 	tool = fork();
@@ -205,6 +214,21 @@ Test(terminal, restored_when_the_guest_ends)
 Test(terminal, restored_when_the_guest_fails)
 {
 	start(PROLOGUE "internal-error = 1\n");
+	cr_assert_eq(ended(), 1);
+	assert_restored();
+}
+
+/* The guest's failure has no word of the file that is why; what is told after it has. */
+Test(terminal, a_file_of_memory_that_became_shorter_is_named)
+{
+	has_ram = true;
+	tool_write("ram", "", 0);
+	cr_assert_eq(truncate(tool_path("ram"), 16 << 20), 0);
+	start(PROLOGUE "halt =\nin = 0x3f8 1\ninternal-error = 1\n");
+	expect("ready");
+	cr_assert_eq(truncate(tool_path("ram"), 8 << 20), 0);
+	type("k", 1);
+	expect("/ram is 8388608 bytes long now");
 	cr_assert_eq(ended(), 1);
 	assert_restored();
 }
