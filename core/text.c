@@ -3,7 +3,6 @@
 #include "text.h"
 
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,13 +28,37 @@ static size_t announced(unsigned char byte)
 	return byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
 }
 
-/* Whether the complete sequence at AT is one that there must not be: too long, a surrogate, or
- * beyond the last character; or a control character: C0, DEL, and C1, which terminals obey too. */
+/* Whether the complete sequence at AT is no character: too long, a surrogate, or beyond the last.
+ */
+static bool is_malformed(const unsigned char *at)
+{
+	return (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
+	       (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f);
+}
+
+/* Whether it is one that there must not be: none, or a control character: C0, DEL, and C1, which
+ * terminals obey too. */
 static bool is_bad(const unsigned char *at)
 {
-	return at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && at[1] < 0xa0) ||
-	       (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
-	       (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f);
+	return at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && at[1] < 0xa0) || is_malformed(at);
+}
+
+bool text_is_utf8(const void *text, size_t len)
+{
+	const unsigned char *at = text, *end = at + len;
+	size_t want, have;
+
+	for (; at < end; at += want) {
+		want = announced(*at);
+		if (!want || want > (size_t)(end - at))
+			return false;
+		for (have = 1; have < want; have++)
+			if ((at[have] & 0xc0) != 0x80)
+				return false;
+		if (want > 1 && is_malformed(at))
+			return false;
+	}
+	return true;
 }
 
 void text_clean(char *text)

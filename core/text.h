@@ -3,6 +3,7 @@
 #ifndef CORE_TEXT_H
 #define CORE_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,9 @@ char *text_format(const char *fmt, ...) IMPOST_PRINTF(1, 2);
 /* Makes TEXT one line of printable UTF-8: each byte of what is no character, or a control
  * character, becomes '?'; a sequence cut short at the end goes. */
 void text_clean(char *text);
+
+/* Whether the LEN bytes at TEXT are well-formed UTF-8, of any characters. */
+bool text_is_utf8(const void *text, size_t len);
 
 /* The path TEXT, taken from folder BASE if it is relative; NULL: no memory. */
 char *text_join(const char *base, const char *text);

@@ -12,6 +12,7 @@
 #include <impost/memory.h>
 #include <impost/pages.h>
 #include <impost/range.h>
+#include <impost/record.h>
 #include <impost/snapshot.h>
 #include <impost/vcpu.h>
 #include <impost/version.h>
