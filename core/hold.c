@@ -13,6 +13,7 @@
  */
 #include <impost/vcpu.h>
 
+#include <sched.h>
 #include <string.h>
 
 #include "futex.h"
@@ -26,7 +27,7 @@
 
 static void leave_quietly(struct impost_vcpu *vcpu)
 {
-	atomic_store(&vcpu->busy, 0);
+	atomic_store(&vcpu->busy, BUSY_NOT);
 	if (atomic_load(&vcpu->wants_in))
 		futex_advance(&vcpu->turn);
 }
@@ -44,6 +45,31 @@ void vcpu_leave(struct impost_vcpu *vcpu)
 
 	leave_quietly(vcpu);
 	tell_holder(vm);
+}
+
+/* So often a thread is waited for without sleeping. */
+#define YIELDS 20
+
+void vcpu_yield(unsigned turn)
+{
+	static const struct timespec a_little = {.tv_nsec = 10000};
+
+	/* A real-time thread yields to none below it. */
+	if (turn < YIELDS)
+		sched_yield();
+	else
+		nanosleep(&a_little, NULL);
+}
+
+int vcpu_begin(struct impost_vcpu *vcpu)
+{
+	/* Once it is held, runs that begin are inside for moments, until they wait. */
+	for (unsigned turn = 0; !vcpu_enter(vcpu); turn++) {
+		if (!vm_is_held(vcpu->vm))
+			return vcpu_busy(vcpu);
+		vcpu_yield(turn);
+	}
+	return 0;
 }
 
 void vcpu_mark_kick(struct impost_vcpu *vcpu)
@@ -131,8 +157,24 @@ void vcpu_join(struct impost_vcpu *vcpu)
 		atomic_store(&vcpu->attention, ATTENTION_HELD);
 }
 
-/* Marks all vCPUs, then kicks those that have a thread inside: they leave at the same time, and not
- * one after the other. */
+/*
+ * Makes a thread that is inside VCPU leave. Where the mark is there already, so is, or will be, a
+ * kick whose INTR nobody has seen yet: one more could come when the mark is gone.
+ */
+static int chase(struct impost_vcpu *vcpu)
+{
+	int err;
+
+	if (!atomic_load(&vcpu->busy) ||
+	    atomic_fetch_or(&vcpu->attention, ATTENTION_STRAY) & ATTENTION_STRAY)
+		return 0;
+	err = VCPU_CALL(vcpu, kick);
+	if (err)
+		atomic_fetch_and(&vcpu->attention, ~(unsigned)ATTENTION_STRAY);
+	return err;
+}
+
+/* Marks all vCPUs, then kicks: they leave at the same time, and not one after the other. */
 static int mark_and_kick(struct impost_vm *vm)
 {
 	int err = 0;
@@ -140,12 +182,8 @@ static int mark_and_kick(struct impost_vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next)
 		atomic_fetch_or(&vcpu->attention, ATTENTION_HELD);
-	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu && !err; vcpu = vcpu->next) {
-		if (!atomic_load(&vcpu->busy))
-			continue;
-		atomic_fetch_or(&vcpu->attention, ATTENTION_STRAY);
-		err = VCPU_CALL(vcpu, kick);
-	}
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu && !err; vcpu = vcpu->next)
+		err = chase(vcpu);
 	pthread_mutex_unlock(&vm->lock);
 	return err;
 }

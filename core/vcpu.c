@@ -32,21 +32,31 @@ static int no_result(struct impost_vcpu *vcpu, int result)
  */
 #define RARE __attribute__((noinline, cold))
 
-/* Goes inside VCPU when the guest may run, unless IN already. 0: inside; else what run returns is
- * *RET_RESULT. */
-static int enter_to_run(struct impost_vcpu *vcpu, bool in, struct impost_exit *ret_exit,
+/*
+ * Goes inside VCPU when the guest may run. BUSY is what was there when this thread put BUSY_INSIDE
+ * into its place. 0: inside; else what run returns is *RET_RESULT.
+ */
+static int enter_to_run(struct impost_vcpu *vcpu, unsigned busy, struct impost_exit *ret_exit,
 			int *ret_result)
 {
-	for (;; in = vcpu_enter(vcpu)) {
-		if (!(atomic_load(&vcpu->attention) & ATTENTION_HELD)) {
-			*ret_result = in ? 0 : vcpu_busy(vcpu);
-			return !in;
+	for (unsigned turn = 0;; turn++, busy = atomic_exchange(&vcpu->busy, BUSY_INSIDE)) {
+		unsigned inside = BUSY_INSIDE;
+
+		if (busy == BUSY_HELD) /* what this thread has overwritten */
+			atomic_compare_exchange_strong(&vcpu->busy, &inside, BUSY_HELD);
+		if (atomic_load(&vcpu->attention) & ATTENTION_HELD) {
+			if (busy == BUSY_NOT)
+				vcpu_leave(vcpu);
+			*ret_result = vcpu_wait(vcpu, ret_exit);
+			if (*ret_result != VCPU_RELEASED)
+				return 1;
+		} else if (busy == BUSY_HELD) {
+			/* The holder's last call: it was right to be inside, and so is this one. */
+			vcpu_yield(turn);
+		} else {
+			*ret_result = busy == BUSY_NOT ? 0 : vcpu_busy(vcpu);
+			return busy != BUSY_NOT;
 		}
-		if (in)
-			vcpu_leave(vcpu);
-		*ret_result = vcpu_wait(vcpu, ret_exit);
-		if (*ret_result != VCPU_RELEASED)
-			return 1;
 	}
 }
 
@@ -71,7 +81,7 @@ static RARE int end_run(struct impost_vcpu *vcpu, int err)
 	int result;
 
 	while (is_stray(vcpu, err, exit)) {
-		if (enter_to_run(vcpu, true, exit, &result))
+		if (enter_to_run(vcpu, BUSY_NOT, exit, &result))
 			return result;
 		err = vcpu->run(vcpu->handle, exit);
 	}
@@ -79,12 +89,12 @@ static RARE int end_run(struct impost_vcpu *vcpu, int err)
 	return err > 0 ? no_result(vcpu, err) : err;
 }
 
-/* BUSY: another thread is inside. */
-static RARE int run_marked(struct impost_vcpu *vcpu, bool busy, struct impost_exit *ret_exit)
+/* BUSY: as enter_to_run() has it. */
+static RARE int run_marked(struct impost_vcpu *vcpu, unsigned busy, struct impost_exit *ret_exit)
 {
 	int result;
 
-	if (enter_to_run(vcpu, !busy, ret_exit, &result))
+	if (enter_to_run(vcpu, busy, ret_exit, &result))
 		return result;
 	vcpu->exit = ret_exit;
 	return end_run(vcpu, vcpu->run(vcpu->handle, ret_exit));
@@ -102,14 +112,14 @@ int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 
 	if (forked(vcpu))
 		return context_refuse_fork(vcpu->ctx);
-	busy = atomic_exchange(&vcpu->busy, 1);
+	busy = atomic_exchange(&vcpu->busy, BUSY_INSIDE);
 	if (__builtin_expect(busy | atomic_load(&vcpu->attention), 0))
 		return run_marked(vcpu, busy, ret_exit);
 	vcpu->exit = ret_exit;
 	err = vcpu->run(vcpu->handle, ret_exit);
 	if (__builtin_expect((unsigned)err | atomic_load(&vcpu->attention), 0))
 		return end_run(vcpu, err);
-	atomic_store_explicit(&vcpu->busy, 0, memory_order_release);
+	atomic_store_explicit(&vcpu->busy, BUSY_NOT, memory_order_release);
 	return err;
 }
 
@@ -120,7 +130,7 @@ static int begin(struct impost_vcpu *vcpu)
 
 	if (err)
 		return err;
-	return vcpu_enter(vcpu) ? 0 : vcpu_busy(vcpu);
+	return vcpu_begin(vcpu);
 }
 
 /* The whole of a simple call. */

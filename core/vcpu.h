@@ -20,9 +20,16 @@ enum attention {
 	ATTENTION_HELD = 4,   /* the guest is not to run */
 };
 
+/* Whether a thread is inside. */
+enum busy {
+	BUSY_NOT,
+	BUSY_INSIDE,
+	BUSY_HELD, /* its call began while the vCPU was held, and so does not run the guest */
+};
+
 struct impost_vcpu {
 	/* What run needs, in one cache line. What is first costs no offset. */
-	atomic_uint busy;      /* 1: a thread is inside */
+	atomic_uint busy;      /* enum busy */
 	atomic_uint attention; /* enum attention */
 	void *handle;
 	int32_t (*run)(void *vcpu, struct impost_exit *ret_exit);
@@ -55,7 +62,10 @@ struct impost_vcpu {
 /* Goes inside VCPU, unless another thread is. */
 static inline bool vcpu_enter(struct impost_vcpu *vcpu)
 {
-	return !atomic_exchange(&vcpu->busy, 1);
+	bool held = atomic_load(&vcpu->attention) & ATTENTION_HELD;
+	unsigned not = BUSY_NOT;
+
+	return atomic_compare_exchange_strong(&vcpu->busy, &not, held ? BUSY_HELD : BUSY_INSIDE);
 }
 
 /* The error of one who finds another thread inside. */
@@ -67,6 +77,13 @@ int vcpu_busy(struct impost_vcpu *vcpu);
 
 /* Leaves VCPU, and tells those who wait for that while the VM is held. */
 void vcpu_leave(struct impost_vcpu *vcpu);
+
+/* Goes inside VCPU for a call that does not run it. While the VM is held, another thread that is
+ * inside is waited for: it cannot be long. -EBUSY. */
+int vcpu_begin(struct impost_vcpu *vcpu);
+
+/* Waits a little, the TURNth time, for a thread that has a few instructions to go. */
+void vcpu_yield(unsigned turn);
 
 /* The host kicks VCPU: a thread that waits in run is woken. Async-signal-safe. */
 void vcpu_mark_kick(struct impost_vcpu *vcpu);
