@@ -71,9 +71,16 @@ void machine_feed_serial(struct machine *machine)
 {
 	struct console *console = &machine->console;
 
-	if (console->input_count)
+	if (console->input_count && !atomic_load(&machine->quiet))
 		console_consume(console, serial_receive(&machine->serial, console->input,
 							console->input_count));
+}
+
+void machine_quiet(struct machine *machine, bool quiet)
+{
+	atomic_store(&machine->quiet, quiet);
+	if (!quiet)
+		wake_main(machine);
 }
 
 /* --- exits --- */
@@ -188,6 +195,8 @@ static void *run_cpu(void *opaque)
 	if (err < 0) /* a script's complaint is about the guest, anything else about the host */
 		end_run(machine, err == -IMPOST_EDIVERGED ? MACHINE_FAILED : MACHINE_HOST_ERROR,
 			(uint32_t)(cpu - machine->cpus), false, NULL, impost_error(machine->ctx));
+	else /* the exit that ended it has been answered: a hold must not wait for it */
+		impost_vcpu_complete(cpu->vcpu, &exit);
 	return NULL;
 }
 
@@ -209,26 +218,29 @@ void machine_take_event(struct machine *machine)
 
 /* --- life --- */
 
+static int allocate_cpus(struct machine *machine, uint32_t count)
+{
+	machine->cpus = calloc(count, sizeof(*machine->cpus));
+	if (!machine->cpus)
+		return impost_error_set(machine->ctx, -ENOMEM, "no memory for %u vCPUs", count);
+	for (uint32_t i = 0; i < count; i++)
+		machine->cpus[i].machine = machine;
+	return 0;
+}
+
 static int create_cpus(struct machine *machine, uint32_t count)
 {
 	struct impost_x86_topology topology;
 	int err = impost_x86_boot_topology(machine->ctx, count, &topology);
 
-	if (err < 0)
-		return err;
-	machine->cpus = calloc(count, sizeof(*machine->cpus));
-	if (!machine->cpus)
-		return impost_error_set(machine->ctx, -ENOMEM, "no memory for %u vCPUs", count);
-	for (uint32_t i = 0; i < count; i++) {
-		struct machine_cpu *cpu = &machine->cpus[i];
-
-		err = impost_vcpu_create(machine->vm, impost_x86_apic_id(&topology, i), &cpu->vcpu);
-		if (err < 0)
-			return err;
-		cpu->machine = machine;
-		machine->ncpus++;
+	if (err == 0)
+		err = allocate_cpus(machine, count);
+	for (uint32_t i = 0; err == 0 && i < count; i++) {
+		err = impost_vcpu_create(machine->vm, impost_x86_apic_id(&topology, i),
+					 &machine->cpus[i].vcpu);
+		machine->ncpus += err == 0;
 	}
-	return 0;
+	return err;
 }
 
 /* Ends a system call, which is all that a kick's signal is for. */
@@ -237,24 +249,33 @@ static void be_kicked(int number)
 	(void)number;
 }
 
-int machine_create(struct machine *machine, struct impost_context *ctx)
+static int configure(struct machine *machine, struct impost_context *ctx,
+		     struct impost_vm_config *ret_config)
 {
 	const struct sigaction action = {.sa_handler = be_kicked};
-	struct impost_vm_config config;
 	int err;
 
 	memset(machine, 0, sizeof(*machine));
 	machine->ctx = ctx;
 	machine->wake = -1;
 	pthread_mutex_init(&machine->lock, NULL);
-	err = impost_vm_config_init(ctx, &config);
+	err = impost_vm_config_init(ctx, ret_config);
 	if (err < 0)
 		return err;
-	config.kick_by = IMPOST_KICK_HANDLER;
-	if (sigaction((int)config.kick_signal, &action, NULL))
+	ret_config->kick_by = IMPOST_KICK_HANDLER;
+	if (sigaction((int)ret_config->kick_signal, &action, NULL))
 		return impost_error_set(ctx, -errno, "cannot handle signal %u: %s",
-					config.kick_signal, strerror(errno));
-	err = impost_vm_create(ctx, &config, &machine->vm);
+					ret_config->kick_signal, strerror(errno));
+	return 0;
+}
+
+int machine_create(struct machine *machine, struct impost_context *ctx)
+{
+	struct impost_vm_config config;
+	int err = configure(machine, ctx, &config);
+
+	if (err == 0)
+		err = impost_vm_create(ctx, &config, &machine->vm);
 	if (err < 0)
 		return err;
 	return create_cpus(machine, impost_vm_config(machine->vm)->cpus);

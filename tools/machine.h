@@ -43,6 +43,7 @@ struct machine {
 	struct console console;
 	int wake; /* eventfd: the run has ended, or the serial port takes input again */
 	atomic_bool stopping;
+	atomic_bool quiet; /* see machine_quiet() */
 
 	pthread_mutex_t lock; /* of what follows */
 	enum machine_end end;
@@ -67,6 +68,10 @@ void machine_take_event(struct machine *machine);
 
 /* How the run ended, or MACHINE_RUNNING. */
 enum machine_end machine_ended(struct machine *machine);
+
+/* While QUIET is set the serial port gets no input: a VM that is held stays as it is. Any thread.
+ */
+void machine_quiet(struct machine *machine, bool quiet);
 
 /* Offers the console's input to the serial port. */
 void machine_feed_serial(struct machine *machine);

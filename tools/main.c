@@ -22,8 +22,11 @@ static const struct command commands[] = {
 	 "                  [--cpus N] [--topology S:D:C:T]\n"
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
-	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]",
+	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]\n"
+	 "                  [--control SOCKET]",
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
+	{"ctl", COMMAND_CTL, "[--json] SOCKET status | pause | resume | quit",
+	 "Tells a run what to do, at the socket that its --control made.", command_ctl, 2, 3},
 	{"cpu dump", COMMAND_CPU_DUMP,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"
 	 "                       [--backend NAME[,NAME]] [--json | -o FILE]",

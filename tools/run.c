@@ -3,16 +3,9 @@
 #include "run.h"
 
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
+#include "clock.h"
 
 /* --- set-up --- */
 
@@ -24,20 +17,28 @@ static int check_dirty_rate(struct run *run)
 	return run->dirty_ms ? STATUS_OK : STATUS_USAGE;
 }
 
+static int open_control(struct run *run)
+{
+	const char *path = run->invocation->values[OPTION_CONTROL];
+
+	return path ? steering_open(run->invocation->ctx, path, &run->machine, &run->steering) : 0;
+}
+
 /* Creation and set-up, each timed. */
 static int set_up(struct run *run)
 {
-	uint64_t start = now_ns(), created;
-	int err = machine_create(&run->machine, run->invocation->ctx);
+	struct machine *machine = &run->machine;
+	uint64_t start = clock_now_ns(), created;
+	int err = machine_create(machine, run->invocation->ctx);
 
 	if (err < 0)
 		return err;
-	created = now_ns();
-	err = machine_add_devices(&run->machine);
+	created = clock_now_ns();
+	err = machine_add_devices(machine);
 	if (err == 0)
-		err = boot_guest(&run->machine, &run->images);
+		err = boot_guest(machine, &run->images);
 	run->times.create = created - start;
-	run->times.setup = now_ns() - created;
+	run->times.setup = clock_now_ns() - created;
 	return err;
 }
 
@@ -86,12 +87,14 @@ static int execute(struct run *run)
 
 	if (err < 0)
 		return err;
-	begin = now_ns();
+	begin = clock_now_ns();
+	steering_begin(run->steering);
 	err = machine_start(&run->machine);
 	if (err == 0)
 		run_loop(run);
 	machine_stop(&run->machine);
-	run->times.run = now_ns() - begin;
+	steering_end(run->steering);
+	run->times.run = clock_now_ns() - begin;
 	console_suspend(); /* from here on Ctrl-C is a signal again: nobody reads keys */
 	if (err == 0)
 		run_drain(run);
@@ -151,29 +154,47 @@ static int refuse(const struct invocation *invocation, int err)
 	return STATUS_HOST;
 }
 
+/* What can be refused before anything is made. */
+static int prepare(struct run *run)
+{
+	const struct invocation *invocation = run->invocation;
+	int status = check_dirty_rate(run);
+
+	if (status == STATUS_OK)
+		status = boot_open(invocation, &run->images);
+	return status;
+}
+
+static void release(struct run *run)
+{
+	steering_close(run->steering);
+	dirty_rate_close(&run->dirty);
+	machine_destroy(&run->machine);
+	boot_close(&run->images);
+	if (run->signals >= 0)
+		close(run->signals);
+}
+
 int command_run(const struct invocation *invocation)
 {
 	struct run run = {
 		.invocation = invocation,
+		.machine = {.wake = -1},
 		.dirty = {.timer = -1},
 		.images = {-1, -1},
 		.signals = -1,
 		.events = -1,
 	};
-	int status = check_dirty_rate(&run), err;
+	int status = prepare(&run), err;
 
-	if (status == STATUS_OK)
-		status = boot_open(invocation, &run.images);
 	if (status == STATUS_OK) {
-		err = set_up(&run);
+		err = open_control(&run);
+		if (err == 0)
+			err = set_up(&run);
 		if (err == 0)
 			err = execute(&run);
 		status = err < 0 ? refuse(invocation, err) : conclude(&run);
-		dirty_rate_close(&run.dirty);
-		machine_destroy(&run.machine);
 	}
-	boot_close(&run.images);
-	if (run.signals >= 0)
-		close(run.signals);
+	release(&run);
 	return status;
 }

@@ -7,10 +7,11 @@
 #include "dirty_rate.h"
 #include "machine.h"
 #include "report.h"
+#include "steering.h"
 #include "tool.h"
 
 /* Why the main loop ended. */
-enum run_reason { STILL_RUNNING, GUEST_ENDED, USER_LEFT, OUTPUT_CLOSED, SIGNALLED };
+enum run_reason { STILL_RUNNING, GUEST_ENDED, USER_LEFT, TOLD_TO_END, OUTPUT_CLOSED, SIGNALLED };
 
 struct run {
 	const struct invocation *invocation;
@@ -19,8 +20,9 @@ struct run {
 	struct dirty_rate dirty;
 	uint32_t dirty_ms; /* 0: nobody asked for it */
 	struct boot_images images;
-	int signals; /* signalfd */
-	int events;  /* of the VM; -1: none */
+	struct steering *steering; /* NULL: there is no control socket */
+	int signals;		   /* signalfd */
+	int events;		   /* of the VM; -1: none */
 	enum run_reason reason;
 	int signal;	  /* when SIGNALLED */
 	int output_error; /* when OUTPUT_CLOSED: negative errno */
@@ -36,7 +38,8 @@ int run_take_signals(struct run *run);
 /* Serves the guest, the terminal and timers until there is a reason to end. */
 void run_loop(struct run *run);
 
-/* Writes what the guest has still said. A signal ends the wait for a reader that does not read. */
+/* Writes what the guest has still said, and finishes what was asked for at the control socket. A
+ * signal, or the request to quit, ends the wait for a reader that does not read. */
 void run_drain(struct run *run);
 
 #endif

@@ -61,7 +61,8 @@ enum {
 	POLL_DIRTY,
 	POLL_INPUT,
 	POLL_OUTPUT,
-	POLL_COUNT
+	POLL_STEERING,
+	POLL_COUNT = POLL_STEERING + STEERING_FDS
 };
 
 static void on_wake(struct run *run)
@@ -97,6 +98,13 @@ static bool on_timer(struct run *run)
 	return read(run->machine.console.timer, &expirations, sizeof(expirations)) > 0;
 }
 
+static void steer(struct run *run, const struct pollfd *fds)
+{
+	steering_serve(run->steering, fds);
+	if (run->reason == STILL_RUNNING && steering_wants_end(run->steering))
+		run->reason = TOLD_TO_END;
+}
+
 void run_loop(struct run *run)
 {
 	struct console *console = &run->machine.console;
@@ -115,6 +123,7 @@ void run_loop(struct run *run)
 		fds[POLL_INPUT].fd = console_wants_input(console) ? STDIN_FILENO : -1;
 		fds[POLL_OUTPUT].fd = writing ? STDOUT_FILENO : -1;
 		fds[POLL_DIRTY].fd = run->dirty.timer;
+		steering_poll(run->steering, fds + POLL_STEERING);
 		if (poll(fds, POLL_COUNT, -1) < 0)
 			continue; /* EINTR: nothing else can go wrong with these */
 		if (fds[POLL_WAKE].revents)
@@ -129,24 +138,42 @@ void run_loop(struct run *run)
 			writing |= on_timer(run);
 		if (fds[POLL_OUTPUT].revents)
 			writing = on_output(run);
+		steer(run, fds + POLL_STEERING);
 		if (fds[POLL_SIGNAL].revents)
 			on_signal(run);
 	}
 }
 
+static bool is_drained(struct run *run)
+{
+	if (run->reason == SIGNALLED)
+		return true;
+	if (steering_is_busy(run->steering) && !steering_wants_end(run->steering))
+		return false;
+	return run->reason == OUTPUT_CLOSED || !console_has_output(&run->machine.console);
+}
+
 void run_drain(struct run *run)
 {
-	struct pollfd fds[] = {
+	struct pollfd fds[2 + STEERING_FDS] = {
 		{.fd = STDOUT_FILENO, .events = POLLOUT},
 		{.fd = run->signals, .events = POLLIN},
 	};
 
-	while (run->reason != OUTPUT_CLOSED && run->reason != SIGNALLED &&
-	       console_has_output(&run->machine.console)) {
-		if (poll(fds, 2, -1) < 0)
+	while (!is_drained(run)) {
+		bool hurry = steering_wants_end(run->steering);
+		int count;
+
+		fds[0].fd = console_has_output(&run->machine.console) ? STDOUT_FILENO : -1;
+		steering_poll(run->steering, fds + 2);
+		count = poll(fds, 2 + STEERING_FDS, hurry ? 0 : -1);
+		if (count == 0)
+			break;
+		if (count < 0)
 			continue;
 		if (fds[0].revents)
 			on_output(run);
+		steer(run, fds + 2);
 		if (fds[1].revents)
 			on_signal(run);
 	}

@@ -9,8 +9,9 @@
 #include <impost/impost.h>
 
 /* Exit statuses, as impost(1) has them. A signal gives 128 and its number. */
-#define STATUS_OK     0
-#define STATUS_FAILED 1 /* the guest failed; doctor: nothing that executes guests can run here */
+#define STATUS_OK 0
+/* The guest failed; doctor: nothing that executes guests can run here; ctl: refused. */
+#define STATUS_FAILED 1
 #define STATUS_USAGE  2
 #define STATUS_HOST   3 /* configuration or host: nothing could be started, or a call failed */
 
@@ -42,7 +43,8 @@ struct command {
 #define COMMAND_CPU_BASELINE  32u
 #define COMMAND_CPU_TEMPLATES 64u
 #define COMMAND_CPU_FIELDS    128u
-#define COMMAND_ALL	      255u
+#define COMMAND_CTL	      256u
+#define COMMAND_ALL	      511u
 /* Those that look for plugins. */
 #define COMMAND_PLUGINS (COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP)
 
@@ -63,6 +65,7 @@ static inline bool invocation_has(const struct invocation *invocation, enum tool
 int command_list(const struct invocation *invocation);
 int command_doctor(const struct invocation *invocation);
 int command_run(const struct invocation *invocation);
+int command_ctl(const struct invocation *invocation);
 int command_cpu_dump(const struct invocation *invocation);
 int command_cpu_compare(const struct invocation *invocation);
 int command_cpu_baseline(const struct invocation *invocation);

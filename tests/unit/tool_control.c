@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `impost run --control` and `impost ctl`: what is asked for is done, and no client can do harm. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+#include <json-c/json.h>
+
+#include "random.h"
+#include "tool_process.h"
+
+#define PLUGINS "--plugin-dir", tool_env("IMPOST_PLUGINS")
+/* A guest that never ends. */
+#define SLEEPER "[vcpu 0]\nrepeat = forever\nhalt =\nend =\n"
+
+#define CLIENTS 8      /* at a time */
+#define LONGEST 65535u /* bytes of a request, without its newline */
+
+static pid_t run;
+
+static void unmake(void)
+{
+	if (run > 0 && waitpid(run, NULL, WNOHANG) == 0) {
+		kill(run, SIGKILL);
+		waitpid(run, NULL, 0);
+	}
+	tool_files_remove();
+}
+
+TestSuite(control, .init = tool_files_make, .fini = unmake, .timeout = 60);
+
+/* --- a run, and clients of it --- */
+
+static bool exists(const char *name)
+{
+	return access(tool_path(name), F_OK) == 0;
+}
+
+static pid_t start_run(const char *script)
+{
+	const char *const args[] = {"run",	 "-c",	    "@mock.ini", PLUGINS,
+				    "--control", "@socket", NULL};
+	pid_t pid;
+
+	tool_write_mock(script);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		tool_exec(args);
+	}
+	return pid;
+}
+
+static int client(void)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	struct timeval limit = {.tv_sec = 20};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	cr_assert_lt((size_t)snprintf(to.sun_path, sizeof(to.sun_path), "%s", tool_path("socket")),
+		     sizeof(to.sun_path));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	for (int i = 0; i < 2000; i++) {
+		if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
+			return fd;
+		usleep(10000);
+	}
+	cr_assert_fail("cannot connect: %s", strerror(errno));
+	return -1;
+}
+
+static void start(const char *script)
+{
+	run = start_run(script);
+	close(client()); /* it listens */
+}
+
+/* Waits for the end; returns the exit status, or -N for signal N. */
+static int ended(void)
+{
+	int status;
+
+	cr_assert_eq(waitpid(run, &status, 0), run);
+	run = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void say(int fd, const char *text)
+{
+	cr_assert_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* The next line, parsed; NULL: the other side has hung up. */
+static struct json_object *hear(int fd)
+{
+	static char line[262144];
+	size_t len = 0;
+	struct json_object *object;
+
+	do {
+		cr_assert_lt(len, sizeof(line) - 1);
+		if (recv(fd, line + len, 1, 0) != 1)
+			return NULL;
+	} while (line[len++] != '\n');
+	line[len] = '\0';
+	object = json_tokener_parse(line);
+	cr_assert_not_null(object, "no JSON: %s", line);
+	return object;
+}
+
+static const char *member(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value)
+							      : NULL;
+}
+
+/* Expects a reply whose member KEY is VALUE. */
+static void expect(int fd, const char *key, const char *value)
+{
+	struct json_object *object = hear(fd);
+	const char *got;
+
+	cr_assert_not_null(object, "hung up");
+	got = member(object, key);
+	cr_assert(got && strcmp(got, value) == 0, "no %s %s: %s", key, value,
+		  json_object_to_json_string(object));
+	json_object_put(object);
+}
+
+/* Whether it still serves others. */
+static void check_alive(void)
+{
+	int fd = client();
+
+	say(fd, "{\"command\":\"status\",\"id\":42}\n");
+	expect(fd, "id", "42");
+	close(fd);
+}
+
+static void check_ctl(int status, const char *message, const char *command)
+{
+	const struct tool_result *result = TOOL_RUN("ctl", "@socket", command);
+
+	cr_expect_eq(result->status, status, "%s: %d: %s", command, result->status, result->err);
+	cr_expect(strstr(status ? result->err : result->out, message), "%s: no '%s' in %s%s",
+		  command, message, result->out, result->err);
+}
+
+/* --- what is asked for --- */
+
+Test(control, status_tells_of_the_run)
+{
+	const struct tool_result *result;
+	struct json_object *object, *reply;
+	char pid[16];
+
+	start(SLEEPER);
+	check_ctl(0, "state     running", "status");
+	check_ctl(0, "mock, 1 vCPU, 16 MiB", "status");
+	result = TOOL_RUN("ctl", "--json", "@socket", "status");
+	cr_assert_eq(result->status, 0);
+	object = json_tokener_parse(result->out);
+	cr_assert(json_object_object_get_ex(object, "reply", &reply));
+	snprintf(pid, sizeof(pid), "%d", (int)run);
+	cr_expect_str_eq(member(reply, "pid"), pid);
+	cr_expect_str_eq(member(reply, "backend"), "mock");
+	cr_expect_str_eq(member(reply, "memory"), "16777216");
+	cr_expect_str_eq(member(reply, "protocol"), "1");
+	json_object_put(object);
+}
+
+Test(control, pause_and_resume)
+{
+	start(SLEEPER);
+	for (int i = 0; i < 3; i++) {
+		check_ctl(0, "", "pause");
+		check_ctl(0, "state     paused", "status");
+		check_ctl(0, "", "pause");
+		check_ctl(0, "", "resume");
+		check_ctl(0, "state     running", "status");
+		check_ctl(0, "", "resume");
+	}
+}
+
+/* A guest that is paused says nothing; resumed, it goes on where it was. */
+Test(control, quit_ends_a_run_that_is_paused)
+{
+	start(SLEEPER);
+	check_ctl(0, "", "pause");
+	check_ctl(0, "", "quit");
+	cr_assert_eq(ended(), 0);
+	cr_assert_not(exists("socket"));
+}
+
+Test(control, quit_ends_a_run)
+{
+	start(SLEEPER);
+	check_ctl(0, "", "quit");
+	cr_assert_eq(ended(), 0);
+	cr_assert_not(exists("socket"));
+	check_ctl(3, "No such file", "status");
+}
+
+Test(control, socket_is_removed_when_a_signal_ends_the_run)
+{
+	start(SLEEPER);
+	kill(run, SIGTERM);
+	cr_assert_eq(ended(), 128 + SIGTERM);
+	cr_assert_not(exists("socket"));
+}
+
+Test(control, socket_is_removed_when_the_run_does_not_come_about)
+{
+	tool_write_text("nothing", "");
+	cr_assert_eq(TOOL_RUN("run", PLUGINS, "--backend", "mock", "--kernel", "@nothing",
+			      "--control", "@socket")
+			     ->status,
+		     3);
+	cr_assert_not(exists("socket"));
+}
+
+/* --- the file --- */
+
+Test(control, socket_is_for_its_owner_alone)
+{
+	struct stat st;
+
+	umask(0);
+	start(SLEEPER);
+	cr_assert_eq(lstat(tool_path("socket"), &st), 0);
+	cr_assert(S_ISSOCK(st.st_mode));
+	cr_assert_eq(st.st_mode & 07777, 0600);
+}
+
+Test(control, socket_of_the_dead_makes_room)
+{
+	start(SLEEPER);
+	kill(run, SIGKILL);
+	cr_assert_eq(ended(), -SIGKILL);
+	cr_assert(exists("socket"), "nobody could remove it");
+	check_ctl(3, "nobody listens", "status");
+	start(SLEEPER);
+	check_ctl(0, "running", "status");
+}
+
+Test(control, socket_of_the_living_stays)
+{
+	const struct tool_result *result;
+
+	start(SLEEPER);
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--control", "@socket");
+	cr_assert_eq(result->status, 3);
+	cr_assert(strstr(result->err, "somebody listens"), "%s", result->err);
+	check_ctl(0, "running", "status");
+}
+
+/* One that was moved away and replaced is not this run's to remove. */
+Test(control, file_of_another_is_not_removed)
+{
+	start(SLEEPER);
+	cr_assert_eq(rename(tool_path("socket"), tool_path("moved")), 0);
+	tool_write_text("socket", "mine");
+	kill(run, SIGTERM);
+	cr_assert_eq(ended(), 128 + SIGTERM);
+	cr_assert(exists("socket"));
+}
+
+static void check_path(const char *path, const char *message)
+{
+	const struct tool_result *result =
+		TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--control", path);
+
+	cr_expect_eq(result->status, 3);
+	cr_expect(strstr(result->err, message), "no '%s' in %s", message, result->err);
+}
+
+Test(control, paths_that_cannot_be)
+{
+	char name[200];
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	tool_write_mock(SLEEPER);
+	tool_write_text("file", "mine");
+	check_path("@file", "no socket");
+	check_path("@.", "no socket");
+	check_path("@missing/socket", "No such file");
+	check_path(name, "must have 1 to 107 bytes");
+	check_path("", "must have 1 to 107 bytes");
+	cr_expect(exists("file"));
+}
+
+/* Of two that start at once, beside a dead socket, one gets it. */
+Test(control, one_of_two_gets_the_socket)
+{
+	for (int i = 0; i < 5; i++) {
+		pid_t other;
+		int status;
+
+		run = start_run(SLEEPER);
+		other = start_run(SLEEPER);
+		cr_assert_gt(waitpid(-1, &status, 0), 0);
+		cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+		if (kill(run, 0) != 0)
+			run = other;
+		check_alive();
+		kill(run, SIGKILL);
+		ended();
+	}
+}
+
+/* --- what clients can do --- */
+
+Test(control, wrong_requests_are_refused_by_name)
+{
+	static const struct {
+		const char *line, *part;
+	} wrongs[] = {
+		{"", "not complete"},
+		{"status", "JSON object"},
+		{"null", "not complete"},
+		{"[]", "another"},
+		{"{}", "no \"command\""},
+		{"{\"command\":1}", "\"command\" must be one of"},
+		{"{\"command\":\"Status\"}", "\"command\" must be one of"},
+		{"{\"command\":\"status\\u0000\"}", "\"command\" must be one of"},
+		{"{'command':'status'}", "JSON object"},
+		{"{\"command\":\"status\"} x", "JSON object"},
+		{"{\"command\":\"status\",\"more\":1}", "no member \"more\""},
+		{"{\"command\":\"status\",\"id\":-1}", "\"id\" must be"},
+		{"{\"command\":\"status\",\"id\":9007199254740993}", "\"id\" must be"},
+		{"{\"command\":\"status\",\"id\":\"1\"}", "\"id\" must be"},
+		{"{\"command\":\"status\",\"id\":[[[[[[[[1]]]]]]]]}", "JSON object"},
+		{"{\"command\":\"\xff\"}", "JSON object"},
+	};
+	int fd;
+
+	start(SLEEPER);
+	fd = client();
+	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++) {
+		struct json_object *object;
+
+		say(fd, wrongs[i].line);
+		say(fd, "\n");
+		object = hear(fd);
+		cr_assert_not_null(object, "%s: hung up", wrongs[i].line);
+		cr_expect_str_eq(member(object, "ok"), "false");
+		cr_expect_str_eq(member(object, "error"), "EINVAL");
+		cr_expect(strstr(member(object, "text"), wrongs[i].part), "%s: no '%s' in %s",
+			  wrongs[i].line, wrongs[i].part, member(object, "text"));
+		json_object_put(object);
+	}
+	/* The connection is as good as before. */
+	say(fd, "{\"command\":\"status\"}\n");
+	expect(fd, "ok", "true");
+	close(fd);
+}
+
+/* Replies come in order; what is sent before the end of a client's talk is answered. */
+Test(control, requests_in_one_piece_and_in_many)
+{
+	int fd;
+
+	start(SLEEPER);
+	fd = client();
+	say(fd, "{\"command\":\"status\",\"id\":1}\n{\"command\":\"status\",\"id\":2}\n"
+		"{\"command\":\"sta");
+	usleep(20000);
+	say(fd, "tus\",\"id\":3}\n");
+	shutdown(fd, SHUT_WR);
+	expect(fd, "id", "1");
+	expect(fd, "id", "2");
+	expect(fd, "id", "3");
+	cr_assert_null(hear(fd), "it has hung up");
+	close(fd);
+}
+
+Test(control, line_without_end)
+{
+	static char line[LONGEST + 2];
+	int fd;
+
+	start(SLEEPER);
+	fd = client();
+	memset(line, ' ', sizeof(line));
+	cr_assert_eq(send(fd, line, LONGEST - 20, MSG_NOSIGNAL), (ssize_t)LONGEST - 20);
+	say(fd, "{\"command\":\"status\"}\n");
+	expect(fd, "ok", "true"); /* the longest */
+	cr_assert_eq(send(fd, line, sizeof(line), MSG_NOSIGNAL), (ssize_t)sizeof(line));
+	expect(fd, "error", "EMSGSIZE");
+	cr_assert_null(hear(fd), "it has hung up");
+	close(fd);
+	check_alive();
+}
+
+Test(control, several_clients)
+{
+	int fds[CLIENTS], other;
+
+	start(SLEEPER);
+	for (int i = 0; i < CLIENTS; i++)
+		fds[i] = client();
+	for (int i = CLIENTS - 1; i >= 0; i--)
+		say(fds[i], "{\"command\":\"status\"}\n");
+	for (int i = 0; i < CLIENTS; i++)
+		expect(fds[i], "ok", "true");
+	other = client();
+	expect(other, "error", "EUSERS");
+	cr_assert_null(hear(other));
+	close(other);
+	close(fds[3]);
+	/* Its place is free as soon as the run has noticed. */
+	for (int i = 0; i < 100; i++) {
+		struct json_object *object;
+		bool served;
+
+		other = client();
+		send(other, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL);
+		object = hear(other);
+		served = object && strcmp(member(object, "ok"), "true") == 0;
+		json_object_put(object);
+		close(other);
+		if (served)
+			return;
+		usleep(10000);
+	}
+	cr_assert_fail("the place was not given to another");
+}
+
+/* Its own requests wait, and nobody else's. */
+Test(control, client_that_does_not_read)
+{
+	static const char request[] = "{\"command\":\"status\"}\n";
+	int fd;
+	size_t sent = 0;
+
+	start(SLEEPER);
+	fd = client();
+	cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	for (int idle = 0; idle < 20;) {
+		if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0) {
+			sent++;
+			idle = 0;
+		} else {
+			usleep(5000);
+			idle++;
+		}
+		cr_assert_lt(sent, 1000000u, "it takes requests without end");
+	}
+	check_alive();
+	close(fd);
+	check_alive();
+}
+
+/* Any bytes at all: each whole line is answered or the client is cut off, and the run lives. */
+Test(control, random_bytes)
+{
+	static const char alphabet[] = "{}[]\",:\\\n\n 01u\xc3\xa9\"command\"status";
+	uint64_t state = 0x5eed;
+
+	start(SLEEPER);
+	for (int i = 0; i < 200; i++) {
+		char bytes[512];
+		int fd = client();
+
+		for (size_t j = 0; j < sizeof(bytes); j++)
+			bytes[j] = alphabet[random_below(&state, sizeof(alphabet) - 1)];
+		send(fd, bytes, random_below(&state, sizeof(bytes)), MSG_NOSIGNAL);
+		close(fd);
+	}
+	check_alive();
+}
+
+/* --- impost ctl --- */
+
+Test(control, ctl_refuses)
+{
+	static const struct {
+		const char *args[6];
+		const char *part;
+	} refusals[] = {
+		{{"ctl"}, "of what?"},
+		{{"ctl", "@socket"}, "there is one missing"},
+		{{"ctl", "@socket", "start"}, "what is 'start'?"},
+		{{"ctl", "@socket", "status", "now"}, "what is 'now'?"},
+		{{"ctl", "@socket", "status", "--stats"}, "unrecognized option"},
+	};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		const struct tool_result *result = tool_run(refusals[i].args);
+
+		cr_expect_eq(result->status, 2);
+		cr_expect(strstr(result->err, refusals[i].part), "no '%s' in %s", refusals[i].part,
+			  result->err);
+	}
+}
+
+/* What answers need not be an impost. */
+Test(control, ctl_bears_with_any_server)
+{
+	static const struct {
+		const char *answer, *part;
+	} servers[] = {
+		{"", "connection was lost"},
+		{"hello\n", "no impost"},
+		{"[]\n", "no impost"},
+		{"{\"ok\":true", "connection was lost"},
+	};
+
+	for (size_t i = 0; i < sizeof(servers) / sizeof(servers[0]); i++) {
+		struct sockaddr_un at = {.sun_family = AF_UNIX};
+		int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+		char bytes[256];
+		pid_t pid;
+
+		snprintf(at.sun_path, sizeof(at.sun_path), "%s", tool_path("socket"));
+		cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+		cr_assert_eq(listen(listener, 1), 0);
+		pid = fork();
+		if (pid == 0) {
+			fd = accept(listener, NULL, NULL);
+			recv(fd, bytes, sizeof(bytes), 0);
+			send(fd, servers[i].answer, strlen(servers[i].answer), MSG_NOSIGNAL);
+			_exit(0);
+		}
+		check_ctl(3, servers[i].part, "status");
+		waitpid(pid, NULL, 0);
+		close(listener);
+		unlink(tool_path("socket"));
+	}
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+/* impost ctl: sends one request to a run's control socket, and tells what came of it. */
+#include "tool.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "json.h"
+#include "request.h"
+#include "socket.h"
+
+/* --- the request --- */
+
+static int check_operands(const struct invocation *invocation, enum request_command *ret_command)
+{
+	const char *name = invocation->operands[1];
+
+	if (!request_find(name, ret_command)) {
+		complain("ctl: what is '%s'? There are status, pause, resume and quit", name);
+		return STATUS_USAGE;
+	}
+	if (invocation->noperands > 2) {
+		complain("ctl: what is '%s'? There is one too many", invocation->operands[2]);
+		return STATUS_USAGE;
+	}
+	return STATUS_OK;
+}
+
+static struct json_object *compose(enum request_command command)
+{
+	struct json_object *request = json_object_new_object();
+
+	json_add_string(request, "command", request_name(command));
+	return request;
+}
+
+/* --- the talk --- */
+
+/* What the other side has sent and was not looked at yet. */
+struct talk {
+	int fd;
+	size_t count, first;
+	char bytes[REPLY_MAX + 1];
+};
+
+static int send_request(const struct talk *talk, struct json_object *request)
+{
+	const char *text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_NOSLASHESCAPE);
+	char *line;
+	int len = asprintf(&line, "%s\n", text);
+	ssize_t sent = 0;
+
+	if (len < 0) {
+		complain("no memory for the request");
+		return STATUS_HOST;
+	}
+	for (size_t at = 0; sent >= 0 && at < (size_t)len; at += (size_t)sent)
+		sent = send(talk->fd, line + at, (size_t)len - at, MSG_NOSIGNAL);
+	if (sent < 0)
+		complain("cannot send the request: %s", strerror(errno));
+	free(line);
+	return sent < 0 ? STATUS_HOST : STATUS_OK;
+}
+
+/* The next line; NULL, with a message: there is none. */
+static char *receive_line(struct talk *talk)
+{
+	char *line, *newline;
+	ssize_t count;
+
+	memmove(talk->bytes, talk->bytes + talk->first, talk->count - talk->first);
+	talk->count -= talk->first;
+	talk->first = 0;
+	while (!(newline = memchr(talk->bytes, '\n', talk->count))) {
+		if (talk->count == REPLY_MAX) {
+			complain("what answers is no impost: a line without end");
+			return NULL;
+		}
+		count = recv(talk->fd, talk->bytes + talk->count, REPLY_MAX - talk->count, 0);
+		if (count <= 0) {
+			complain("the connection was lost: %s",
+				 count < 0 ? strerror(errno) : "the run is over");
+			return NULL;
+		}
+		talk->count += (size_t)count;
+	}
+	*newline = '\0';
+	line = talk->bytes;
+	talk->first = (size_t)(newline - line) + 1;
+	return line;
+}
+
+static uint64_t number(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static const char *string(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	if (!json_object_object_get_ex(object, key, &value) ||
+	    json_object_get_type(value) != json_type_string)
+		return "";
+	return json_object_get_string(value);
+}
+
+/* NULL, with a message: it is none. */
+static struct json_object *receive_reply(struct talk *talk)
+{
+	const char *line = receive_line(talk);
+	struct json_object *object, *ok;
+
+	if (!line)
+		return NULL;
+	object = json_tokener_parse(line);
+	if (json_object_object_get_ex(object, "ok", &ok))
+		return object;
+	json_object_put(object);
+	complain("what answers is no impost: %.200s", line);
+	return NULL;
+}
+
+/* --- what is told --- */
+
+static void print_row(const char *name, const char *value)
+{
+	printf("%-10s", name);
+	put_text(stdout, value, 0);
+	printf("\n");
+}
+
+static void print_status(struct json_object *reply)
+{
+	char text[128];
+
+	print_row("state", string(reply, "state"));
+	if (*string(reply, "busy"))
+		print_row("busy with", string(reply, "busy"));
+	snprintf(text, sizeof(text), "%s, %" PRIu64 " vCPU%s, %.6g MiB of RAM",
+		 string(reply, "backend"), number(reply, "cpus"),
+		 number(reply, "cpus") == 1 ? "" : "s", (double)number(reply, "memory") / 1048576);
+	print_row("machine", text);
+	snprintf(text, sizeof(text), "%.1f s", (double)number(reply, "uptime_ms") / 1000);
+	print_row("for", text);
+	snprintf(text, sizeof(text), "%" PRIu64 ", impost %.32s", number(reply, "pid"),
+		 string(reply, "version"));
+	print_row("process", text);
+}
+
+static int conclude(const struct invocation *invocation, enum request_command command,
+		    struct json_object *reply)
+{
+	struct json_object *ok;
+	bool went_well = json_object_object_get_ex(reply, "ok", &ok) && json_object_get_boolean(ok);
+
+	if (invocation_has(invocation, OPTION_JSON))
+		json_print("reply", json_object_get(reply));
+	else if (!went_well)
+		complain("%s: %s", request_name(command), string(reply, "text"));
+	else if (command == REQUEST_STATUS)
+		print_status(reply);
+	return finish_output(went_well ? STATUS_OK : STATUS_FAILED);
+}
+
+static int talk_once(const struct invocation *invocation, enum request_command command,
+		     struct json_object *request)
+{
+	static struct talk talk;
+	struct json_object *reply = NULL;
+	int status;
+
+	if (socket_connect(invocation->ctx, invocation->operands[0], &talk.fd) < 0)
+		return complain_error(invocation, -EIO);
+	status = send_request(&talk, request);
+	if (status == STATUS_OK) {
+		reply = receive_reply(&talk);
+		status = reply ? conclude(invocation, command, reply) : STATUS_HOST;
+	}
+	json_object_put(reply);
+	close(talk.fd);
+	return status;
+}
+
+int command_ctl(const struct invocation *invocation)
+{
+	enum request_command command;
+	struct json_object *request;
+	int status = check_operands(invocation, &command);
+
+	if (status != STATUS_OK)
+		return status;
+	request = compose(command);
+	status = talk_once(invocation, command, request);
+	json_object_put(request);
+	return status;
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Requests of the control socket, which any process of the user may have written, and replies. */
+#include "request.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <impost/error.h>
+
+#include "json.h"
+
+/* Requests are one object of numbers and strings. */
+#define DEPTH 4
+/* Integers above are not the same number to every reader of JSON (RFC 8259, 6). */
+#define MOST_ID ((int64_t)1 << 53)
+
+static const char *const names[REQUEST_COMMANDS] = {
+	[REQUEST_STATUS] = "status",
+	[REQUEST_PAUSE] = "pause",
+	[REQUEST_RESUME] = "resume",
+	[REQUEST_QUIT] = "quit",
+};
+
+const char *request_name(enum request_command command)
+{
+	return names[command];
+}
+
+bool request_find(const char *name, enum request_command *ret_command)
+{
+	for (size_t i = 0; i < REQUEST_COMMANDS; i++)
+		if (strcmp(name, names[i]) == 0) {
+			*ret_command = (enum request_command)i;
+			return true;
+		}
+	return false;
+}
+
+/* Where the sentence goes that says what is wrong. */
+struct complaint {
+	char *text;
+	size_t size;
+};
+
+IMPOST_PRINTF(2, 3) static int wrong(const struct complaint *complaint, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(complaint->text, complaint->size, fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+/* --- members --- */
+
+/* A string that has no NUL in it, which JSON may: "\\u0000". NULL: it is none. */
+static const char *string_of(struct json_object *value)
+{
+	const char *text = json_object_get_string(value);
+
+	if (json_object_get_type(value) != json_type_string ||
+	    strlen(text) != (size_t)json_object_get_string_len(value))
+		return NULL;
+	return text;
+}
+
+static int take_command(struct request *request, struct json_object *value,
+			const struct complaint *complaint)
+{
+	if (string_of(value) && request_find(json_object_get_string(value), &request->command))
+		return 0;
+	return wrong(complaint, "\"command\" must be one of status, pause, resume, quit");
+}
+
+static int take_id(struct request *request, struct json_object *value,
+		   const struct complaint *complaint)
+{
+	int64_t id = json_object_get_int64(value);
+
+	if (json_object_get_type(value) != json_type_int || id < 0 || id > MOST_ID)
+		return wrong(complaint, "\"id\" must be a whole number from 0 to 2^53");
+	request->has_id = true;
+	request->id = id;
+	return 0;
+}
+
+static const struct member {
+	const char *name;
+	int (*take)(struct request *request, struct json_object *value,
+		    const struct complaint *complaint);
+} members[] = {
+	/* First, so that what is wrong with the others is told with it. */
+	{"id", take_id},
+	{"command", take_command},
+};
+#define MEMBERS (sizeof(members) / sizeof(members[0]))
+
+/* --- requests --- */
+
+static int refuse_others(struct json_object *object, const struct complaint *complaint)
+{
+	json_object_object_foreach(object, key, value)
+	{
+		size_t i = 0;
+
+		(void)value;
+		while (i < MEMBERS && strcmp(key, members[i].name) != 0)
+			i++;
+		if (i == MEMBERS)
+			return wrong(complaint, "a request has no member \"%.64s\"", key);
+	}
+	return 0;
+}
+
+static int take_members(struct request *request, struct json_object *object,
+			const struct complaint *complaint)
+{
+	struct json_object *value;
+	int err = 0;
+
+	request->command = REQUEST_COMMANDS;
+	for (size_t i = 0; err == 0 && i < MEMBERS; i++)
+		if (json_object_object_get_ex(object, members[i].name, &value))
+			err = members[i].take(request, value, complaint);
+	if (err == 0)
+		err = refuse_others(object, complaint);
+	if (err < 0)
+		return err;
+	if (request->command == REQUEST_COMMANDS)
+		return wrong(complaint, "there is no \"command\"");
+	return 0;
+}
+
+/* The object in the LEN bytes at LINE; NULL with a complaint. */
+static struct json_object *read_object(const char *line, size_t len,
+				       const struct complaint *complaint)
+{
+	struct json_tokener *tokener = json_tokener_new_ex(DEPTH);
+	struct json_object *object;
+	enum json_tokener_error error;
+
+	if (!tokener) {
+		wrong(complaint, "no memory");
+		return NULL;
+	}
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	object = json_tokener_parse_ex(tokener, line, (int)len);
+	error = json_tokener_get_error(tokener);
+	json_tokener_free(tokener);
+	if (error != json_tokener_success)
+		wrong(complaint, "a request is one line with a JSON object: %s",
+		      error == json_tokener_continue ? "this one is not complete"
+						     : json_tokener_error_desc(error));
+	else if (json_object_get_type(object) != json_type_object)
+		wrong(complaint, "a request is one line with a JSON object, and this is another");
+	else
+		return object;
+	json_object_put(object);
+	return NULL;
+}
+
+int request_parse(const char *line, size_t len, struct request *request, char *text, size_t size)
+{
+	const struct complaint complaint = {text, size};
+	struct json_object *object;
+	int err;
+
+	*request = (struct request){0};
+	if (len >= REQUEST_MAX)
+		return wrong(&complaint, "a request has at most %u bytes", REQUEST_MAX - 1);
+	if (memchr(line, '\0', len)) /* where json-c would stop */
+		return wrong(&complaint, "a request has no NUL byte");
+	object = read_object(line, len, &complaint);
+	if (!object)
+		return -EINVAL;
+	err = take_members(request, object, &complaint);
+	json_object_put(object);
+	return err;
+}
+
+/* --- replies --- */
+
+static struct json_object *reply(const struct request *request)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (request->has_id)
+		json_object_object_add(object, "id", json_object_new_int64(request->id));
+	return object;
+}
+
+struct json_object *reply_ok(const struct request *request)
+{
+	struct json_object *object = reply(request);
+
+	json_add_bool(object, "ok", true);
+	return object;
+}
+
+struct json_object *reply_error(const struct request *request, int err, const char *text)
+{
+	struct json_object *object = reply(request);
+
+	json_add_bool(object, "ok", false);
+	json_add_string(object, "error", impost_error_name(err));
+	json_add_string(object, "text", text);
+	return object;
+}
