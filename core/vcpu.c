@@ -349,6 +349,7 @@ static int check_id(struct impost_vm *vm, uint32_t id)
 static int attach(struct impost_vcpu *vcpu)
 {
 	struct impost_vm *vm = vcpu->vm;
+	struct impost_vcpu **at = &vm->vcpus;
 	int err = check_id(vm, vcpu->id);
 
 	if (!err)
@@ -356,8 +357,10 @@ static int attach(struct impost_vcpu *vcpu)
 	if (err)
 		return err;
 	vcpu_join(vcpu);
-	vcpu->next = vm->vcpus;
-	vm->vcpus = vcpu;
+	while (*at && (*at)->id < vcpu->id)
+		at = &(*at)->next;
+	vcpu->next = *at;
+	*at = vcpu;
 	vm->nvcpus++;
 	return 0;
 }
@@ -412,6 +415,17 @@ int impost_vcpu_destroy(struct impost_vcpu *vcpu)
 	pthread_mutex_unlock(&vcpu->vm->lock);
 	free(vcpu);
 	return 0;
+}
+
+struct impost_vcpu *impost_vm_vcpu(struct impost_vm *vm, uint32_t index)
+{
+	struct impost_vcpu *vcpu;
+
+	pthread_mutex_lock(&vm->lock);
+	for (vcpu = vm->vcpus; vcpu && index; vcpu = vcpu->next)
+		index--;
+	pthread_mutex_unlock(&vm->lock);
+	return vcpu;
 }
 
 uint32_t impost_vcpu_id(const struct impost_vcpu *vcpu)

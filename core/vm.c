@@ -300,6 +300,7 @@ static void free_vm(struct impost_vm *vm)
 	free(vm->passed_over);
 	free(vm->wanted);
 	pthread_mutex_destroy(&vm->pause_lock);
+	free(vm->routes);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
 }
@@ -434,6 +435,30 @@ int impost_vm_msi(struct impost_vm *vm, uint64_t address, uint32_t data)
 	return err ? err : CALL(vm, msi, address, data);
 }
 
+/* What was set is kept, for a hypervisor does not tell it. */
+static int set_routes(struct impost_vm *vm, const struct impost_gsi_route *routes, uint32_t count)
+{
+	struct impost_gsi_route *copy = calloc((size_t)count + 1, sizeof(*copy));
+	int err;
+
+	if (!copy)
+		return impost_error_set(vm->ctx, -ENOMEM, "no memory for %u interrupt routes",
+					count);
+	if (count)
+		memcpy(copy, routes, count * sizeof(*copy));
+	pthread_mutex_lock(&vm->lock);
+	err = CALL(vm, gsi_routes, routes, count);
+	if (!err) {
+		free(vm->routes);
+		vm->routes = copy;
+		vm->nroutes = count;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	if (err)
+		free(copy);
+	return err;
+}
+
 int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impost_gsi_route *routes,
 			     uint32_t count)
 {
@@ -447,7 +472,7 @@ int impost_vm_set_gsi_routes(struct impost_vm *vm, const struct impost_gsi_route
 					       "types %u to %u",
 					       i, routes[i].gsi, routes[i].type, vm->caps.max_gsis,
 					       IMPOST_ROUTE_PIC_MASTER, IMPOST_ROUTE_MSI);
-	return err ? err : CALL(vm, gsi_routes, routes, count);
+	return err ? err : set_routes(vm, routes, count);
 }
 
 int impost_vm_irqfd(struct impost_vm *vm, const struct impost_irqfd *irqfd)

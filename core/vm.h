@@ -46,8 +46,10 @@ struct impost_vm {
 	pthread_mutex_t pause_lock;
 	uint32_t paused_by;   /* PAUSED_BY_*; guarded by pause_lock */
 	pthread_mutex_t lock; /* what follows */
-	struct impost_vcpu *vcpus;
+	struct impost_vcpu *vcpus; /* in order of id */
 	uint32_t nvcpus;
+	struct impost_gsi_route *routes; /* that the host has set */
+	uint32_t nroutes;
 };
 
 /* A call of an operation, from before it to after it. */

@@ -14,6 +14,7 @@
 #include <impost/range.h>
 #include <impost/record.h>
 #include <impost/snapshot.h>
+#include <impost/state.h>
 #include <impost/vcpu.h>
 #include <impost/version.h>
 #include <impost/view.h>

@@ -75,6 +75,9 @@ IMPOST_API const struct impost_caps *impost_vm_caps(const struct impost_vm *vm);
 /* What the VM was made with: strings are the VM's. */
 IMPOST_API const struct impost_vm_config *impost_vm_config(const struct impost_vm *vm);
 
+/* The VM's vCPU number INDEX, from 0, in order of APIC id; NULL: there are no more. */
+IMPOST_API struct impost_vcpu *impost_vm_vcpu(struct impost_vm *vm, uint32_t index);
+
 /* The irqchip that the VM has: IMPOST_IRQCHIP_NONE, _LAPIC or _FULL. */
 IMPOST_API uint32_t impost_vm_irqchip(const struct impost_vm *vm);
 

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pre-flight: all that keeps a state from being loaded on a backend of this host, by name, with
+ * nothing made. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <impost/x86_64/cpuid.h>
+
+#include "record.h"
+#include "state.h"
+#include "text.h"
+
+/* Mismatches that are told at the most: a state can be made to have any number. */
+#define MISMATCHES_MAX 4096
+
+struct check {
+	struct impost_context *ctx;
+	const struct impost_state *state;
+	const struct state_machine *machine;
+	const struct state_vm *vm;
+	struct backend backend;
+	const char *name; /* of the backend */
+	struct impost_x86_cpuid *cpuid;
+	uint32_t ncpuid;
+	uint32_t *msrs;
+	uint32_t nmsrs;
+	impost_state_mismatch_fn tell;
+	void *opaque;
+	char **told; /* "KIND NAME" of each that was told */
+	int count;
+	int err;
+};
+
+/* --- telling --- */
+
+static bool was_told(const struct check *c, const char *what)
+{
+	for (int i = 0; i < c->count; i++)
+		if (strcmp(c->told[i], what) == 0)
+			return true;
+	return false;
+}
+
+static int remember(struct check *c, char *what)
+{
+	char **grown = what ? realloc(c->told, ((size_t)c->count + 1) * sizeof(*grown)) : NULL;
+
+	if (!grown) {
+		free(what);
+		c->err = impost_error_set(c->ctx, -ENOMEM, "no memory to check a state");
+		return c->err;
+	}
+	c->told = grown;
+	grown[c->count++] = what;
+	return 0;
+}
+
+/* The same of several vCPUs is told once. */
+static void mismatch(struct check *c, const char *kind, const char *name, const char *fmt, ...)
+	IMPOST_PRINTF(4, 5);
+static void mismatch(struct check *c, const char *kind, const char *name, const char *fmt, ...)
+{
+	char reason[256];
+	char *what;
+	va_list ap;
+
+	if (c->err || c->count >= MISMATCHES_MAX)
+		return;
+	what = text_format("%s %s", kind, name);
+	if (what && was_told(c, what)) {
+		free(what);
+		return;
+	}
+	if (remember(c, what) || !c->tell)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, ap);
+	va_end(ap);
+	c->tell(c->opaque, kind, name, reason);
+}
+
+/* --- the machine --- */
+
+static bool has(const struct check *c, enum impost_cap cap)
+{
+	return impost_caps_has(&c->backend.caps, cap);
+}
+
+static void need(struct check *c, const char *kind, enum impost_cap cap, const char *why)
+{
+	if (!has(c, cap))
+		mismatch(c, kind, impost_cap_name(cap), "%s, and backend %s has none of it: %s",
+			 why, c->name, impost_cap_meaning(cap));
+}
+
+static void check_vcpu_ids(struct check *c)
+{
+	const struct state_machine *m = c->machine;
+	const struct impost_caps *caps = &c->backend.caps;
+	uint32_t highest = m->nvcpus ? m->vcpus[m->nvcpus - 1] : 0;
+
+	if (m->cpus > caps->max_vcpus)
+		mismatch(c, "vcpus", "count",
+			 "the VM was made for %u, backend %s has %u at the most", m->cpus, c->name,
+			 caps->max_vcpus);
+	if (highest > caps->max_vcpu_id)
+		mismatch(c, "vcpus", "id", "there is APIC id %u, backend %s has ids up to %u",
+			 highest, c->name, caps->max_vcpu_id);
+	if (highest >= 255)
+		need(c, "vcpus", IMPOST_CAP_X2APIC_IDS, "there are APIC ids of 255 and above");
+}
+
+static void check_regions(struct check *c)
+{
+	const struct state_machine *m = c->machine;
+	const struct impost_caps *caps = &c->backend.caps;
+	uint32_t bits = caps->phys_bits;
+
+	if (m->nregions > caps->max_slots)
+		mismatch(c, "memory", "regions", "there are %u, backend %s has %u at the most",
+			 m->nregions, c->name, caps->max_slots);
+	for (uint32_t i = 0; i < m->nregions; i++) {
+		const struct impost_state_region *r = &m->regions[i];
+		char name[32];
+
+		snprintf(name, sizeof(name), "0x%" PRIx64, r->gpa);
+		if (bits && bits < 64 && (r->gpa + (r->bytes - 1)) >> bits)
+			mismatch(c, "memory", name,
+				 "it ends above the %u address bits of backend %s", bits, c->name);
+		if (r->flags && !has(c, IMPOST_CAP_MEM_READONLY) &&
+		    !has(c, IMPOST_CAP_MEM_ROM_DROP))
+			mismatch(c, "memory", name,
+				 "the guest cannot write it, and backend %s has no such memory",
+				 c->name);
+	}
+}
+
+static void check_routes(struct check *c)
+{
+	const struct state_machine *m = c->machine;
+
+	if (m->nroutes)
+		need(c, "capability", IMPOST_CAP_GSI_ROUTES, "interrupt routes are set");
+	for (uint32_t i = 0; i < m->nroutes; i++)
+		if (m->routes[i].gsi >= c->backend.caps.max_gsis)
+			mismatch(c, "irqchip", "gsi",
+				 "there is a route for line %u, backend %s has %u",
+				 m->routes[i].gsi, c->name, c->backend.caps.max_gsis);
+}
+
+/* What only BACKEND can read, on another. */
+static void check_opaque(struct check *c, uint32_t there, const struct state_opaque *o)
+{
+	if (there && strcmp(o->backend, c->name) != 0)
+		mismatch(c, "opaque", o->what, "only backend %s can read it, and this is %s",
+			 o->backend, c->name);
+}
+
+static void check_machine(struct check *c)
+{
+	enum impost_cap cap = (enum impost_cap)(IMPOST_CAP_IRQCHIP_NONE + c->machine->irqchip -
+						IMPOST_IRQCHIP_NONE);
+
+	need(c, "irqchip", cap, "the VM was made so");
+	check_vcpu_ids(c);
+	check_regions(c);
+	check_routes(c);
+	if (c->vm->nclock)
+		need(c, "capability", IMPOST_CAP_CLOCK, "the VM has a clock");
+	check_opaque(c, c->vm->nopaque, c->vm->opaque);
+}
+
+/* --- sections of vCPUs --- */
+
+static uint64_t area_word(const struct state_xsave *x, uint32_t offset)
+{
+	uint64_t word;
+
+	memcpy(&word, x->area + offset, sizeof(word));
+	return word;
+}
+
+/* Components that the guest has switched on, or that hold something (SDM vol. 1, 13.4.2). */
+static void check_xcr0(struct check *c, const struct state_xsave *x)
+{
+	const struct impost_x86_cpuid *leaf = impost_x86_cpuid_find(c->cpuid, c->ncpuid, 0xd, 0);
+	uint64_t have = leaf ? (uint64_t)leaf->edx << 32 | leaf->eax : 3;
+	uint64_t missing = x->xcr0 ? (x->xcr0 | area_word(x, 512)) & ~have : 0;
+
+	if (x->xcr0 & ~UINT64_C(3))
+		need(c, "capability", IMPOST_CAP_XSAVE, "the guest uses extended state");
+	for (; missing; missing &= missing - 1) {
+		uint32_t bit = (uint32_t)__builtin_ctzll(missing);
+		const struct impost_x86_cpuid_field *field = impost_x86_cpuid_field_at(
+			0xd, 0, bit < 32 ? IMPOST_X86_EAX : IMPOST_X86_EDX, bit % 32);
+		char name[24];
+
+		snprintf(name, sizeof(name), "XCR0 bit %u", bit);
+		mismatch(c, "xcr0", field ? field->name : name,
+			 "the guest uses this state component, and backend %s has none here",
+			 c->name);
+	}
+}
+
+static bool within_ppm(uint32_t a, uint32_t b, uint32_t ppm)
+{
+	uint32_t apart = a > b ? a - b : b - a;
+
+	return (uint64_t)apart * 1000000 <= (uint64_t)b * ppm;
+}
+
+/* Kernels take what is within 250 ppm for the same rate. */
+static void check_tsc(struct check *c, const struct state_tsc *tsc)
+{
+	uint32_t host = c->backend.caps.tsc_khz;
+
+	if (tsc->khz && host && !within_ppm(tsc->khz, host, 250) && !has(c, IMPOST_CAP_TSC_SCALING))
+		mismatch(c, "tsc", "rate",
+			 "the guest's is %u kHz, the host's %u kHz, and backend %s cannot scale it",
+			 tsc->khz, host, c->name);
+}
+
+static void check_sections(struct check *c, const struct state_vcpu *v)
+{
+	const struct impost_x86_events *e = v->events;
+
+	if (v->ndebugregs)
+		need(c, "capability", IMPOST_CAP_DEBUGREGS, "debug registers are in the state");
+	if (v->nevents)
+		need(c, "capability", IMPOST_CAP_EVENTS, "pending events are in the state");
+	if (v->nevents && (e->flags & IMPOST_X86_EVENTS_PAYLOAD) && e->exception.pending)
+		need(c, "capability", IMPOST_CAP_EVENT_PAYLOAD, "an exception is pending");
+	if (v->nevents && (e->flags & IMPOST_X86_EVENTS_SMM) && (e->smi.smm || e->smi.pending))
+		need(c, "capability", IMPOST_CAP_SMM, "a vCPU is in system-management mode");
+	if (v->nxsave)
+		check_xcr0(c, v->xsave);
+	if (v->ntsc)
+		check_tsc(c, v->tsc);
+	check_opaque(c, v->nopaque, v->opaque);
+	if (v->nopaque && strcmp(v->opaque->backend, c->name) == 0 &&
+	    strcmp(v->opaque->what, "nested") == 0)
+		need(c, "capability", IMPOST_CAP_NESTED, "the guest runs guests of its own");
+}
+
+/* --- MSRs --- */
+
+static bool has_msr(const struct check *c, uint32_t index)
+{
+	for (uint32_t i = 0; i < c->nmsrs; i++)
+		if (c->msrs[i] == index)
+			return true;
+	return false;
+}
+
+static void check_msrs(struct check *c, const struct state_vcpu *v)
+{
+	const struct state_msrs *own = &v->hypervisor;
+	bool native = strcmp(own->backend, c->name) == 0;
+	char name[STATE_MSR_NAME];
+
+	for (uint32_t i = 0; i < v->nmsrs; i++)
+		if (!state_msr_idle(v, &v->msrs[i]) && !has_msr(c, v->msrs[i].index))
+			mismatch(c, "msr", state_msr_name(v->msrs[i].index, name),
+				 "it is 0x%" PRIx64 ", and backend %s has no such MSR here",
+				 v->msrs[i].value, c->name);
+	for (uint32_t i = 0; i < own->count; i++) {
+		if (state_msr_idle(v, &own->msrs[i]))
+			continue;
+		if (!native)
+			mismatch(c, "msr", state_msr_name(own->msrs[i].index, name),
+				 "the guest uses it, it is of backend %s, and this is %s",
+				 own->backend, c->name);
+		else if (!has_msr(c, own->msrs[i].index))
+			mismatch(c, "msr", state_msr_name(own->msrs[i].index, name),
+				 "the guest uses it, and this %s has none such", c->name);
+	}
+}
+
+/* --- CPUID --- */
+
+static uint32_t field_mask(const struct impost_x86_cpuid_field *f)
+{
+	return (UINT32_MAX >> (31 - (f->high - f->low))) << f->low;
+}
+
+/* Whether F is of register REG of ENTRY. */
+static bool is_of(const struct impost_x86_cpuid_field *f, const struct impost_x86_cpuid *entry,
+		  uint32_t reg)
+{
+	if (f->leaf != entry->leaf || f->reg != reg)
+		return false;
+	return !(f->flags & IMPOST_X86_CPUID_SUBLEAF) || f->subleaf == IMPOST_X86_CPUID_EACH ||
+	       f->subleaf == entry->subleaf;
+}
+
+/* Where components lie is the processor's, whatever the guest was told (SDM vol. 1, 13.4.3). */
+static bool is_layout(const struct impost_x86_cpuid_field *f)
+{
+	return f->leaf == 0xd && f->subleaf >= 2 && f->subleaf < 64 &&
+	       f->kind == IMPOST_X86_FIELD_VALUE;
+}
+
+static void check_field(struct check *c, const struct impost_x86_cpuid_field *f, uint32_t guest,
+			uint32_t host)
+{
+	uint32_t have = (host & field_mask(f)) >> f->low;
+
+	guest = (guest & field_mask(f)) >> f->low;
+	if (f->kind == IMPOST_X86_FIELD_FEATURE && (guest & ~have))
+		mismatch(c, "cpuid", f->name,
+			 "the guest was given it (%s), and backend %s has it "
+			 "not here",
+			 f->meaning, c->name);
+	else if (f->kind == IMPOST_X86_FIELD_INVERTED && (have & ~guest))
+		mismatch(c, "cpuid", f->name,
+			 "%s: so it is with backend %s here, and the guest was told otherwise",
+			 f->meaning, c->name);
+	else if (f->kind == IMPOST_X86_FIELD_LIMIT && guest > have)
+		mismatch(c, "cpuid", f->name,
+			 "the guest was given %u (%s), and backend %s has %u "
+			 "here",
+			 guest, f->meaning, c->name, have);
+	else if (is_layout(f) && guest && guest != have)
+		mismatch(c, "cpuid", f->name, "the guest was told %u (%s), and it is %u here",
+			 guest, f->meaning, have);
+}
+
+/* Bits without a name, in a register that has features. */
+static void check_unnamed(struct check *c, const struct impost_x86_cpuid *entry, uint32_t reg,
+			  uint32_t missing)
+{
+	static const char *const registers[] = {"EAX", "EBX", "ECX", "EDX"};
+
+	for (; missing; missing &= missing - 1) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "CPUID 0x%x.0x%x %s bit %d", entry->leaf,
+			 entry->subleaf, registers[reg], __builtin_ctz(missing));
+		mismatch(c, "cpuid", name, "the guest was given it, and backend %s has it not here",
+			 c->name);
+	}
+}
+
+static void check_register(struct check *c, const struct impost_x86_cpuid *entry, uint32_t reg,
+			   uint32_t guest, uint32_t host)
+{
+	const struct impost_x86_cpuid_field *f;
+	uint32_t named = 0;
+	bool features = false;
+
+	for (uint32_t i = 0; (f = impost_x86_cpuid_field(i)) != NULL; i++) {
+		if (!is_of(f, entry, reg))
+			continue;
+		named |= field_mask(f);
+		features |= f->kind == IMPOST_X86_FIELD_FEATURE;
+		check_field(c, f, guest, host);
+	}
+	if (features)
+		check_unnamed(c, entry, reg, guest & ~host & ~named);
+}
+
+static void check_cpuid(struct check *c, const struct state_vcpu *v)
+{
+	if (v->ncpuid > c->backend.caps.max_cpuid)
+		mismatch(c, "cpuid", "entries", "there are %u, backend %s takes %u", v->ncpuid,
+			 c->name, c->backend.caps.max_cpuid);
+	for (uint32_t i = 0; i < v->ncpuid && !c->err && c->count < MISMATCHES_MAX; i++) {
+		struct impost_x86_cpuid guest = v->cpuid[i], host = {.leaf = 0};
+		const struct impost_x86_cpuid *found =
+			impost_x86_cpuid_find(c->cpuid, c->ncpuid, guest.leaf, guest.subleaf);
+
+		if (found)
+			host = *found;
+		for (uint32_t reg = IMPOST_X86_EAX; reg <= IMPOST_X86_EDX; reg++) {
+			uint32_t a = *impost_x86_cpuid_register(&guest, reg);
+			uint32_t b = *impost_x86_cpuid_register(&host, reg);
+
+			if (a != b)
+				check_register(c, &guest, reg, a, b);
+		}
+	}
+}
+
+/* --- the backend --- */
+
+static int no_memory(struct check *c)
+{
+	return impost_error_set(c->ctx, -ENOMEM, "no memory to check a state");
+}
+
+/* What an array operation, which says -ENOSPC and how many there are, gave. */
+static int judge_call(struct check *c, int32_t err, const char *op)
+{
+	if (err >= 0)
+		return 0;
+	if (!*impost_error(c->ctx))
+		impost_error_set(c->ctx, err, "backend %s: %s failed", c->name, op);
+	return err;
+}
+
+static int ask_cpuid(struct check *c)
+{
+	const struct impost_backend_ops *ops = &c->backend.plugin->ops;
+	uint32_t room = 0;
+	int32_t err;
+
+	if (!ops->cpuid_supported)
+		return 0;
+	err = ops->cpuid_supported(c->backend.handle, NULL, 0, &room);
+	if (err != -ENOSPC)
+		return judge_call(c, err, "cpuid_supported");
+	c->cpuid = calloc((size_t)room + 1, sizeof(*c->cpuid));
+	if (!c->cpuid)
+		return no_memory(c);
+	err = ops->cpuid_supported(c->backend.handle, c->cpuid, room, &room);
+	c->ncpuid = err ? 0 : room;
+	return judge_call(c, err, "cpuid_supported");
+}
+
+static int ask_msrs(struct check *c)
+{
+	const struct impost_backend_ops *ops = &c->backend.plugin->ops;
+	uint32_t room = 0;
+	int32_t err;
+
+	if (!ops->msr_list)
+		return 0;
+	err = ops->msr_list(c->backend.handle, NULL, 0, &room);
+	if (err != -ENOSPC)
+		return judge_call(c, err, "msr_list");
+	c->msrs = calloc((size_t)room + 1, sizeof(*c->msrs));
+	if (!c->msrs)
+		return no_memory(c);
+	err = ops->msr_list(c->backend.handle, c->msrs, room, &room);
+	c->nmsrs = err ? 0 : room;
+	return judge_call(c, err, "msr_list");
+}
+
+static int run(struct check *c)
+{
+	int err = ask_cpuid(c);
+
+	if (!err)
+		err = ask_msrs(c);
+	if (err)
+		return err;
+	check_machine(c);
+	for (uint32_t i = 0; i < c->machine->nvcpus && !c->err; i++) {
+		const struct state_vcpu *v =
+			state_section(c->state, STATE_VCPU, c->machine->vcpus[i])->decoded;
+
+		check_sections(c, v);
+		check_cpuid(c, v);
+		check_msrs(c, v);
+	}
+	return c->err ? c->err : c->count;
+}
+
+/* Opens NAME, or the first of the comma-separated names that can run here. */
+static int open_backend(struct check *c, char *names)
+{
+	char *rest = names, *name;
+	int err = impost_error_set(c->ctx, -EINVAL, "the list of backends is empty: name one");
+
+	while ((name = strsep(&rest, ",")) != NULL) {
+		name += strspn(name, " \t");
+		name[strcspn(name, " \t")] = '\0';
+		err = registry_open(c->ctx, name, &c->backend);
+		if (!err || err == -EINVAL || err == -ENOMEM)
+			return err;
+	}
+	return err;
+}
+
+static int check(struct check *c, const char *backend)
+{
+	char *names;
+	int err;
+
+	pthread_mutex_lock(&c->ctx->lock);
+	c->ctx->registry.looked = true;
+	names = strdup(backend ? backend : config_get(c->ctx, "impost", "backend"));
+	err = names ? open_backend(c, names) : no_memory(c);
+	pthread_mutex_unlock(&c->ctx->lock);
+	free(names);
+	if (err)
+		return err;
+	c->name = c->backend.plugin->name;
+	err = run(c);
+	pthread_mutex_lock(&c->ctx->lock);
+	registry_close(&c->backend);
+	pthread_mutex_unlock(&c->ctx->lock);
+	return err;
+}
+
+int impost_state_check(const struct impost_state *state, const char *backend,
+		       impost_state_mismatch_fn tell, void *opaque)
+{
+	struct check c = {.state = state, .tell = tell, .opaque = opaque};
+	int err;
+
+	if (!state || !state->ctx)
+		return -EINVAL;
+	c.ctx = state->ctx;
+	if (context_forked(c.ctx))
+		return context_refuse_fork(c.ctx);
+	err = state_whole(state);
+	if (err)
+		return err;
+	c.machine = state_machine(state);
+	c.vm = state_section(state, STATE_VM, 0)->decoded;
+	err = check(&c, backend);
+	for (int i = 0; i < c.count; i++)
+		free(c.told[i]);
+	free(c.told);
+	free(c.cpuid);
+	free(c.msrs);
+	return err;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loading a state into a VM of the same shape: all steps, and what was before if one fails. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "state_steps.h"
+#include "text.h"
+#include "vm.h"
+
+/* --- the shape --- */
+
+static int check_irqchip(const struct state_work *work, const struct state_machine *m)
+{
+	static const char *const names[] = {"default", "none", "lapic", "full"};
+	uint32_t have = impost_vm_irqchip(work->vm);
+
+	return have == m->irqchip
+		       ? 0
+		       : impost_error_set(
+				 work->ctx, -EINVAL,
+				 "the state is of a VM with irqchip %s, and this one has %s",
+				 names[m->irqchip], names[have]);
+}
+
+static int check_vcpus(const struct state_work *work, const struct state_machine *m)
+{
+	for (uint32_t i = 0; i < m->nvcpus; i++)
+		if (!work->vcpus[i] || impost_vcpu_id(work->vcpus[i]) != m->vcpus[i])
+			return impost_error_set(work->ctx, -EINVAL,
+						"the state has vCPU %u, and the VM has not: create "
+						"the vCPUs of the state, and no others",
+						m->vcpus[i]);
+	if (work->vcpus[m->nvcpus])
+		return impost_error_set(work->ctx, -EINVAL,
+					"the VM has vCPU %u, and the state has not: create the "
+					"vCPUs of the state, and no others",
+					impost_vcpu_id(work->vcpus[m->nvcpus]));
+	return 0;
+}
+
+static int wrong_region(const struct state_work *work, uint64_t gpa)
+{
+	return impost_error_set(work->ctx, -EINVAL,
+				"the VM's memory is not that of the state: its regions differ at "
+				"0x%" PRIx64,
+				gpa);
+}
+
+static int check_regions(const struct state_work *work, const struct state_machine *m)
+{
+	struct impost_memory *memory = impost_vm_memory(work->vm);
+	struct impost_region have = {.size = sizeof(have)};
+
+	for (uint32_t i = 0; i < m->nregions; i++) {
+		const struct impost_state_region *want = &m->regions[i];
+
+		if (impost_memory_get(memory, i, &have) != 0 || have.gpa != want->gpa ||
+		    have.bytes != want->bytes ||
+		    (have.flags & IMPOST_REGION_READONLY) != want->flags)
+			return wrong_region(work, want->gpa);
+	}
+	return impost_memory_get(memory, m->nregions, &have) == 0 ? wrong_region(work, have.gpa)
+								  : 0;
+}
+
+static int check_shape(const struct state_work *work)
+{
+	const struct state_machine *m = &work->parts->machine;
+	int err = check_irqchip(work, m);
+
+	if (!err)
+		err = check_vcpus(work, m);
+	return err ? err : check_regions(work, m);
+}
+
+/* --- steps --- */
+
+/* Routes that no host has set are the hypervisor's own. */
+int load_routes(struct state_work *work, uint32_t i)
+{
+	const struct state_machine *m = &work->parts->machine;
+
+	(void)i;
+	return m->nroutes ? impost_vm_set_gsi_routes(work->vm, m->routes, m->nroutes) : 0;
+}
+
+/* --- the whole --- */
+
+/* Gathers what STATE has decoded; it stays the state's. */
+static int gather(const struct impost_state *state, struct state_parts *parts)
+{
+	int err = state_whole(state);
+
+	if (err)
+		return err;
+	parts->machine = *state_machine(state);
+	parts->vm = *(const struct state_vm *)state_section(state, STATE_VM, 0)->decoded;
+	parts->vcpus = calloc((size_t)parts->machine.nvcpus + 1, sizeof(*parts->vcpus));
+	if (!parts->vcpus)
+		return impost_error_set(state->ctx, -ENOMEM, "no memory for a VM's state");
+	for (uint32_t i = 0; i < parts->machine.nvcpus; i++)
+		parts->vcpus[i] = *(const struct state_vcpu *)state_section(state, STATE_VCPU,
+									    parts->machine.vcpus[i])
+					   ->decoded;
+	return 0;
+}
+
+/* Puts back what was before a load that failed with ERR, whose text stays. What a backend does not
+ * take back is past help. */
+static int put_back(struct state_work *work, struct state_parts *before, int err)
+{
+	char reason[1024];
+
+	snprintf(reason, sizeof(reason), "%s", impost_error(work->ctx));
+	work->parts = before;
+	work->from = NULL;
+	(void)state_run_steps(work, true);
+	return impost_error_set(work->ctx, err, "%s", reason);
+}
+
+static int load(struct state_work *work)
+{
+	struct state_parts before = {.vcpus = NULL};
+	int err = state_take_parts(work->vm, &before, NULL);
+
+	if (!err) {
+		err = state_run_steps(work, true);
+		if (err)
+			err = put_back(work, &before, err);
+	}
+	state_parts_free(&before);
+	return err;
+}
+
+int impost_state_load(const struct impost_state *state, struct impost_vm *vm)
+{
+	struct state_parts parts = {.vcpus = NULL};
+	struct state_work work = {.ctx = NULL};
+	int err = vm_check(vm);
+
+	if (!err && !state)
+		err = impost_error_set(vm->ctx, -EINVAL, "impost_state_load: state is NULL");
+	if (!err)
+		err = gather(state, &parts);
+	if (!err)
+		err = state_work_begin(&work, vm, &parts);
+	work.from = state;
+	if (!err)
+		err = check_shape(&work);
+	if (!err)
+		err = load(&work);
+	state_work_end(&work);
+	free(parts.vcpus);
+	return err;
+}

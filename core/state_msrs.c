@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MSRs and CPUID: which are taken, and in which of three steps an MSR is loaded. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <impost/x86_64/cpuid.h>
+
+#include "state_steps.h"
+#include "text.h"
+#include "vm.h"
+
+/* --- how each is treated --- */
+
+#define LEAVE	   STATE_MSR_LEAVE
+#define FIRST	   STATE_MSR_FIRST
+#define LATE	   STATE_MSR_LATE
+#define HYPERVISOR STATE_MSR_HYPERVISOR
+#define FIXED	   STATE_MSR_FIXED
+
+static const struct treatment {
+	uint32_t first, last;
+	uint32_t treatment;
+	uint64_t idle, mask;
+	const char *field;
+} treatments[] = {
+#define STATE_MSR(first, last, treatment, idle, mask, field, why) \
+	{first, last, treatment, idle, mask, field},
+#include "state_msrs.def"
+};
+
+static const struct treatment *find(uint32_t index)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(treatments); i++)
+		if (index >= treatments[i].first && index <= treatments[i].last)
+			return &treatments[i];
+	return NULL;
+}
+
+uint32_t state_msr_treatment(uint32_t index)
+{
+	const struct treatment *t = find(index);
+	const struct impost_x86_msr_info *info;
+
+	if (t)
+		return t->treatment;
+	info = impost_x86_msr_info_at(index);
+	return info && info->kind == IMPOST_X86_MSR_FEATURE ? FIRST : 0;
+}
+
+/* Whether V's guest has been given what comes with FIELD of CPUID. */
+static bool is_given(const struct state_vcpu *v, const char *name)
+{
+	const struct impost_x86_cpuid_field *field = impost_x86_cpuid_field_find(name);
+
+	return !field || impost_x86_cpuid_get_field(v->cpuid, v->ncpuid, field);
+}
+
+bool state_msr_idle(const struct state_vcpu *v, const struct impost_x86_msr *msr)
+{
+	const struct treatment *t = find(msr->index);
+
+	if (!t)
+		return msr->value == 0;
+	return (msr->value & t->mask) == t->idle || (t->field && !is_given(v, t->field));
+}
+
+const char *state_msr_name(uint32_t index, char name[STATE_MSR_NAME])
+{
+	const struct impost_x86_msr_info *info = impost_x86_msr_info_at(index);
+
+	if (info)
+		snprintf(name, STATE_MSR_NAME, "%s", info->name);
+	else
+		snprintf(name, STATE_MSR_NAME, "MSR 0x%x", index);
+	return name;
+}
+
+/* --- taking --- */
+
+static int no_memory(struct state_work *work)
+{
+	return impost_error_set(work->ctx, -ENOMEM, "no memory for a VM's state");
+}
+
+static int by_index(const void *a, const void *b)
+{
+	const uint32_t *left = a, *right = b;
+
+	return (*left > *right) - (*left < *right);
+}
+
+/* The backend's list, without what is left, sorted and with none twice. */
+static int fill_list(struct state_work *work, uint32_t count)
+{
+	uint32_t kept = 0;
+	int err;
+
+	work->msr_list = malloc((count + 1) * sizeof(uint32_t));
+	if (!work->msr_list)
+		return no_memory(work);
+	err = impost_vm_msr_list(work->vm, work->msr_list, count, &count);
+	if (err)
+		return err;
+	qsort(work->msr_list, count, sizeof(uint32_t), by_index);
+	for (uint32_t i = 0; i < count; i++)
+		if (!(state_msr_treatment(work->msr_list[i]) & LEAVE) &&
+		    (!kept || work->msr_list[kept - 1] != work->msr_list[i]))
+			work->msr_list[kept++] = work->msr_list[i];
+	work->nmsr_list = kept < STATE_MSRS_MAX ? kept : STATE_MSRS_MAX;
+	return 0;
+}
+
+static int make_list(struct state_work *work)
+{
+	uint32_t count = 0;
+	int err;
+
+	if (work->msr_list)
+		return 0;
+	err = impost_vm_msr_list(work->vm, NULL, 0, &count);
+	if (err && err != -ENOSPC)
+		return err == -ENOTSUP ? 0 : err;
+	return fill_list(work, count);
+}
+
+/* Whether a vCPU that refused an MSR with ERR has no such one, which is no failure. */
+static bool is_refusal(int err)
+{
+	return err == -ENOENT || err == -IMPOST_ESTATE || err == -EINVAL;
+}
+
+/* Reads *COUNT MSRs, and drops those that this vCPU has not. */
+static int read_msrs(struct impost_vcpu *vcpu, struct impost_x86_msr *msrs, uint32_t *count)
+{
+	uint32_t done = 0, some;
+
+	while (done < *count) {
+		int err = impost_vcpu_get_msrs(vcpu, msrs + done, *count - done, &some);
+
+		done += some;
+		if (!err)
+			break;
+		if (!is_refusal(err))
+			return err;
+		--*count;
+		memmove(&msrs[done], &msrs[done + 1], (*count - done) * sizeof(*msrs));
+	}
+	return 0;
+}
+
+/* Gives those of the hypervisor their own place. */
+static void part_msrs(struct state_work *work, struct state_vcpu *v)
+{
+	struct state_msrs *own = &v->hypervisor;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < v->nmsrs; i++)
+		if (state_msr_treatment(v->msrs[i].index) & HYPERVISOR)
+			own->msrs[own->count++] = v->msrs[i];
+		else
+			v->msrs[kept++] = v->msrs[i];
+	v->nmsrs = kept;
+	if (own->count)
+		snprintf(own->backend, sizeof(own->backend), "%s", impost_vm_backend(work->vm));
+}
+
+int take_msrs(struct state_work *work, uint32_t i)
+{
+	struct state_vcpu *v = &work->parts->vcpus[i];
+	int err = make_list(work);
+
+	if (err || !work->nmsr_list)
+		return err;
+	v->msrs = calloc(work->nmsr_list, sizeof(*v->msrs));
+	v->hypervisor.msrs = calloc(work->nmsr_list, sizeof(*v->msrs));
+	if (!v->msrs || !v->hypervisor.msrs)
+		return no_memory(work);
+	for (uint32_t k = 0; k < work->nmsr_list; k++)
+		v->msrs[k].index = work->msr_list[k];
+	v->nmsrs = work->nmsr_list;
+	err = read_msrs(work->vcpus[i], v->msrs, &v->nmsrs);
+	if (!err)
+		part_msrs(work, v);
+	return err;
+}
+
+/* --- loading --- */
+
+/* An MSR of the state that this vCPU has not. */
+static int lacks(struct state_work *work, uint32_t i, const struct impost_x86_msr *msr)
+{
+	char name[STATE_MSR_NAME];
+
+	if (state_msr_idle(&work->parts->vcpus[i], msr))
+		return 0;
+	return impost_error_set(work->ctx, -ENOTSUP,
+				"vCPU %u: %s is 0x%" PRIx64 " in the state, and backend %s has no "
+				"such MSR",
+				impost_vcpu_id(work->vcpus[i]), state_msr_name(msr->index, name),
+				msr->value, impost_vm_backend(work->vm));
+}
+
+/* Whether what cannot be set is there as much as is wanted. */
+static bool is_enough(uint64_t have, uint64_t want)
+{
+	return (have & 0xff) >= (want & 0xff) && !(want & ~have & ~UINT64_C(0xff));
+}
+
+/* Whether MSR must be set where a vCPU has HAVE. */
+static bool is_change(const struct state_vcpu *v, const struct impost_x86_msr *msr, uint64_t have)
+{
+	if (msr->value == have)
+		return false;
+	return !(state_msr_treatment(msr->index) & FIXED) ||
+	       !(is_enough(have, msr->value) || state_msr_idle(v, msr));
+}
+
+/* Leaves of the COUNT MSRs in WANT those that this vCPU has with another value. */
+static int keep_changes(struct state_work *work, uint32_t i, struct impost_x86_msr *want,
+			uint32_t *count)
+{
+	struct impost_x86_msr *have = calloc(*count + 1, sizeof(*have));
+	uint32_t had = *count, kept = 0, at = 0;
+	int err;
+
+	if (!have)
+		return no_memory(work);
+	for (uint32_t k = 0; k < had; k++)
+		have[k].index = want[k].index;
+	err = read_msrs(work->vcpus[i], have, &had);
+	for (uint32_t k = 0; !err && k < *count; k++) {
+		if (at == had || have[at].index != want[k].index)
+			err = lacks(work, i, &want[k]);
+		else if (is_change(&work->parts->vcpus[i], &want[k], have[at++].value))
+			want[kept++] = want[k];
+	}
+	free(have);
+	*count = kept;
+	return err;
+}
+
+static int set_msrs(struct state_work *work, uint32_t i, const struct impost_x86_msr *msrs,
+		    uint32_t count)
+{
+	char name[STATE_MSR_NAME], reason[512];
+	uint32_t done = 0;
+	int err = count ? impost_vcpu_set_msrs(work->vcpus[i], msrs, count, &done) : 0;
+
+	if (!err || done >= count)
+		return err;
+	snprintf(reason, sizeof(reason), "%s", impost_error(work->ctx));
+	return impost_error_set(work->ctx, err, "vCPU %u: %s cannot be set to 0x%" PRIx64 ": %s",
+				impost_vcpu_id(work->vcpus[i]),
+				state_msr_name(msrs[done].index, name), msrs[done].value, reason);
+}
+
+/* Those of the hypervisor, if it is another one's, must never have been used. */
+static int check_foreign(struct state_work *work, uint32_t i)
+{
+	const struct state_vcpu *v = &work->parts->vcpus[i];
+	const struct state_msrs *own = &v->hypervisor;
+	char name[STATE_MSR_NAME];
+
+	if (strcmp(own->backend, impost_vm_backend(work->vm)) == 0)
+		return 0;
+	for (uint32_t k = 0; k < own->count; k++)
+		if (!state_msr_idle(v, &own->msrs[k]))
+			return impost_error_set(
+				work->ctx, -ENOTSUP,
+				"vCPU %u: the guest uses %s of backend %s, which backend %s has "
+				"not",
+				impost_vcpu_id(work->vcpus[i]),
+				state_msr_name(own->msrs[k].index, name), own->backend,
+				impost_vm_backend(work->vm));
+	return 0;
+}
+
+/* Adds those of COUNT MSRs that are loaded in STEP to WANT. */
+static uint32_t choose(const struct impost_x86_msr *msrs, uint32_t count, uint32_t step,
+		       struct impost_x86_msr *want)
+{
+	uint32_t chosen = 0;
+
+	for (uint32_t k = 0; k < count; k++)
+		if ((state_msr_treatment(msrs[k].index) & (FIRST | LATE)) == step)
+			want[chosen++] = msrs[k];
+	return chosen;
+}
+
+static int load_step(struct state_work *work, uint32_t i, uint32_t step)
+{
+	const struct state_vcpu *v = &work->parts->vcpus[i];
+	const struct state_msrs *own = &v->hypervisor;
+	bool native = strcmp(own->backend, impost_vm_backend(work->vm)) == 0;
+	struct impost_x86_msr *want;
+	uint32_t count;
+	int err = check_foreign(work, i);
+
+	if (err)
+		return err;
+	want = calloc((size_t)v->nmsrs + own->count + 1, sizeof(*want));
+	if (!want)
+		return no_memory(work);
+	count = choose(v->msrs, v->nmsrs, step, want);
+	if (native)
+		count += choose(own->msrs, own->count, step, want + count);
+	err = keep_changes(work, i, want, &count);
+	if (!err)
+		err = set_msrs(work, i, want, count);
+	free(want);
+	return err;
+}
+
+int load_first_msrs(struct state_work *work, uint32_t i)
+{
+	return load_step(work, i, FIRST);
+}
+
+int load_msrs(struct state_work *work, uint32_t i)
+{
+	return load_step(work, i, 0);
+}
+
+int load_late_msrs(struct state_work *work, uint32_t i)
+{
+	return load_step(work, i, LATE);
+}
+
+/* --- CPUID --- */
+
+int take_cpuid(struct state_work *work, uint32_t i)
+{
+	struct state_vcpu *v = &work->parts->vcpus[i];
+	uint32_t room = 0, count = 0;
+	int err = impost_vcpu_get_cpuid(work->vcpus[i], NULL, 0, &room);
+
+	if (err == -ENOTSUP || (!err && !room))
+		return 0;
+	if (err && err != -ENOSPC)
+		return err;
+	if (room > STATE_CPUID_MAX)
+		return impost_error_set(work->ctx, -EIO, "backend %s: %u CPUID entries",
+					impost_vm_backend(work->vm), room);
+	v->cpuid = calloc(room, sizeof(*v->cpuid));
+	if (!v->cpuid)
+		return no_memory(work);
+	err = impost_vcpu_get_cpuid(work->vcpus[i], v->cpuid, room, &count);
+	v->ncpuid = err ? 0 : count;
+	return err;
+}
+
+int load_cpuid(struct state_work *work, uint32_t i)
+{
+	const struct state_vcpu *v = &work->parts->vcpus[i];
+
+	return v->ncpuid ? impost_vcpu_set_cpuid(work->vcpus[i], v->cpuid, v->ncpuid) : 0;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Steps that take and load one section of x86_64/state.h each. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "state_steps.h"
+#include "text.h"
+#include "vm.h"
+
+static int get(struct state_work *work, uint32_t object, uint32_t i, uint32_t section, void *buf,
+	       uint32_t capacity, uint32_t *ret_size)
+{
+	return object == STATE_OF_VM
+		       ? impost_vm_get(work->vm, section, buf, capacity, ret_size)
+		       : impost_vcpu_get(work->vcpus[i], section, buf, capacity, ret_size);
+}
+
+static int set(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
+	       const void *buf, uint32_t bytes)
+{
+	return object == STATE_OF_VM ? impost_vm_set(work->vm, section, buf, bytes)
+				     : impost_vcpu_set(work->vcpus[i], section, buf, bytes);
+}
+
+int state_get_section(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
+		      void *ret, uint32_t room, uint32_t *ret_there)
+{
+	uint32_t size = 0;
+	int err = get(work, object, i, section, work->scratch, STATE_SCRATCH, &size);
+
+	if (err == -ENOTSUP || err == -ENOENT)
+		return 0;
+	if (err)
+		return err;
+	/* A backend of a later minor may know more of it. */
+	abi_copy(ret, room, work->scratch, size < STATE_SCRATCH ? size : STATE_SCRATCH);
+	memcpy(ret, &room, sizeof(room));
+	*ret_there = 1;
+	return 0;
+}
+
+int state_set_section(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
+		      void *from, uint32_t bytes, uint32_t there)
+{
+	if (!there)
+		return 0;
+	memcpy(from, &bytes, sizeof(bytes));
+	return set(work, object, i, section, from, bytes);
+}
+
+/* --- sections of a fixed length --- */
+
+static struct state_vcpu *vcpu_of(struct state_work *work, uint32_t i)
+{
+	return &work->parts->vcpus[i];
+}
+
+#define VCPU_STEP(name, NAME)                                                                    \
+	int take_##name(struct state_work *work, uint32_t i)                                     \
+	{                                                                                        \
+		struct state_vcpu *v = vcpu_of(work, i);                                         \
+		return state_get_section(work, STATE_OF_VCPU, i, IMPOST_SECTION_##NAME, v->name, \
+					 sizeof(v->name[0]), &v->n##name);                       \
+	}                                                                                        \
+	int load_##name(struct state_work *work, uint32_t i)                                     \
+	{                                                                                        \
+		struct state_vcpu *v = vcpu_of(work, i);                                         \
+		return state_set_section(work, STATE_OF_VCPU, i, IMPOST_SECTION_##NAME, v->name, \
+					 sizeof(v->name[0]), v->n##name);                        \
+	}
+VCPU_STEP(debugregs, DEBUGREGS)
+VCPU_STEP(lapic, LAPIC)
+VCPU_STEP(events, EVENTS)
+VCPU_STEP(runstate, RUNSTATE)
+
+#define VM_STEP(name, NAME)                                                                     \
+	int take_##name(struct state_work *work, uint32_t i)                                    \
+	{                                                                                       \
+		struct state_vm *vm = &work->parts->vm;                                         \
+		return state_get_section(work, STATE_OF_VM, i, IMPOST_SECTION_##NAME, vm->name, \
+					 sizeof(vm->name[0]), &vm->n##name);                    \
+	}                                                                                       \
+	int load_##name(struct state_work *work, uint32_t i)                                    \
+	{                                                                                       \
+		struct state_vm *vm = &work->parts->vm;                                         \
+		return state_set_section(work, STATE_OF_VM, i, IMPOST_SECTION_##NAME, vm->name, \
+					 sizeof(vm->name[0]), vm->n##name);                     \
+	}
+VM_STEP(pic, PIC)
+VM_STEP(ioapic, IOAPIC)
+VM_STEP(pit, PIT)
+
+/* These two every vCPU has. */
+#define REGISTER_STEP(name)                                                             \
+	int take_##name(struct state_work *work, uint32_t i)                            \
+	{                                                                               \
+		return impost_vcpu_get_##name(work->vcpus[i], &vcpu_of(work, i)->name); \
+	}                                                                               \
+	int load_##name(struct state_work *work, uint32_t i)                            \
+	{                                                                               \
+		return impost_vcpu_set_##name(work->vcpus[i], &vcpu_of(work, i)->name); \
+	}
+REGISTER_STEP(regs)
+REGISTER_STEP(sregs)
+
+/* --- extended state --- */
+
+static int no_memory(struct state_work *work)
+{
+	return impost_error_set(work->ctx, -ENOMEM, "no memory for a VM's state");
+}
+
+/* A backend says what cannot be of section WHAT. */
+static int malformed(struct state_work *work, const char *what)
+{
+	return impost_error_set(work->ctx, -EIO,
+				"backend %s: section %s has lengths that do not go together",
+				impost_vm_backend(work->vm), what);
+}
+
+int take_xsave(struct state_work *work, uint32_t i)
+{
+	struct state_vcpu *v = vcpu_of(work, i);
+	const struct impost_x86_xsave *x = work->scratch;
+	struct state_xsave *ret = v->xsave;
+	uint32_t size = 0;
+	int err = impost_vcpu_get(work->vcpus[i], IMPOST_SECTION_XSAVE, work->scratch,
+				  STATE_SCRATCH, &size);
+
+	if (err == -ENOTSUP || err == -ENOENT)
+		return 0;
+	if (err)
+		return err;
+	if (size < sizeof(*x) || x->area_size > size - sizeof(*x) ||
+	    x->area_size > STATE_XSAVE_MAX || x->ncomponents > IMPOST_X86_XCOMPONENTS)
+		return malformed(work, "xsave");
+	ret->area = malloc(x->area_size + 1);
+	if (!ret->area)
+		return no_memory(work);
+	memcpy(ret->area, x->area, x->area_size);
+	memcpy(ret->component, x->component, x->ncomponents * sizeof(x->component[0]));
+	ret->ncomponents = x->ncomponents;
+	ret->nbytes = x->area_size;
+	ret->xcr0 = x->xcr0;
+	v->nxsave = 1;
+	return 0;
+}
+
+int load_xsave(struct state_work *work, uint32_t i)
+{
+	const struct state_xsave *from = vcpu_of(work, i)->xsave;
+	struct impost_x86_xsave *x = work->scratch;
+
+	if (!vcpu_of(work, i)->nxsave)
+		return 0;
+	memset(x, 0, sizeof(*x));
+	x->size = (uint32_t)sizeof(*x) + from->nbytes;
+	x->area_size = from->nbytes;
+	x->xcr0 = from->xcr0;
+	x->ncomponents = from->ncomponents;
+	memcpy(x->component, from->component, from->ncomponents * sizeof(x->component[0]));
+	if (from->nbytes)
+		memcpy(x->area, from->area, from->nbytes);
+	return impost_vcpu_set(work->vcpus[i], IMPOST_SECTION_XSAVE, x, x->size);
+}
+
+/* --- what has no neutral form --- */
+
+static int take_opaque(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
+		       struct state_opaque *ret, uint32_t *ret_there)
+{
+	const struct impost_x86_opaque *o = work->scratch;
+	uint32_t size = 0;
+	int err = get(work, object, i, section, work->scratch, STATE_SCRATCH, &size);
+
+	if (err == -ENOTSUP || err == -ENOENT)
+		return 0;
+	if (err)
+		return err;
+	if (size < sizeof(*o) || o->data_size > size - sizeof(*o) ||
+	    o->data_size > STATE_OPAQUE_MAX)
+		return malformed(work, "opaque");
+	ret->data = malloc(o->data_size + 1);
+	if (!ret->data)
+		return no_memory(work);
+	memcpy(ret->data, o->data, o->data_size);
+	memcpy(ret->backend, o->backend, sizeof(o->backend));
+	memcpy(ret->what, o->what, sizeof(o->what));
+	ret->version = o->version;
+	ret->nbytes = o->data_size;
+	*ret_there = 1;
+	return 0;
+}
+
+static int load_opaque(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
+		       const struct state_opaque *from, uint32_t there)
+{
+	struct impost_x86_opaque *o = work->scratch;
+
+	if (!there)
+		return 0;
+	if (strcmp(from->backend, impost_vm_backend(work->vm)) != 0)
+		return impost_error_set(work->ctx, -ENOTSUP,
+					"the state has \"%s\" of backend %s, which backend %s "
+					"cannot read",
+					from->what, from->backend, impost_vm_backend(work->vm));
+	memset(o, 0, sizeof(*o));
+	o->size = (uint32_t)sizeof(*o) + from->nbytes;
+	o->version = from->version;
+	o->data_size = from->nbytes;
+	memcpy(o->backend, from->backend, sizeof(o->backend));
+	memcpy(o->what, from->what, sizeof(o->what));
+	if (from->nbytes)
+		memcpy(o->data, from->data, from->nbytes);
+	return set(work, object, i, section, o, o->size);
+}
+
+int take_vcpu_opaque(struct state_work *work, uint32_t i)
+{
+	struct state_vcpu *v = vcpu_of(work, i);
+
+	return take_opaque(work, STATE_OF_VCPU, i, IMPOST_SECTION_VCPU_OPAQUE, v->opaque,
+			   &v->nopaque);
+}
+
+int load_vcpu_opaque(struct state_work *work, uint32_t i)
+{
+	const struct state_vcpu *v = vcpu_of(work, i);
+
+	return load_opaque(work, STATE_OF_VCPU, i, IMPOST_SECTION_VCPU_OPAQUE, v->opaque,
+			   v->nopaque);
+}
+
+int take_vm_opaque(struct state_work *work, uint32_t i)
+{
+	struct state_vm *vm = &work->parts->vm;
+
+	return take_opaque(work, STATE_OF_VM, i, IMPOST_SECTION_VM_OPAQUE, vm->opaque,
+			   &vm->nopaque);
+}
+
+int load_vm_opaque(struct state_work *work, uint32_t i)
+{
+	const struct state_vm *vm = &work->parts->vm;
+
+	return load_opaque(work, STATE_OF_VM, i, IMPOST_SECTION_VM_OPAQUE, vm->opaque, vm->nopaque);
+}

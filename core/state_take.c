@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Taking the state of a VM: what it is, and then all steps. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "record.h"
+#include "state_steps.h"
+#include "text.h"
+#include "vm.h"
+
+static int no_memory(struct impost_context *ctx)
+{
+	return impost_error_set(ctx, -ENOMEM, "no memory for a VM's state");
+}
+
+/* --- the work --- */
+
+int state_work_begin(struct state_work *work, struct impost_vm *vm, struct state_parts *parts)
+{
+	uint32_t count = vm->nvcpus;
+
+	*work = (struct state_work){.ctx = vm->ctx, .vm = vm, .parts = parts};
+	work->scratch = malloc(STATE_SCRATCH);
+	work->vcpus = calloc(count + 1, sizeof(struct impost_vcpu *));
+	if (!work->scratch || !work->vcpus)
+		return no_memory(work->ctx);
+	for (uint32_t i = 0; i < count; i++) {
+		work->vcpus[i] = impost_vm_vcpu(vm, i);
+		if (!work->vcpus[i])
+			return impost_error_set(work->ctx, -EBUSY,
+						"a vCPU was destroyed while state was reached");
+	}
+	return 0;
+}
+
+void state_work_end(struct state_work *work)
+{
+	free(work->scratch);
+	free(work->vcpus);
+	free(work->msr_list);
+}
+
+/* Does STEP, for each vCPU if it is one of a vCPU's. */
+static int run_step(struct state_work *work, state_step_fn step, uint32_t object)
+{
+	uint32_t times = object == STATE_OF_VM ? 1 : work->parts->machine.nvcpus;
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < times; i++)
+		err = step(work, i);
+	return err;
+}
+
+int state_run_steps(struct state_work *work, bool load)
+{
+	const struct state_step *order[STATE_STEPS];
+	uint32_t count = state_order(load, order);
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < count; i++)
+		err = run_step(work, load ? order[i]->load : order[i]->take, order[i]->object);
+	return err;
+}
+
+/* --- steps --- */
+
+int take_complete(struct state_work *work, uint32_t i)
+{
+	struct impost_exit exit = {.size = sizeof(exit)};
+	int err;
+
+	if (!impost_caps_has(impost_vm_caps(work->vm), IMPOST_CAP_COMPLETE))
+		return 0;
+	err = impost_vcpu_complete(work->vcpus[i], &exit);
+	if (err || exit.kind == IMPOST_EXIT_NONE)
+		return err;
+	return impost_error_set(work->ctx, -EBUSY,
+				"vCPU %u: its instruction needs a further answer of the host: "
+				"answer it, and complete it",
+				impost_vcpu_id(work->vcpus[i]));
+}
+
+int take_routes(struct state_work *work, uint32_t i)
+{
+	struct state_machine *m = &work->parts->machine;
+	struct impost_vm *vm = work->vm;
+	int err = 0;
+
+	(void)i;
+	pthread_mutex_lock(&vm->lock);
+	m->routes = calloc(vm->nroutes + 1, sizeof(*m->routes));
+	if (!m->routes)
+		err = no_memory(work->ctx);
+	else if (vm->nroutes)
+		memcpy(m->routes, vm->routes, vm->nroutes * sizeof(*m->routes));
+	m->nroutes = err ? 0 : vm->nroutes;
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* --- what the VM is --- */
+
+static int take_regions(struct state_work *work, struct state_machine *m)
+{
+	struct impost_memory *memory = impost_vm_memory(work->vm);
+	struct impost_region r = {.size = sizeof(r)};
+
+	for (; impost_memory_get(memory, m->nregions, &r) == 0; m->nregions++) {
+		struct impost_state_region *grown =
+			realloc(m->regions, (m->nregions + 1) * sizeof(*grown));
+
+		if (!grown)
+			return no_memory(work->ctx);
+		m->regions = grown;
+		grown[m->nregions] = (struct impost_state_region){
+			.gpa = r.gpa,
+			.bytes = r.bytes,
+			.flags = r.flags & IMPOST_REGION_READONLY,
+		};
+	}
+	return 0;
+}
+
+static int take_machine(struct state_work *work)
+{
+	const struct impost_vm_config *config = impost_vm_config(work->vm);
+	struct state_machine *m = &work->parts->machine;
+
+	*m = (struct state_machine){
+		.cpus = config->cpus,
+		.irqchip = impost_vm_irqchip(work->vm),
+		.memory = config->memory,
+		.host_tsc_khz = impost_vm_caps(work->vm)->tsc_khz,
+	};
+	snprintf(m->backend, sizeof(m->backend), "%s", impost_vm_backend(work->vm));
+	snprintf(m->library, sizeof(m->library), "%s", impost_version());
+	m->vcpus = calloc(work->vm->nvcpus + 1, sizeof(*m->vcpus));
+	work->parts->vcpus = calloc(work->vm->nvcpus + 1, sizeof(*work->parts->vcpus));
+	if (!m->vcpus || !work->parts->vcpus)
+		return no_memory(work->ctx);
+	for (; work->vcpus[m->nvcpus]; m->nvcpus++) {
+		m->vcpus[m->nvcpus] = impost_vcpu_id(work->vcpus[m->nvcpus]);
+		work->parts->vcpus[m->nvcpus].id = m->vcpus[m->nvcpus];
+	}
+	return take_regions(work, m);
+}
+
+int state_take_parts(struct impost_vm *vm, struct state_parts *parts, struct impost_state *into)
+{
+	struct state_work work;
+	int err = state_work_begin(&work, vm, parts);
+
+	work.into = into;
+	if (!err)
+		err = take_machine(&work);
+	if (!err)
+		err = state_run_steps(&work, false);
+	state_work_end(&work);
+	return err;
+}
