@@ -9,6 +9,7 @@
 
 #define PORTS_SERIAL	    0x3f8u
 #define PORTS_SERIAL_IRQ    4u
+#define PORTS_VMGENID_IRQ   5u
 #define PORTS_RESET_CONTROL 0xcf9u
 #define PORTS_RESET_VALUE   6u
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the guest's ACPI tables tell of this machine: its serial port, and how it is switched off.
+/* What the guest's ACPI tables tell of this machine: its serial port, how it is switched off, and
+ * where its generation id lies.
  */
 #include "tables.h"
 
@@ -63,6 +64,8 @@ void tables_describe(const struct impost_vm *vm, struct impost_x86_acpi_config *
 		.sleep_control = port(PORTS_SLEEP_CONTROL),
 		.sleep_status = port(PORTS_SLEEP_STATUS),
 		.s5_type = PORTS_SLEEP_TYPE_S5,
+		.vmgenid_gpa = IMPOST_X86_VMGENID_ADDR,
+		.vmgenid_gsi = has_line ? PORTS_VMGENID_IRQ : 0,
 		.devices = has_line ? com1 : com1_polled,
 		.ndevices = 1,
 	};

@@ -419,6 +419,8 @@ int acpi_check(const struct acpi *acpi)
 	if (err == 0)
 		err = acpi_check_devices(acpi);
 	if (err == 0)
+		err = acpi_check_vmgenid(acpi);
+	if (err == 0)
 		err = check_ecam(acpi);
 	if (err == 0)
 		err = check_numa(acpi);

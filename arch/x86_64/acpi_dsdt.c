@@ -117,6 +117,7 @@ static void put_terms(struct impost_aml *aml, const struct acpi *acpi)
 	impost_aml_scope(aml, "_SB");
 	for (uint32_t i = 0; i < acpi->config.ndevices; i++)
 		put_device(aml, &acpi->devices[i]);
+	acpi_put_vmgenid(aml, &acpi->config);
 	for (uint32_t i = 0; i < acpi->config.cpus; i++)
 		put_cpu(aml, i);
 	impost_aml_end(aml);

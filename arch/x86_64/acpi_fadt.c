@@ -65,10 +65,8 @@ static_assert(sizeof(struct fadt) == 276 - ACPI_HEADER_BYTES, "table 5.9");
 #define HW_REDUCED    (UINT32_C(1) << 20)
 
 /* Latencies above which C2 and C3 count as not there (table 5.9). */
-#define NO_C2	    101u
-#define NO_C3	    1001u
-
-#define SCI_DEFAULT 9u
+#define NO_C2 101u
+#define NO_C3 1001u
 
 /* Options of a PC's PM1 registers, which hardware-reduced ACPI has not. */
 #define PM1_OPTIONS                                                                               \
@@ -322,7 +320,7 @@ void acpi_put_fadt(struct acpi *acpi)
 	};
 
 	if (!config->hw_reduced)
-		fadt.sci_int = (uint16_t)(config->sci ? config->sci : SCI_DEFAULT);
+		fadt.sci_int = (uint16_t)(acpi_sci(config));
 	memcpy(fadt.hypervisor, config->hypervisor, sizeof(fadt.hypervisor));
 	fill_pointers(&fadt, &acpi->result);
 	for (size_t i = 0; i < REGISTERS; i++)

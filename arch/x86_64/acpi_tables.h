@@ -7,6 +7,7 @@
 
 #include <impost/backend.h>
 #include <impost/x86_64/acpi.h>
+#include <impost/x86_64/aml.h>
 #include <impost/x86_64/layout.h>
 
 /* What the first release knew of the configuration: a host's may be shorter or longer than ours. */
@@ -35,6 +36,12 @@ struct acpi {
 /* The APIC id of CPU number CPU. */
 uint32_t acpi_apic_id(const struct acpi *acpi, uint32_t cpu);
 
+/* The GSI of the SCI (5.2.9). */
+static inline uint32_t acpi_sci(const struct impost_x86_acpi_config *config)
+{
+	return config->sci ? config->sci : 9;
+}
+
 /* Is there an I/O APIC? */
 int acpi_has_ioapic(const struct acpi *acpi);
 
@@ -42,6 +49,7 @@ int acpi_has_ioapic(const struct acpi *acpi);
 int acpi_check(const struct acpi *acpi);
 int acpi_check_devices(const struct acpi *acpi);
 int acpi_check_fadt(const struct acpi *acpi);
+int acpi_check_vmgenid(const struct acpi *acpi);
 
 /* A range of numbers that only one may have, and who has it. */
 struct acpi_span {
@@ -63,6 +71,9 @@ uint64_t acpi_end(struct acpi *acpi);
 
 /* Begins something without a header at a multiple of ALIGN, and returns where it will be. */
 uint64_t acpi_align(struct acpi *acpi, size_t align);
+
+/* The VM generation id, in the DSDT. */
+void acpi_put_vmgenid(struct impost_aml *aml, const struct impost_x86_acpi_config *config);
 
 /* One table each. */
 int acpi_put_dsdt(struct acpi *acpi);

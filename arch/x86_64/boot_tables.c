@@ -8,6 +8,7 @@
 #include "ram.h"
 #include "smbios_checks.h"
 #include "structure.h"
+#include "vmgenid_id.h"
 
 /* The tables come behind the RSDP where both fit below 1 MiB; they want a multiple of 64. */
 #define ACPI_TABLES_ADDR   (IMPOST_X86_ACPI_ADDR + 64)
@@ -120,6 +121,20 @@ static int place_acpi(struct boot *boot, uint64_t bytes, uint64_t *ret_gpa)
 	return err;
 }
 
+/* The first generation id, in a page of its own that the guest leaves alone. */
+static int write_vmgenid(struct boot *boot)
+{
+	uint64_t gpa = boot->acpi.vmgenid_gpa;
+	int err;
+
+	if (!gpa)
+		return 0;
+	err = impost_x86_layout_claim(boot->ctx, &boot->layout, "VM generation id",
+				      gpa & ~(uint64_t)(IMPOST_PAGE_SIZE - 1), IMPOST_PAGE_SIZE,
+				      IMPOST_X86_E820_RESERVED);
+	return err < 0 ? err : vmgenid_write(boot->memory, gpa);
+}
+
 static int write_acpi(struct boot *boot)
 {
 	struct impost_x86_acpi_result result = {.size = sizeof(result)};
@@ -133,6 +148,8 @@ static int write_acpi(struct boot *boot)
 	if (err == 0)
 		err = impost_x86_write_acpi(boot->memory, &boot->acpi, IMPOST_X86_ACPI_ADDR, gpa,
 					    NULL);
+	if (err == 0)
+		err = write_vmgenid(boot);
 	if (err < 0)
 		return err;
 	boot->rsdp = IMPOST_X86_ACPI_ADDR;

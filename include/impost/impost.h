@@ -30,5 +30,6 @@
 #include <impost/x86_64/smbios.h>
 #include <impost/x86_64/state.h>
 #include <impost/x86_64/template.h>
+#include <impost/x86_64/vmgenid.h>
 
 #endif

@@ -178,6 +178,24 @@ Test(acpi_iasl, a_thousand_cpus)
 	bench_close(&bench);
 }
 
+/* The VM generation id and what tells of a new one, below 4 GiB and above. */
+Test(acpi_iasl, vm_generation_id)
+{
+	static const uint64_t places[] = {IMPOST_X86_VMGENID_ADDR, UINT64_C(0x123456780)};
+	static struct bench bench;
+	struct machine machine;
+
+	bench_open(&bench);
+	machine_make(&machine);
+	for (int i = 0; i < 2; i++) {
+		machine.config.vmgenid_gpa = places[i];
+		for (machine.config.vmgenid_gsi = 0; machine.config.vmgenid_gsi <= 5;
+		     machine.config.vmgenid_gsi += 5)
+			check_machine(&bench, &machine.config);
+	}
+	bench_close(&bench);
+}
+
 /* --- devices that hosts describe with AML of their own --- */
 
 static void put_window(struct impost_aml *aml, uint32_t bits, uint32_t type, uint32_t flags,

@@ -182,6 +182,17 @@ struct impost_x86_acpi_config {
 	const uint8_t *distances;
 	uint32_t nodes;
 	uint32_t nmemory;
+	/*
+	 * The VM generation id (x86_64/vmgenid.h), a device \_SB.VGEN: where its 16 bytes lie, at a
+	 * multiple of 8, best IMPOST_X86_VMGENID_ADDR; 0: none. The page is to be memory that the
+	 * guest neither uses nor maps otherwise: impost_x86_boot() sees to that. Bytes there are
+	 * not written here.
+	 */
+	uint64_t vmgenid_gpa;
+	/* The interrupt, edge-triggered and of nothing else, that tells of a new one: a generic
+	 * event device \_SB.VGED (5.6.9). 0: none, and the guest sees the id when it boots only. */
+	uint32_t vmgenid_gsi;
+	uint32_t reserved3; /* 0 */
 };
 
 #define IMPOST_X86_ACPI_RSDP_BYTES 36u /* revision 2 (5.2.5.3) */

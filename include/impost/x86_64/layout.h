@@ -28,6 +28,11 @@
 #define IMPOST_X86_CMDLINE_ADDR	   UINT64_C(0x20000)
 #define IMPOST_X86_CMDLINE_MAX	   UINT64_C(0x10000) /* bytes, with the NUL */
 #define IMPOST_X86_EBDA_ADDR	   UINT64_C(0x9fc00)
+/*
+ * The VM generation id: in a page that the e820 map has as reserved, and at none of the multiples
+ * of 2 KiB where a guest looks for option ROMs.
+ */
+#define IMPOST_X86_VMGENID_ADDR UINT64_C(0xdf028)
 /* The RSDP, where a guest looks for it (ACPI 6.5, 5.2.5.1), and the other tables if they fit. */
 #define IMPOST_X86_ACPI_ADDR UINT64_C(0xe0000)
 #define IMPOST_X86_ACPI_MAX  UINT64_C(0x10000)
