@@ -41,6 +41,10 @@
 
 struct impost_record;
 
+/* Takes LEN bytes of TEXT, which has no terminator. Any value but 0 ends the writing and is what
+ * the call that writes returns. */
+typedef int (*impost_write_fn)(void *opaque, const char *text, size_t len);
+
 /* --- descriptions --- */
 
 /* What a field is, in the struct and in CBOR. */
@@ -369,6 +373,50 @@ IMPOST_API int impost_record_save_new(struct impost_context *ctx,
  */
 IMPOST_API int impost_record_load(struct impost_context *ctx, const struct impost_record *record,
 				  void *runtime, const void *data, size_t len);
+
+/* --- texts --- */
+
+/*
+ * Writes the struct at SAVED: _print as lines `path: value`, in the order of the description, with
+ * rows of long byte strings that are all zero left out; _json as one JSON object without a newline,
+ * byte strings as hexadecimal digits. -EINVAL: as impost_record_encode(); or what WRITE returned.
+ */
+IMPOST_API int impost_record_print(struct impost_context *ctx, const struct impost_record *record,
+				   const void *saved, impost_write_fn write, void *opaque);
+IMPOST_API int impost_record_json(struct impost_context *ctx, const struct impost_record *record,
+				  const void *saved, impost_write_fn write, void *opaque);
+
+/* One difference: PATH names the field; A or B is NULL where that side has none. Any value but 0
+ * ends the comparison, which returns it. */
+typedef int (*impost_difference_fn)(void *opaque, const char *path, const char *a, const char *b);
+
+/* Tells FN of every field whose values differ between the structs at A and B. -EINVAL: as
+ * impost_record_encode(). */
+IMPOST_API int impost_record_diff(struct impost_context *ctx, const struct impost_record *record,
+				  const void *a, const void *b, impost_difference_fn fn,
+				  void *opaque);
+
+/*
+ * The same of encoded records, which may be of any version and of anybody's. RECORD NULL: nobody
+ * described it; fields come in the order of their encoding. Otherwise RECORD gives order and bases
+ * to what it knows. -IMPOST_EFORMAT: not one item of the form above; nothing was written. It need
+ * not be a record: any item is fine. impost_cbor_check() says only that.
+ */
+IMPOST_API int impost_cbor_check(struct impost_context *ctx, const void *data, size_t len);
+IMPOST_API int impost_cbor_print(struct impost_context *ctx, const struct impost_record *record,
+				 const void *data, size_t len, impost_write_fn write, void *opaque);
+IMPOST_API int impost_cbor_json(struct impost_context *ctx, const struct impost_record *record,
+				const void *data, size_t len, impost_write_fn write, void *opaque);
+IMPOST_API int impost_cbor_diff(struct impost_context *ctx, const struct impost_record *record,
+				const void *a, size_t a_len, const void *b, size_t b_len,
+				impost_difference_fn fn, void *opaque);
+
+/* Writes RECORD's documentation in Markdown: a heading of level 3, its doc, its versions and a
+ * table of its fields; then the same of each record that it nests, once. -E2BIG: it nests more than
+ * 127 kinds; or what WRITE returned. */
+IMPOST_API int impost_record_document(struct impost_context *ctx,
+				      const struct impost_record *record, impost_write_fn write,
+				      void *opaque);
 
 #ifdef __cplusplus
 }

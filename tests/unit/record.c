@@ -123,3 +123,139 @@ Test(record, every_kind_of_field_comes_back)
 	free_all(back);
 	impost_context_close(ctx);
 }
+
+/* --- texts --- */
+
+struct written {
+	char text[8192];
+	size_t len;
+};
+
+static int keep(void *opaque, const char *text, size_t len)
+{
+	struct written *written = opaque;
+
+	cr_assert_lt(written->len + len, sizeof(written->text));
+	memcpy(written->text + written->len, text, len);
+	written->len += len;
+	written->text[written->len] = '\0';
+	return 0;
+}
+
+static int keep_difference(void *opaque, const char *path, const char *a, const char *b)
+{
+	struct written *written = opaque;
+
+	written->len += (size_t)snprintf(written->text + written->len,
+					 sizeof(written->text) - written->len, "%s: %s -> %s\n",
+					 path, a ? a : "-", b ? b : "-");
+	return 0;
+}
+
+#define expect_text(written, expected)                                                           \
+	cr_expect(strcmp((written).text, expected) == 0, "it is:\n%s\nnot:\n%s", (written).text, \
+		  expected)
+
+Test(record, print_has_a_line_for_each_value)
+{
+	struct impost_context *ctx = open_context();
+	struct all *all = make_all();
+	struct written written = {.len = 0};
+
+	expect_ok(ctx, impost_record_print(ctx, &all_record, all, keep, &written));
+	expect_text(written, "version: 1\n"
+			     "flag: true\n"
+			     "on: false\n"
+			     "wide: 0xffffffffffffffff\n"
+			     "deep: -9223372036854775808\n"
+			     "name: \"Grüße\"\n"
+			     "mac: 02 00 00 00 00 ff\n"
+			     "corner.x: -32768\n"
+			     "corner.y: 200\n"
+			     "points[0].x: 0\n"
+			     "points[0].y: 0\n"
+			     "points[1].x: 32767\n"
+			     "points[1].y: 1\n"
+			     "points[2].x: 0\n"
+			     "points[2].y: 0\n"
+			     "some[0]: 1\n"
+			     "some[1]: 65535\n"
+			     "names[0]: \"abc\"\n"
+			     "names[1]: \"\"\n"
+			     "rest: 5a 5a 5a 5a 5a\n");
+	written.len = 0;
+	expect_ok(ctx, impost_record_json(ctx, &all_record, all, keep, &written));
+	expect_text(
+		written,
+		"{\"compat\":1,\"version\":1,\"contents\":{\"flag\":true,\"on\":false,\"wide\":1844"
+		"6744073709551615,\"deep\":-9223372036854775808,\"name\":\"Grüße\",\"mac\":\"020"
+		"0000000ff\",\"corner\":{\"x\":-32768,\"y\":200},\"points\":[{\"x\":0,\"y\":0},{\"x\":"
+		"32767,\"y\":1},{\"x\":0,\"y\":0}],\"some\":[1,65535],\"names\":[\"abc\",\"\"],\"rest\""
+		":\"5a5a5a5a5a\"}}");
+	free_all(all);
+	impost_context_close(ctx);
+}
+
+Test(record, diff_names_each_field_that_differs)
+{
+	struct impost_context *ctx = open_context();
+	struct all *a = make_all(), *b = make_all();
+	struct written written = {.len = 0};
+
+	expect_ok(ctx, impost_record_diff(ctx, &all_record, a, a, keep_difference, &written));
+	expect_text(written, "");
+	b->wide = 1;
+	b->npoints = 2;
+	b->points[1].y = 9;
+	b->nsome = 3;
+	b->nrest = 4;
+	strcpy(b->name, "\"\x7f\xc2\x9b");
+	expect_ok(ctx, impost_record_diff(ctx, &all_record, a, b, keep_difference, &written));
+	expect_text(written, "wide: 0xffffffffffffffff -> 0x0000000000000001\n"
+			     "name: \"Grüße\" -> \"\\\"\\u007f\\u009b\"\n"
+			     "points[1].y: 1 -> 9\n"
+			     "points[2]: {\"x\":0,\"y\":0} -> -\n"
+			     "some[2]: - -> 0\n"
+			     "rest: 5a 5a 5a 5a 5a -> 5a 5a 5a 5a\n");
+	free_all(a);
+	free_all(b);
+	impost_context_close(ctx);
+}
+
+Test(record, document_has_a_row_for_each_field)
+{
+	struct impost_context *ctx = open_context();
+	struct written written = {.len = 0};
+
+	expect_ok(ctx, impost_record_document(ctx, &all_record, keep, &written));
+	expect_text(written, "### all\n"
+			     "\n"
+			     "Everything\n"
+			     "\n"
+			     "Version 1.\n"
+			     "\n"
+			     "| field | type | versions | without it | what it is |\n"
+			     "|---|---|---|---|---|\n"
+			     "| `flag` | bool | 1 |  | A flag |\n"
+			     "| `on` | bool | 1 |  | Another |\n"
+			     "| `wide` | uint64 | 1 |  | All bits |\n"
+			     "| `deep` | int64 | 1 |  | All of those too |\n"
+			     "| `name` | text of up to 11 bytes | 1 |  | A name |\n"
+			     "| `mac` | 6 bytes | 1 |  | An address |\n"
+			     "| `corner` | [point](#point) | 1 |  | A point |\n"
+			     "| `points` | [point](#point); up to 1000 of them | 1 |  | Points |\n"
+			     "| `some` | uint16; up to 5 of them | 1 |  | Some numbers |\n"
+			     "| `names` | text of up to 3 bytes; 2 of them | 1 |  | Two names |\n"
+			     "| `rest` | up to 4096 bytes | 1 |  | The rest |\n"
+			     "\n"
+			     "### point\n"
+			     "\n"
+			     "A point\n"
+			     "\n"
+			     "| field | type | versions | without it | what it is |\n"
+			     "|---|---|---|---|---|\n"
+			     "| `x` | int16 | 1 |  | From the left |\n"
+			     "| `y` | uint8, at most 200 | 1 |  | From the top |\n"
+			     "\n");
+	impost_context_close(ctx);
+}
