@@ -84,7 +84,8 @@ int access_judge(struct impost_memory *memory, const struct mapped *region, cons
 
 	if (write && !(region->access & MAPPED_WRITE))
 		return not_writable(memory, region, hva);
-	if (region->access & MAPPED_DIRECT)
+	/* Without a file it is memory that is still being restored: the copy will tell. */
+	if (region->access & MAPPED_DIRECT || region->backing->fd < 0)
 		return 0;
 	if (fstat(region->backing->fd, &status) ||
 	    (uint64_t)status.st_size < file_offset_of(region, hva) + bytes)

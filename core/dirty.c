@@ -487,6 +487,25 @@ int impost_dirty_take(struct impost_dirty *dirty, struct impost_range *ranges, u
 	return err;
 }
 
+void dirty_give_back(struct impost_dirty *dirty, uint64_t gpa, uint64_t pages,
+		     const uint64_t *words)
+{
+	const struct tracker *tracker = &dirty->memory->tracker;
+	uint32_t at;
+
+	pthread_mutex_lock(&dirty->memory->tracker.lock);
+	at = tracker_find(tracker, gpa / IMPOST_PAGE_SIZE);
+	if (at < tracker->count && tracker->region[at]->gpa == gpa &&
+	    tracker->region[at]->pages == pages && !tracker->region[at]->leaving) {
+		struct pending *pending = tracked_pending(tracker->region[at], dirty);
+
+		for (uint64_t i = 0; i < tracker->region[at]->words; i++)
+			pending->bits[i] |= words[i];
+		dirty->taken -= impost_bitmap_count(words, pages);
+	}
+	pthread_mutex_unlock(&dirty->memory->tracker.lock);
+}
+
 /* --- counting --- */
 
 /* Pages that DIRTY has to take of TRACKED: what it was given, and what it will be given when that

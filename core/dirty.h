@@ -126,6 +126,12 @@ void dirty_left(struct impost_memory *memory, uint64_t gpa);
  */
 int dirty_busy(struct impost_memory *memory, bool logging, const char *what);
 
+/* Puts pages that DIRTY has taken, bits of WORDS, of the PAGES of the region that starts at GPA,
+ * back into its view: who took them could do nothing with them. A region that has gone, or has
+ * become another, is passed over. */
+void dirty_give_back(struct impost_dirty *dirty, uint64_t gpa, uint64_t pages,
+		     const uint64_t *words);
+
 /* --- dirty_log.c: where marks come from; with the tracker's lock held --- */
 
 /* Switches the hypervisor's log of TRACKED on; and off, which frees what it held whatever is

@@ -8,8 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "guard.h"
 #include "map.h"
 #include "memory.h"
+#include "pager.h"
 #include "pages.h"
 #include "view.h"
 
@@ -116,6 +118,7 @@ static int discard_chunk(struct impost_view *view, uint64_t gpa, uint64_t bytes,
 		return err;
 	region = map_at(view->map, gpa);
 	hva = map_span(region, gpa, bytes < CHUNK ? bytes : CHUNK, &len);
+	guard_save(view->memory, region, gpa, len);
 	err = drop(view->memory, region, gpa, hva, len);
 	view_mark(region, gpa, len); /* also where an error came after a part of it */
 	told = view_tell(view, gpa, len);
@@ -138,6 +141,7 @@ int impost_pages_discard(struct impost_memory *memory, uint64_t gpa, uint64_t by
 					"0x%" PRIx64 ", %" PRIu64
 					" bytes: it must be whole pages, of %u bytes",
 					gpa, bytes, IMPOST_PAGE_SIZE);
+	err = memory_settle(memory); /* what has not come yet would come after it was discarded */
 	for (; !err && bytes > 0; gpa += len, bytes -= len) {
 		err = impost_view_begin(memory, &view);
 		if (err)

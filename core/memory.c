@@ -9,6 +9,7 @@
 
 #include "context.h"
 #include "memory.h"
+#include "pager.h"
 #include "readers.h"
 #include "region.h"
 #include "text.h"
@@ -461,6 +462,7 @@ void memory_destroy(struct impost_memory *memory)
 
 	if (!memory)
 		return;
+	pager_stop(memory);
 	map = memory->map;
 	for (uint32_t i = 0; i < map->count; i++)
 		region_unmap(&map->region[i]);

@@ -12,7 +12,9 @@
 #include "dirty.h"
 #include "map.h"
 
+struct guard;
 struct impost_vm;
+struct pager;
 
 struct impost_memory {
 	struct impost_context *ctx;
@@ -21,7 +23,9 @@ struct impost_memory {
 	/* Who replaces the map. Recursive: mem_moved comes inside mem_remove. */
 	pthread_mutex_t lock;
 	struct map *older; /* maps that were replaced, and that a reader may still be looking at */
-	struct tracker tracker; /* who reads dirty pages */
+	struct tracker tracker;	     /* who reads dirty pages */
+	struct guard *_Atomic guard; /* of a snapshot that is being written; see guard.h */
+	struct pager *pager;	     /* that has restored it lazily, or does; see pager.h */
 };
 
 /* A map whose regions are slots of VM, or with VM NULL one that stands alone. */

@@ -18,6 +18,7 @@
 #include "access.h"
 #include "bitmap.h"
 #include "memory.h"
+#include "pager.h"
 #include "pages.h"
 #include "view.h"
 
@@ -220,7 +221,7 @@ static void add_data(const struct scan *scan, uint64_t *words)
  * so far has the next half page fetched, or the next page's first half: the CPU's own prefetchers
  * stop where a page does.
  */
-static bool is_zero(const uint8_t *page)
+bool page_is_zero(const uint8_t *page)
 {
 	const __m128i *at = (const __m128i *)(const void *)page;
 	const __m128i *end = at + IMPOST_PAGE_SIZE / sizeof(*at);
@@ -298,7 +299,7 @@ static int look_at_copy(const struct scan *scan, uint64_t page, uint64_t count, 
 	int err = copy_pages(scan, page, count, copy);
 
 	for (uint64_t i = 0; !err && i < count; i++)
-		if (is_zero(copy + i * IMPOST_PAGE_SIZE))
+		if (page_is_zero(copy + i * IMPOST_PAGE_SIZE))
 			set_pages(words, page + i, page + i + 1);
 	return err;
 }
@@ -317,8 +318,9 @@ static int look(const struct scan *scan, const uint64_t *held, uint64_t *words)
 			count = count_copied(scan, held, page);
 			err = look_at_copy(scan, page, count, words);
 		} else {
-			words[page / 64] |= (uint64_t)is_zero(scan->hva + page * IMPOST_PAGE_SIZE)
-					    << page % 64;
+			words[page / 64] |=
+				(uint64_t)page_is_zero(scan->hva + page * IMPOST_PAGE_SIZE)
+				<< page % 64;
 		}
 	}
 	return err;
@@ -328,7 +330,8 @@ static int look(const struct scan *scan, const uint64_t *held, uint64_t *words)
 static int find_held(struct scan *scan, uint64_t *words)
 {
 	const struct mapped *region = scan->region;
-	bool unknown = !region->backing; /* it is not the library's own */
+	/* It is not the library's own, or not of one file. */
+	bool unknown = !region->backing || region->backing->mixed;
 	int err = find_resident(scan);
 
 	if (err)
@@ -470,6 +473,10 @@ static int scan_range(struct impost_memory *memory, judge_fn *judge, struct impo
 int impost_pages_zero(struct impost_memory *memory, struct impost_range *range,
 		      struct impost_range *ranges, uint64_t capacity, uint64_t *count)
 {
+	int err = memory_settle(memory);
+
+	if (err)
+		return err;
 	return scan_range(memory, judge_zero, range, ranges, capacity, count);
 }
 

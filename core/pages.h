@@ -10,6 +10,9 @@
 #include "map.h"
 #include "region.h"
 
+/* Whether a page, which may be touched, is all zero. Aligned to 16 bytes. */
+bool page_is_zero(const uint8_t *page);
+
 /* Whether there is a file behind REGION that the map has open. */
 static inline bool region_has_file(const struct mapped *region)
 {

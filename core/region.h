@@ -18,6 +18,7 @@ struct backing {
 	uint64_t offset; /* in the file, of the region's first byte */
 	uint64_t page;	 /* bytes of a page */
 	uint64_t nodes;
+	bool mixed; /* parts of it are mapped from other files: see snapshot_memory_restore.c */
 };
 
 /* A name of the file for texts, as the kernel tells it. */
