@@ -7,36 +7,19 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define IER_RX	     0x01u
-#define IER_TX	     0x02u
-#define IER_LINE     0x04u
-#define IER_MODEM    0x08u
-#define IER_MASK     0x0fu
+#include "serial_bits.h"
 
-#define FCR_ENABLE   0x01u
-#define FCR_RESET_RX 0x02u
-#define FCR_TRIGGER  0xc0u
+#define LSR_DR	   0x01u
+#define LSR_OE	   0x02u
+#define LSR_THRE   0x20u
+#define LSR_TEMT   0x40u
 
-#define LCR_DLAB     0x80u
-
-#define MCR_DTR	     0x01u
-#define MCR_RTS	     0x02u
-#define MCR_OUT1     0x04u
-#define MCR_OUT2     0x08u
-#define MCR_LOOP     0x10u
-#define MCR_MASK     0x1fu
-
-#define LSR_DR	     0x01u
-#define LSR_OE	     0x02u
-#define LSR_THRE     0x20u
-#define LSR_TEMT     0x40u
-
-#define MSR_DELTAS   0x0bu /* DCTS, DDSR, DDCD */
-#define MSR_TERI     0x04u
-#define MSR_CTS	     0x10u
-#define MSR_DSR	     0x20u
-#define MSR_RI	     0x40u
-#define MSR_DCD	     0x80u
+#define MSR_DELTAS 0x0bu /* DCTS, DDSR, DDCD */
+#define MSR_TERI   0x04u
+#define MSR_CTS	   0x10u
+#define MSR_DSR	   0x20u
+#define MSR_RI	   0x40u
+#define MSR_DCD	   0x80u
 
 /* IIR: table IV of the data sheet, highest priority first. */
 #define IIR_LINE    0x06u
@@ -93,17 +76,35 @@ static uint8_t interrupt_cause(const struct serial_state *s)
 }
 
 /* A PC gates the interrupt with OUT2, whose pin is inactive in loopback. */
+static uint8_t line_level(const struct serial_state *s)
+{
+	bool gate = (s->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+
+	return gate && interrupt_cause(s) != IIR_NONE;
+}
+
 static void update_line(struct serial *serial)
 {
 	struct serial_state *s = &serial->state;
-	bool gate = (s->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
-	uint8_t level = gate && interrupt_cause(s) != IIR_NONE;
+	uint8_t level = line_level(s);
 
 	if (level == s->line)
 		return;
 	s->line = level;
 	if (serial->wiring.interrupt)
 		serial->wiring.interrupt(serial->wiring.opaque, level);
+}
+
+void serial_drive(struct serial *serial)
+{
+	struct serial_state *s = &serial->state;
+
+	pthread_mutex_lock(&serial->lock);
+	s->line = line_level(s);
+	if (serial->wiring.interrupt)
+		serial->wiring.interrupt(serial->wiring.opaque, s->line);
+	serial->wiring.room(serial->wiring.opaque);
+	pthread_mutex_unlock(&serial->lock);
 }
 
 static bool push_rx(struct serial_state *s, uint8_t byte)

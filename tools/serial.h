@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <impost/record.h>
+
 /* Registers, by offset from the base port. */
 enum serial_register {
 	SERIAL_DATA = 0, /* RBR, THR; with DLAB the divisor's low byte */
@@ -22,7 +24,8 @@ enum serial_register {
 
 #define SERIAL_FIFO_SIZE 16u
 
-/* All that the guest can tell of the device: plain data, and nothing else is to be kept. */
+/* All that the guest can tell of the device: plain data, of which serial_record() saves all but
+ * what follows from the rest. */
 struct serial_state {
 	uint8_t ier;
 	uint8_t fcr; /* FIFO enable and trigger level; the reset bits clear themselves */
@@ -67,5 +70,11 @@ void serial_write(struct serial *serial, enum serial_register reg, uint8_t value
 
 /* Bytes arrive on the line. Takes as many as fit, and returns how many. Any thread. */
 size_t serial_receive(struct serial *serial, const uint8_t *bytes, size_t count);
+
+/* Drives the interrupt line as the state has it, whether it was so before or not. */
+void serial_drive(struct serial *serial);
+
+/* The record of a struct serial: all that the guest can tell of it. In serial_state.c. */
+const struct impost_record *serial_record(void);
 
 #endif

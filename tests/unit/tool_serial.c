@@ -308,3 +308,147 @@ Test(serial, the_line_follows_iir)
 	}
 	cr_assert_gt(highs, 1000, "the interrupt was seen often enough to mean something");
 }
+
+/* --- the record --- */
+
+static unsigned int other_level;
+
+static void drive_other(void *opaque, unsigned int level)
+{
+	(void)opaque;
+	other_level = level;
+}
+
+static void make_other(struct serial *other)
+{
+	struct serial_wiring wiring = {transmit, drive_other, room, &bench};
+
+	other_level = 2;
+	serial_init(other, &wiring);
+}
+
+static size_t save(struct serial *serial, uint8_t *bytes, size_t capacity)
+{
+	size_t len;
+
+	cr_assert_eq(impost_record_save(NULL, serial_record(), serial, bytes, capacity, &len), 0);
+	return len;
+}
+
+Test(serial, record_is_a_description)
+{
+	cr_assert_eq(impost_record_verify(NULL, serial_record()), 0);
+}
+
+/* What the guest, or the line, does at random. */
+static unsigned int act(struct serial *serial, uint64_t *seed)
+{
+	enum serial_register reg = random_below(seed, SERIAL_REGISTERS);
+	uint8_t value = (uint8_t)random_number(seed);
+
+	switch (random_below(seed, 4)) {
+	case 0:
+		serial_write(serial, reg, value);
+		return 0;
+	case 1:
+		return serial_read(serial, reg);
+	default:
+		return (unsigned int)serial_receive(serial, &value, 1);
+	}
+}
+
+/* Saved at any instant and loaded into another port, that one cannot be told from the first. */
+Test(serial, another_port_goes_on_with_the_record)
+{
+	uint64_t seed = 11, same;
+	uint8_t bytes[512], again[512];
+	unsigned int filled = 0;
+
+	for (unsigned int turn = 0; turn < 2000; turn++) {
+		struct serial other;
+		size_t len;
+
+		for (unsigned int i = random_below(&seed, 40); i > 0; i--)
+			act(&bench.serial, &seed);
+		filled += bench.serial.state.rx_count > 1;
+		len = save(&bench.serial, bytes, sizeof(bytes));
+		make_other(&other);
+		act(&other, &seed);
+		cr_assert_eq(impost_record_load(NULL, serial_record(), &other, bytes, len), 0);
+		cr_assert_eq(other_level, bench.level, "the line is driven, whatever it was");
+		cr_assert_eq(save(&other, again, sizeof(again)), len);
+		cr_assert_arr_eq(again, bytes, len);
+		same = seed;
+		for (unsigned int i = 0; i < 30; i++) {
+			cr_assert_eq(act(&bench.serial, &seed), act(&other, &same));
+			cr_assert_eq(other_level, bench.level);
+		}
+		serial_destroy(&other);
+	}
+	cr_assert_gt(filled, 100, "the FIFO was in use often enough to mean something");
+}
+
+/* Bytes that are wrong leave the port as it was; those that are taken give a port that can be saved
+ * and loaded. */
+Test(serial, any_bytes_for_a_record)
+{
+	uint64_t seed = 13;
+	uint8_t good[512], bytes[512], again[512];
+	unsigned int refused = 0;
+	size_t len;
+
+	out(SERIAL_IIR, 0xc1);
+	out(SERIAL_IER, 0x03);
+	serial_receive(&bench.serial, (const uint8_t *)"impost", 6);
+	len = save(&bench.serial, good, sizeof(good));
+	for (unsigned int turn = 0; turn < 20000; turn++) {
+		struct serial other;
+		struct serial_state before;
+		size_t count = random_below(&seed, 4) ? len : random_below(&seed, (uint32_t)len);
+
+		memcpy(bytes, good, len);
+		for (unsigned int i = random_below(&seed, 3) + 1; i > 0; i--)
+			bytes[random_below(&seed, (uint32_t)len)] = (uint8_t)random_number(&seed);
+		make_other(&other);
+		before = other.state;
+		if (impost_record_load(NULL, serial_record(), &other, bytes, count) < 0) {
+			refused++;
+			cr_assert_arr_eq(&other.state, &before, sizeof(before));
+			cr_assert_eq(other_level, 2, "nor is the line driven");
+		} else {
+			/* But for the version, which may be a newer one that is compatible. */
+			count = save(&other, again, sizeof(again));
+			cr_assert_eq(
+				impost_record_load(NULL, serial_record(), &other, again, count), 0);
+			cr_assert_eq(save(&other, bytes, sizeof(bytes)), count);
+			cr_assert_arr_eq(again, bytes, count);
+		}
+		serial_destroy(&other);
+	}
+	cr_assert_gt(refused, 10000);
+	cr_assert_lt(refused, 20000);
+}
+
+/* States that no port can be in. */
+Test(serial, states_that_cannot_be)
+{
+	static const struct {
+		uint8_t fcr, count;
+	} states[] = {{0x40, 0}, {0x02, 0}, {0x03, 0}, {0x00, 2}};
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		uint8_t bytes[512];
+		struct serial other;
+		size_t len;
+		int err;
+
+		bench.serial.state.fcr = states[i].fcr;
+		bench.serial.state.rx_count = states[i].count;
+		len = save(&bench.serial, bytes, sizeof(bytes));
+		make_other(&other);
+		err = impost_record_load(NULL, serial_record(), &other, bytes, len);
+		cr_expect_eq(err, -IMPOST_EFORMAT, "fcr 0x%02x, %u bytes", states[i].fcr,
+			     states[i].count);
+		serial_destroy(&other);
+	}
+}
