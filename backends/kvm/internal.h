@@ -245,6 +245,11 @@ int32_t kvm_irq_window(void *vcpu, uint32_t on);
 /* Gives the waiting vector to the guest, or asks for a window to do so. */
 int32_t kvm_vector_offer(struct vcpu *vcpu);
 
+/* Its part of the events section. */
+void kvm_vector_get(const struct vcpu *vcpu, struct impost_x86_events *events);
+int32_t kvm_vector_check(const struct vcpu *vcpu, const struct impost_x86_events *events);
+void kvm_vector_set(struct vcpu *vcpu, const struct impost_x86_events *events);
+
 /* --- policy.c --- */
 int32_t kvm_msr_exits(void *vm, const struct impost_msr_range *ranges, uint32_t nranges,
 		      uint32_t unknown);
@@ -262,6 +267,15 @@ int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32
 int32_t kvm_msrs_get(void *vcpu, struct impost_x86_msr *msrs, uint32_t count, uint32_t *ret_done);
 int32_t kvm_msrs_set(void *vcpu, const struct impost_x86_msr *msrs, uint32_t count,
 		     uint32_t *ret_done);
+
+/* --- state_time.c --- */
+
+/*
+ * Tells a guest with the paravirtual clock that it has been stopped, before it runs on: its
+ * watchdogs then do not take the time that is gone for a hang (kernel,
+ * Documentation/virt/kvm/api.rst, KVM_KVMCLOCK_CTRL).
+ */
+void kvm_tell_stopped(const struct vcpu *vcpu);
 
 /* --- run.c --- */
 int32_t kvm_run(void *vcpu, struct impost_exit *ret_exit);

@@ -257,6 +257,39 @@ int32_t kvm_irq_inject(void *handle, uint32_t vector)
 	return 0;
 }
 
+/* --- the vector that waits, as state: the kernel does not know of it --- */
+
+void kvm_vector_get(const struct vcpu *v, struct impost_x86_events *e)
+{
+	e->flags |= IMPOST_X86_EVENTS_WAITING;
+	e->waiting = v->vector != KVM_NO_VECTOR;
+	e->waiting_vector = e->waiting ? (uint8_t)v->vector : 0;
+}
+
+int32_t kvm_vector_check(const struct vcpu *v, const struct impost_x86_events *e)
+{
+	if (!(e->flags & IMPOST_X86_EVENTS_WAITING) || !e->waiting)
+		return 0;
+	if (e->waiting > 1)
+		return impost_host_error(v->host, -IMPOST_ESTATE, "events: waiting is 0 or 1");
+	if (v->vm->irqchip == IMPOST_IRQCHIP_NONE)
+		return 0;
+	return impost_host_error(v->host, -ENOTSUP,
+				 "events: vector %u waits, and this VM's local APIC is in the "
+				 "kernel, where none can (irqchip is not none)",
+				 e->waiting_vector);
+}
+
+void kvm_vector_set(struct vcpu *v, const struct impost_x86_events *e)
+{
+	if (!(e->flags & IMPOST_X86_EVENTS_WAITING))
+		return;
+	v->vector = e->waiting ? (int32_t)e->waiting_vector : KVM_NO_VECTOR;
+	v->run->request_interrupt_window = v->window || e->waiting;
+	/* So that the next run looks at it. */
+	v->thread = KVM_NO_THREAD;
+}
+
 int32_t kvm_irq_window(void *handle, uint32_t on)
 {
 	struct vcpu *v = handle;

@@ -321,6 +321,8 @@ int32_t kvm_complete(void *handle, struct impost_exit *ret_exit)
 	}
 	if (err != EINTR)
 		return kvm_error(v->host, err, "KVM_RUN with immediate_exit");
+	/* A host that completes is about to stop the guest for a while. */
+	kvm_tell_stopped(v);
 	ret_exit->size = sizeof(*ret_exit);
 	ret_exit->kind = IMPOST_EXIT_NONE;
 	return 0;

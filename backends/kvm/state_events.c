@@ -110,6 +110,7 @@ int32_t kvm_events_get(struct vcpu *v, void *buf)
 	e->exception.error = k.exception.error_code;
 	e->exception.payload = k.exception_payload;
 	e->sipi_vector = k.sipi_vector;
+	kvm_vector_get(v, e);
 	return 0;
 }
 
@@ -121,7 +122,7 @@ static int32_t event_bad(const struct vcpu *v, const char *rule)
 static int32_t events_check(const struct vcpu *v, const struct impost_x86_events *e)
 {
 	const struct impost_caps *caps = &v->vm->backend->caps;
-	uint32_t known = 0;
+	uint32_t known = IMPOST_X86_EVENTS_WAITING;
 
 	for (size_t i = 0; i < COUNT(event_flags); i++)
 		known |= event_flags[i].ours;
@@ -180,6 +181,8 @@ int32_t kvm_events_set(struct vcpu *v, const void *buf)
 	int32_t r = events_check(v, e);
 
 	if (!r)
+		r = kvm_vector_check(v, e);
+	if (!r)
 		r = events_flags(v, e, &k.flags);
 	if (r)
 		return r;
@@ -195,8 +198,11 @@ int32_t kvm_events_set(struct vcpu *v, const void *buf)
 	if (!(k.flags & KVM_VCPUEVENT_VALID_PAYLOAD))
 		k.exception.pending = k.exception_has_payload = 0;
 	r = KVM_IOCTL(v->host, v->fd, KVM_SET_VCPU_EVENTS, &k);
-	return r == -EINVAL ? event_bad(v, "KVM_SET_VCPU_EVENTS: the kernel refuses these together")
-			    : r;
+	if (r == -EINVAL)
+		return event_bad(v, "KVM_SET_VCPU_EVENTS: the kernel refuses these together");
+	if (!r)
+		kvm_vector_set(v, e);
+	return r;
 }
 
 /* --- run state --- */

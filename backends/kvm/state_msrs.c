@@ -16,8 +16,8 @@ static_assert(sizeof(struct impost_x86_msr) == sizeof(struct kvm_msr_entry) &&
 			      offsetof(struct kvm_msr_entry, data),
 	      "MSR entries are handed through");
 
-/* MSRs done in one system call; they lie on the stack. */
-#define BATCH 64u
+/* MSRs done in one system call, enough for all that a vCPU has; they lie on the stack. */
+#define BATCH 256u
 
 union batch {
 	struct kvm_msrs head;
@@ -35,6 +35,14 @@ static const struct {
 	{IMPOST_X86_MSR_IA32_MTRR_FIX4K_C0000, 8},  /* to F8000 */
 	{IMPOST_X86_MSR_IA32_MTRR_DEF_TYPE, 1},
 };
+
+/*
+ * Nor does it list the banks of the machine-check architecture, four MSRs each from IA32_MC0_CTL on
+ * (SDM vol. 3, 16.3.2), of which every vCPU has as many as KVM_CAP_MCE says, unless
+ * KVM_X86_SETUP_MCE says otherwise.
+ */
+#define BANK_MSRS  4u
+#define MOST_BANKS 32u
 
 struct list {
 	uint32_t *indices;
@@ -73,27 +81,36 @@ static int32_t kernel_list(const struct backend *b, struct kvm_msr_list **ret_kn
 	return 0;
 }
 
+/* Everything, as far as there is room. */
+static void list_all(struct list *list, const struct kvm_msr_list *known, uint32_t banks)
+{
+	list->count = 0;
+	for (uint32_t i = 0; i < known->nmsrs; i++)
+		list_add(list, NULL, known->indices[i]);
+	for (size_t k = 0; k < sizeof(not_listed) / sizeof(not_listed[0]); k++)
+		for (uint32_t i = 0; i < not_listed[k].count; i++)
+			list_add(list, known, not_listed[k].first + i);
+	for (uint32_t i = 0; i < banks * BANK_MSRS; i++)
+		list_add(list, known, IMPOST_X86_MSR_IA32_MC0_CTL + i);
+}
+
 int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32_t *ret_count)
 {
 	const struct backend *b = backend;
 	struct kvm_msr_list *known = NULL;
+	uint32_t banks = kvm_extension(b->fd, KVM_CAP_MCE);
 	struct list list = {.capacity = 0};
 	int32_t r = kernel_list(b, &known);
 
 	if (!known)
 		return r;
+	if (banks > MOST_BANKS)
+		banks = MOST_BANKS;
 	/* Once to count, so that too small a buffer is left as it was, and once to fill. */
-	for (int pass = 0; pass < 2; pass++) {
-		list.count = 0;
-		for (uint32_t i = 0; i < known->nmsrs; i++)
-			list_add(&list, NULL, known->indices[i]);
-		for (size_t k = 0; k < sizeof(not_listed) / sizeof(not_listed[0]); k++)
-			for (uint32_t i = 0; i < not_listed[k].count; i++)
-				list_add(&list, known, not_listed[k].first + i);
-		if (list.count > capacity)
-			break;
-		list.indices = indices;
-		list.capacity = capacity;
+	list_all(&list, known, banks);
+	if (list.count <= capacity) {
+		list = (struct list){.indices = indices, .capacity = capacity};
+		list_all(&list, known, banks);
 	}
 	free(known);
 	*ret_count = list.count;

@@ -190,10 +190,18 @@ int32_t kvm_tsc_set(struct vcpu *v, const void *buf)
 	r = value_set(v, t);
 	if (r && khz_get(v) != before)
 		ioctl(v->fd, KVM_SET_TSC_KHZ, (unsigned long)before);
+	if (!r) /* time is set: whatever the guest was, it is so again after a while */
+		kvm_tell_stopped(v);
 	return r;
 }
 
 /* --- clock --- */
+
+/* A guest without that clock is -EINVAL, and has no such watchdogs. */
+void kvm_tell_stopped(const struct vcpu *v)
+{
+	ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0UL);
+}
 
 static const struct {
 	uint32_t ours, kernels;

@@ -180,13 +180,21 @@ static int32_t set_events(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 	if (err)
 		return err;
 	drop_unknown(&events);
+	if (events.flags & IMPOST_X86_EVENTS_WAITING && events.waiting &&
+	    v->vm->irqchip != IMPOST_IRQCHIP_NONE)
+		return mock_error(v->vm, -ENOTSUP,
+				  "vCPU %u: vector %u waits: that is for a VM without an irqchip",
+				  v->id, events.waiting_vector);
 	if (events.smi.smm || events.smi.pending)
 		return mock_error(v->vm, -ENOTSUP, "vCPU %u: the mock's CPU has no SMM", v->id);
 	g.events = &events;
 	err = judge(v, &g, RULES_EVENTS);
-	if (!err)
-		v->events = events;
-	return err;
+	if (err)
+		return err;
+	if (events.flags & IMPOST_X86_EVENTS_WAITING)
+		v->vector = events.waiting ? events.waiting_vector : MOCK_NO_VECTOR;
+	v->events = events;
+	return 0;
 }
 
 static int32_t set_runstate(struct mock_vcpu *v, const void *buf, uint32_t bytes)
@@ -430,7 +438,9 @@ int32_t mock_state_get(void *handle, uint32_t section, void *buf, uint32_t capac
 		return err;
 	v->events.flags = IMPOST_X86_EVENTS_NMI_PENDING | IMPOST_X86_EVENTS_SIPI |
 			  IMPOST_X86_EVENTS_SHADOW | IMPOST_X86_EVENTS_PAYLOAD |
-			  IMPOST_X86_EVENTS_TRIPLE_FAULT;
+			  IMPOST_X86_EVENTS_TRIPLE_FAULT | IMPOST_X86_EVENTS_WAITING;
+	v->events.waiting = v->vector != MOCK_NO_VECTOR;
+	v->events.waiting_vector = v->events.waiting ? (uint8_t)v->vector : 0;
 	err = mock_section_out(from, have, buf, capacity, ret_size);
 	return err ? mock_error(v->vm, err, "section %u has %u bytes", section, have) : 0;
 }

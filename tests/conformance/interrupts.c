@@ -303,6 +303,64 @@ Test(interrupts, injected_vector_waits_for_the_flag, .timeout = 60)
 }
 
 /* That the host ceases to ask for a window of its own takes none from a vector that waits. */
+/* A vector that waits is state: taken from one vCPU it comes in another. */
+Test(interrupts, injected_vector_that_waits_is_saved, .timeout = 60)
+{
+	const uint8_t handler[] = {0xe6, 0x81, 0x43, 0xcf};
+	struct impost_x86_events none, waits;
+	struct impost_exit exit;
+	uint32_t size;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_NONE);
+	box_need(&box, IMPOST_CAP_IRQ_INJECT);
+	box_need(&box, IMPOST_CAP_EVENTS);
+	OK(&box, impost_vcpu_get(box.vcpu, IMPOST_SECTION_EVENTS, &none, sizeof(none), &size));
+	cr_assert(none.flags & IMPOST_X86_EVENTS_WAITING);
+	cr_assert_eq(none.waiting, 0);
+	OK(&box, impost_vcpu_irq_inject(box.vcpu, 0x61));
+	OK(&box, impost_vcpu_get(box.vcpu, IMPOST_SECTION_EVENTS, &waits, sizeof(waits), &size));
+	cr_assert_eq(waits.waiting, 1);
+	cr_assert_eq(waits.waiting_vector, 0x61);
+	/* Taken away, there is room for another; and what is not known of is left alone. */
+	OK(&box, impost_vcpu_set(box.vcpu, IMPOST_SECTION_EVENTS, &none, sizeof(none)));
+	OK(&box, impost_vcpu_irq_inject(box.vcpu, 0x62));
+	none.flags &= ~IMPOST_X86_EVENTS_WAITING;
+	OK(&box, impost_vcpu_set(box.vcpu, IMPOST_SECTION_EVENTS, &none, sizeof(none)));
+	REFUSED(&box, EBUSY, impost_vcpu_irq_inject(box.vcpu, 0x63));
+	waits.waiting = 2;
+	REFUSED(&box, IMPOST_ESTATE,
+		impost_vcpu_set(box.vcpu, IMPOST_SECTION_EVENTS, &waits, sizeof(waits)));
+	waits.waiting = 1;
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	OK(&box, impost_memory_write(box.memory, HANDLER, handler, sizeof(handler)));
+	real_vector(&box, 0x61, HANDLER);
+	enter_real(&box, box.vcpu, ENABLE_AND_WAIT);
+	OK(&box, impost_vcpu_set(box.vcpu, IMPOST_SECTION_EVENTS, &waits, sizeof(waits)));
+	for (int i = 0; i < 2; i++) {
+		run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+		cr_assert_eq(exit.u.io.port, 0x80u);
+	}
+	expect_handler(&box);
+	box_close(&box);
+}
+
+Test(interrupts, no_vector_waits_for_an_irqchip)
+{
+	struct impost_x86_events events;
+	uint32_t size;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
+	box_need(&box, IMPOST_CAP_EVENTS);
+	OK(&box, impost_vcpu_get(box.vcpu, IMPOST_SECTION_EVENTS, &events, sizeof(events), &size));
+	events.waiting = 1;
+	events.flags |= IMPOST_X86_EVENTS_WAITING;
+	REFUSED(&box, ENOTSUP,
+		impost_vcpu_set(box.vcpu, IMPOST_SECTION_EVENTS, &events, sizeof(events)));
+	box_close(&box);
+}
+
 Test(interrupts, injected_vector_outlives_the_hosts_window, .timeout = 60)
 {
 	const uint8_t handler[] = {0xe6, 0x81, 0x43, 0xcf};

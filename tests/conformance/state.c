@@ -549,6 +549,57 @@ Test(state, every_msr_in_the_list_can_be_read)
 	box_close(&box);
 }
 
+/* What is saved can be loaded: each value that was read, but for the time, is taken again. */
+Test(state, every_msr_in_the_list_can_be_written_back)
+{
+	struct impost_x86_msr msrs[1024], again[1024];
+	uint32_t indices[1024], count, listed, done;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	set_supported_cpuid(&box, box.vcpu);
+	OK(&box, impost_vm_msr_list(box.vm, indices, 1024, &listed));
+	count = 0;
+	for (uint32_t i = 0; i < listed; i++)
+		if (indices[i] != IMPOST_X86_MSR_IA32_TIME_STAMP_COUNTER)
+			msrs[count++] = (struct impost_x86_msr){.index = indices[i]};
+	OK(&box, impost_vcpu_get_msrs(box.vcpu, msrs, count, &done));
+	cr_assert_eq(done, count);
+	OK(&box, impost_vcpu_set_msrs(box.vcpu, msrs, count, &done));
+	cr_assert_eq(done, count);
+	memcpy(again, msrs, sizeof(again));
+	OK(&box, impost_vcpu_get_msrs(box.vcpu, again, count, &done));
+	for (uint32_t i = 0; i < count; i++)
+		cr_assert_eq(again[i].value, msrs[i].value, "MSR 0x%x", msrs[i].index);
+	box_close(&box);
+}
+
+/* One that is refused in the middle leaves those behind it to the next call. */
+Test(state, msrs_go_on_behind_one_that_is_refused)
+{
+	struct impost_x86_msr msrs[] = {
+		{.index = IMPOST_X86_MSR_IA32_SYSENTER_CS, .value = 0x11},
+		{.index = 0x0dead000, .value = 1},
+		{.index = IMPOST_X86_MSR_IA32_SYSENTER_ESP, .value = 0x22},
+		{.index = IMPOST_X86_MSR_IA32_SYSENTER_EIP, .value = 0x33},
+	};
+	struct impost_x86_msr got[] = {msrs[0], msrs[2], msrs[3]};
+	uint32_t done;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	REFUSED(&box, ENOENT, impost_vcpu_set_msrs(box.vcpu, msrs, 4, &done));
+	cr_assert_eq(done, 1u);
+	OK(&box, impost_vcpu_set_msrs(box.vcpu, msrs + 2, 2, &done));
+	cr_assert_eq(done, 2u);
+	for (uint32_t i = 0; i < 3; i++)
+		got[i].value = 0;
+	OK(&box, impost_vcpu_get_msrs(box.vcpu, got, 3, &done));
+	for (uint32_t i = 0; i < 3; i++)
+		cr_assert_eq(got[i].value, 0x11u * (i + 1));
+	box_close(&box);
+}
+
 Test(state, cpuid)
 {
 	static struct impost_x86_cpuid offered[512], got[512];
@@ -755,4 +806,115 @@ Test(state, sections_that_a_vm_without_irqchip_lacks)
 	REFUSED(&box, ENOENT,
 		impost_vcpu_get(box.vcpu, IMPOST_SECTION_LAPIC, &s, sizeof(s), &size));
 	box_close(&box);
+}
+
+/* --- the whole --- */
+
+#define WHOLE_BYTES (64u << 10)
+
+struct whole {
+	uint32_t size[2][16]; /* of the vCPU's and the VM's sections; 0: there is none */
+	int missing[2][16];   /* why not */
+	uint8_t bytes[2][16][WHOLE_BYTES];
+};
+
+/* Numbers of sections; TSC and clock go on by themselves. */
+static const uint32_t vcpu_numbers[] = {IMPOST_SECTION_REGS,	 IMPOST_SECTION_SREGS,
+					IMPOST_SECTION_XSAVE,	 IMPOST_SECTION_DEBUGREGS,
+					IMPOST_SECTION_LAPIC,	 IMPOST_SECTION_EVENTS,
+					IMPOST_SECTION_RUNSTATE, IMPOST_SECTION_VCPU_OPAQUE};
+static const uint32_t vm_numbers[] = {IMPOST_SECTION_PIC, IMPOST_SECTION_IOAPIC,
+				      IMPOST_SECTION_VM_OPAQUE};
+#define NUMBERS(array) (sizeof(array) / sizeof((array)[0]))
+
+static void may_be_missing(struct box *box, int err)
+{
+	cr_assert(!err || err == -ENOTSUP || err == -ENOENT, "%s", impost_error(box->ctx));
+}
+
+static void get_whole(struct box *box, struct whole *w)
+{
+	memset(w, 0, sizeof(*w));
+	for (size_t i = 0; i < NUMBERS(vcpu_numbers); i++) {
+		w->missing[0][i] = impost_vcpu_get(box->vcpu, vcpu_numbers[i], w->bytes[0][i],
+						   WHOLE_BYTES, &w->size[0][i]);
+		may_be_missing(box, w->missing[0][i]);
+	}
+	for (size_t i = 0; i < NUMBERS(vm_numbers); i++) {
+		w->missing[1][i] = impost_vm_get(box->vm, vm_numbers[i], w->bytes[1][i],
+						 WHOLE_BYTES, &w->size[1][i]);
+		may_be_missing(box, w->missing[1][i]);
+	}
+}
+
+static void set_whole(struct box *box, const struct whole *w)
+{
+	for (size_t i = 0; i < NUMBERS(vcpu_numbers); i++)
+		if (!w->missing[0][i])
+			OK(box, impost_vcpu_set(box->vcpu, vcpu_numbers[i], w->bytes[0][i],
+						w->size[0][i]));
+	for (size_t i = 0; i < NUMBERS(vm_numbers); i++)
+		if (!w->missing[1][i])
+			OK(box,
+			   impost_vm_set(box->vm, vm_numbers[i], w->bytes[1][i], w->size[1][i]));
+}
+
+static void same_whole(const struct whole *a, const struct whole *b, const char *when)
+{
+	for (int of = 0; of < 2; of++)
+		for (size_t i = 0; i < 16; i++) {
+			cr_assert_eq(a->missing[of][i], b->missing[of][i]);
+			cr_assert_eq(a->size[of][i], b->size[of][i]);
+			cr_assert_arr_eq(a->bytes[of][i], b->bytes[of][i], WHOLE_BYTES,
+					 "%s: number %zu of the %s's sections is another", when, i,
+					 of ? "VM" : "vCPU");
+		}
+}
+
+/* Of a guest that has run, where backends can run one. */
+static void run_a_little(struct box *box)
+{
+	struct impost_exit exit;
+
+	if (!impost_caps_has(box->caps, IMPOST_CAP_EXECUTES))
+		return;
+	/* mov eax, 0x1234; push rax; out 0x80, al */
+	enter_long(box, box->vcpu, GUEST(0xb8, 0x34, 0x12, 0x00, 0x00, 0x50, 0xe6, 0x80, 0xf4));
+	run_to(box, box->vcpu, IMPOST_EXIT_IO, &exit);
+	finish(box, box->vcpu);
+}
+
+static void whole(uint32_t irqchip)
+{
+	static struct whole first, held, later, back;
+	struct box box;
+
+	box_open(&box, 1, irqchip);
+	run_a_little(&box);
+	get_whole(&box, &first);
+	OK(&box, impost_vm_hold(box.vm, 1000));
+	get_whole(&box, &held);
+	same_whole(&first, &held, "held");
+	OK(&box, impost_vm_release(box.vm));
+	get_whole(&box, &later);
+	same_whole(&first, &later, "after the hold");
+	set_whole(&box, &first);
+	get_whole(&box, &back);
+	same_whole(&first, &back, "set again");
+	box_close(&box);
+}
+
+Test(state, every_section_with_the_full_irqchip)
+{
+	whole(IMPOST_IRQCHIP_FULL);
+}
+
+Test(state, every_section_with_local_apics)
+{
+	whole(IMPOST_IRQCHIP_LAPIC);
+}
+
+Test(state, every_section_without_irqchip)
+{
+	whole(IMPOST_IRQCHIP_NONE);
 }

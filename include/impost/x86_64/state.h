@@ -176,7 +176,10 @@ struct impost_x86_events {
 	} smi;
 	uint32_t sipi_vector;
 	uint8_t triple_fault_pending;
-	uint8_t reserved[7];
+	uint8_t waiting;	/* an external interrupt that the host has injected
+				   (impost_vcpu_irq_inject()) waits until the guest can take it */
+	uint8_t waiting_vector; /* its vector */
+	uint8_t reserved[5];
 };
 static_assert(sizeof(struct impost_x86_events) == 56, "ABI");
 
@@ -186,6 +189,7 @@ static_assert(sizeof(struct impost_x86_events) == 56, "ABI");
 #define IMPOST_X86_EVENTS_SMM	       8u  /* smi is valid */
 #define IMPOST_X86_EVENTS_PAYLOAD      16u /* exception.pending, has_payload and payload are valid */
 #define IMPOST_X86_EVENTS_TRIPLE_FAULT 32u /* triple_fault_pending is valid */
+#define IMPOST_X86_EVENTS_WAITING      64u /* waiting and waiting_vector are valid */
 
 #define IMPOST_X86_SHADOW_STI	       1u
 #define IMPOST_X86_SHADOW_MOV_SS       2u
