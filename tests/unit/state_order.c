@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of state_order.def: for each reason that a hypervisor here lets be seen, a state that comes over
+ * whole in that order, and does not with the row moved. The core is linked in with this order in place of its own.
+ */
+#include <unistd.h>
+
+#include "mock.h"
+
+/* What the table makes, under another name. */
+#define state_order real_order
+#include "../../core/state_order.c"
+#undef state_order
+uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS]);
+
+#define OK(ctx, call) cr_assert_eq((call), 0, "%s: %s", #call, impost_error(ctx))
+
+/* STEP comes right behind ANCHOR in the order of loading, or of taking, instead of where it is. */
+static struct {
+	const char *step, *anchor;
+	bool load;
+} moved;
+
+static uint32_t find_step(const struct state_step *const *order, uint32_t count, const char *name)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (strcmp(order[i]->name, name) == 0)
+			return i;
+	cr_assert_fail("no step %s", name);
+	return count;
+}
+
+uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS])
+{
+	uint32_t count = real_order(load, order), from, to;
+	const struct state_step *step;
+
+	if (!moved.step || moved.load != load)
+		return count;
+	from = find_step(order, count, moved.step);
+	to = find_step(order, count, moved.anchor);
+	step = order[from];
+	for (; from < to; from++)
+		order[from] = order[from + 1];
+	for (; from > to + 1; from--)
+		order[from] = order[from - 1];
+	order[from] = step;
+	return count;
+}
+
+/* --- the table itself --- */
+
+Test(state_order, places_are_single_and_rows_in_order)
+{
+	for (uint32_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		cr_assert(steps[i].reason[0] && steps[i].source[0], "%s has no reason", steps[i].name);
+		cr_assert((steps[i].take != NULL) == (steps[i].take_at != 0), "%s", steps[i].name);
+		cr_assert((steps[i].load != NULL) == (steps[i].load_at != 0), "%s", steps[i].name);
+		for (uint32_t k = 0; k < i; k++) {
+			cr_assert(!steps[i].take_at || steps[k].take_at != steps[i].take_at);
+			cr_assert(!steps[i].load_at || steps[k].load_at < steps[i].load_at, "%s",
+				  steps[i].name);
+		}
+	}
+}
+
+Test(state_order, moves)
+{
+	const struct state_step *order[STATE_STEPS];
+	uint32_t count;
+
+	moved.step = "events";
+	moved.anchor = "cpuid";
+	moved.load = true;
+	count = state_order(true, order);
+	cr_assert_eq(find_step(order, count, "events"), find_step(order, count, "cpuid") + 1);
+	moved.anchor = "clock";
+	count = state_order(true, order);
+	cr_assert_eq(find_step(order, count, "events"), find_step(order, count, "clock") + 1);
+	cr_assert_eq(count, real_order(true, order));
+}
+
+/* --- VMs --- */
+
+struct box {
+	struct impost_context *ctx;
+	struct impost_vm *vm;
+	struct impost_vcpu *cpu[2];
+};
+
+/* A VM with vCPU 0, and with vCPU OTHER if that is not 0. */
+static void open_box(struct box *b, const char *backend, uint32_t other)
+{
+	struct impost_region ram = {.size = sizeof(ram), .bytes = MEMORY};
+	struct impost_vm_config config;
+
+	if (strcmp(backend, "kvm") == 0 && access("/dev/kvm", R_OK | W_OK) != 0)
+		cr_skip_test("no /dev/kvm");
+	memset(b, 0, sizeof(*b));
+	OK(NULL, impost_context_open(NULL, NULL, &b->ctx));
+	OK(b->ctx, impost_context_set(b->ctx, "impost", "plugin_dir", PLUGIN_DIR));
+	OK(b->ctx, impost_vm_config_init(b->ctx, &config));
+	config.backend = backend;
+	config.cpus = other ? 2 : 1;
+	config.irqchip = IMPOST_IRQCHIP_FULL;
+	OK(b->ctx, impost_vm_create(b->ctx, &config, &b->vm));
+	OK(b->ctx, impost_memory_add(impost_vm_memory(b->vm), &ram));
+	OK(b->ctx, impost_vcpu_create(b->vm, 0, &b->cpu[0]));
+	if (other)
+		OK(b->ctx, impost_vcpu_create(b->vm, other, &b->cpu[1]));
+}
+
+static void close_box(struct box *b)
+{
+	for (int i = 0; i < 2; i++)
+		OK(b->ctx, impost_vcpu_destroy(b->cpu[i]));
+	OK(b->ctx, impost_vm_destroy(b->vm));
+	OK(NULL, impost_context_close(b->ctx));
+}
+
+/* CPUID that KVM supports here, for a vCPU without sisters. */
+static void supported_cpuid(struct box *b)
+{
+	static struct impost_x86_cpuid entries[512];
+	uint32_t count = 0;
+
+	OK(b->ctx, impost_vm_cpuid_supported(b->vm, entries, 512, &count));
+	OK(b->ctx, impost_vcpu_set_cpuid(b->cpu[0], entries, count));
+}
+
+#define GET(b, i, NAME, s)                                                                      \
+	({                                                                                      \
+		uint32_t size_;                                                                 \
+		OK((b)->ctx, impost_vcpu_get((b)->cpu[i], IMPOST_SECTION_##NAME, s, sizeof(*(s)), \
+					     &size_));                                          \
+	})
+#define SET(b, i, NAME, s) \
+	OK((b)->ctx, impost_vcpu_set((b)->cpu[i], IMPOST_SECTION_##NAME, s, sizeof(*(s))))
+
+/*
+ * Makes FROM what PREPARE does, and loads its state into a VM of backend TO: whether that comes over, as
+ * ARRIVED sees it.
+ */
+struct trial {
+	const char *from, *to;
+	uint32_t other; /* a second vCPU's id */
+	void (*prepare)(struct box *b);
+	bool (*arrived)(struct box *a, struct box *b);
+};
+
+static bool comes_over(const struct trial *t)
+{
+	struct impost_state *state = NULL;
+	struct box a, b;
+	bool whole = false;
+
+	open_box(&a, t->from, t->other);
+	open_box(&b, t->to, t->other);
+	t->prepare(&a);
+	if (impost_state_take(a.vm, &state) == 0 && impost_state_load(state, b.vm) == 0)
+		whole = t->arrived(&a, &b);
+	else
+		cr_log_info("%s", impost_error(b.ctx));
+	impost_state_free(state);
+	close_box(&a);
+	close_box(&b);
+	return whole;
+}
+
+static void needs_its_place(const struct trial *t, bool load, const char *step, const char *anchor)
+{
+	moved.step = NULL;
+	cr_assert(comes_over(t), "in the order of the table it does not come over");
+	moved.step = step;
+	moved.anchor = anchor;
+	moved.load = load;
+	cr_assert_not(comes_over(t), "with %s behind %s it comes over all the same", step, anchor);
+}
+
+/* --- loading, on the mock --- */
+
+#define LA57 (UINT64_C(1) << 12)
+
+static void use_la57(struct box *b)
+{
+	struct impost_x86_sregs sregs;
+	struct impost_x86_msr msr = {.index = IMPOST_X86_MSR_IA32_SYSENTER_ESP,
+				     .value = UINT64_C(0x00f0000000000000)};
+	uint32_t done;
+
+	OK(b->ctx, impost_vcpu_get_sregs(b->cpu[0], &sregs));
+	sregs.cr4 |= LA57;
+	OK(b->ctx, impost_vcpu_set_sregs(b->cpu[0], &sregs));
+	OK(b->ctx, impost_vcpu_set_msrs(b->cpu[0], &msr, 1, &done));
+}
+
+static bool same_sysenter(struct box *a, struct box *b)
+{
+	struct impost_x86_msr x = {.index = IMPOST_X86_MSR_IA32_SYSENTER_ESP}, y = x;
+	uint32_t done;
+
+	OK(a->ctx, impost_vcpu_get_msrs(a->cpu[0], &x, 1, &done));
+	OK(b->ctx, impost_vcpu_get_msrs(b->cpu[0], &y, 1, &done));
+	return x.value == y.value;
+}
+
+Test(state_order, addresses_in_msrs_are_judged_by_cr4)
+{
+	const struct trial t = {"mock", "mock", 0, use_la57, same_sysenter};
+
+	needs_its_place(&t, true, "msrs", "cpuid");
+	needs_its_place(&t, true, "sregs", "msrs");
+}
+
+/* The VM that is loaded into has a CPUID without it at first. */
+static bool loads_without_la57(struct box *a, struct box *b)
+{
+	struct impost_x86_cpuid entries[128];
+	struct impost_state *state = NULL;
+	uint32_t count = 0;
+	struct box c;
+	bool loaded;
+
+	(void)b;
+	open_box(&c, "mock", 0);
+	OK(c.ctx, impost_vcpu_get_cpuid(c.cpu[0], entries, 128, &count));
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].leaf == 7)
+			entries[i].ecx &= ~(1u << 16);
+	OK(c.ctx, impost_vcpu_set_cpuid(c.cpu[0], entries, count));
+	OK(a->ctx, impost_state_take(a->vm, &state));
+	loaded = impost_state_load(state, c.vm) == 0;
+	impost_state_free(state);
+	close_box(&c);
+	return loaded;
+}
+
+Test(state_order, control_registers_are_judged_by_cpuid)
+{
+	const struct trial t = {"mock", "mock", 0, use_la57, loads_without_la57};
+
+	needs_its_place(&t, true, "cpuid", "sregs");
+}
+
+/* An APIC id above 254 is told in x2APIC mode alone. */
+static void use_x2apic(struct box *b)
+{
+	struct impost_x86_sregs sregs;
+	struct impost_x86_lapic lapic;
+	uint32_t id = 300;
+
+	OK(b->ctx, impost_vcpu_get_sregs(b->cpu[1], &sregs));
+	sregs.apic_base |= 0xc00;
+	OK(b->ctx, impost_vcpu_set_sregs(b->cpu[1], &sregs));
+	GET(b, 1, LAPIC, &lapic);
+	memcpy(lapic.regs + 0x20, &id, sizeof(id));
+	SET(b, 1, LAPIC, &lapic);
+}
+
+static bool same_lapic(struct box *a, struct box *b)
+{
+	struct impost_x86_lapic x, y;
+
+	GET(a, 1, LAPIC, &x);
+	GET(b, 1, LAPIC, &y);
+	return memcmp(&x, &y, sizeof(x)) == 0;
+}
+
+Test(state_order, a_local_apic_is_judged_by_its_mode)
+{
+	const struct trial t = {"mock", "mock", 300, use_x2apic, same_lapic};
+
+	needs_its_place(&t, true, "sregs", "lapic");
+}
+
+static void let_time_go(struct box *b)
+{
+	const void *table;
+	void *handle;
+
+	OK(b->ctx, impost_vm_extension(b->vm, IMPOST_MOCK_CONTROL, &table, &handle));
+	((const struct impost_mock_control *)table)->advance(handle, 987654321);
+}
+
+static bool same_tsc(struct box *a, struct box *b)
+{
+	struct impost_x86_tsc x, y;
+
+	GET(a, 0, TSC, &x);
+	GET(b, 0, TSC, &y);
+	return x.value == y.value;
+}
+
+Test(state_order, tscs_go_by_the_clock)
+{
+	const struct trial t = {"mock", "mock", 0, let_time_go, same_tsc};
+
+	needs_its_place(&t, true, "clock", "tsc");
+}
+
+/* --- loading, on KVM --- */
+
+static void use_avx(struct box *b)
+{
+	static uint8_t bytes[IMPOST_X86_XSAVE_MAX] __attribute__((aligned(64)));
+	struct impost_x86_xsave *x = (void *)bytes;
+	uint32_t size;
+
+	supported_cpuid(b);
+	OK(b->ctx, impost_vcpu_get(b->cpu[0], IMPOST_SECTION_XSAVE, bytes, sizeof(bytes), &size));
+	x->xcr0 = 7;
+	OK(b->ctx, impost_vcpu_set(b->cpu[0], IMPOST_SECTION_XSAVE, bytes, x->size));
+}
+
+static bool has_avx(struct box *a, struct box *b)
+{
+	static uint8_t bytes[IMPOST_X86_XSAVE_MAX] __attribute__((aligned(64)));
+	const struct impost_x86_xsave *x = (const void *)bytes;
+	uint32_t size;
+
+	(void)a;
+	OK(b->ctx, impost_vcpu_get(b->cpu[0], IMPOST_SECTION_XSAVE, bytes, sizeof(bytes), &size));
+	return x->xcr0 == 7;
+}
+
+Test(state_order, kvm_lets_xcr0_have_what_cpuid_names)
+{
+	const struct trial t = {"kvm", "kvm", 0, use_avx, has_avx};
+
+	needs_its_place(&t, true, "cpuid", "xsave");
+}
+
+static void pend_exception(struct box *b)
+{
+	struct impost_x86_events events;
+
+	if (!impost_caps_has(impost_vm_caps(b->vm), IMPOST_CAP_EVENT_PAYLOAD))
+		cr_skip_test("this KVM cannot hold an exception pending");
+	GET(b, 0, EVENTS, &events);
+	events.flags |= IMPOST_X86_EVENTS_PAYLOAD;
+	events.exception.pending = 1;
+	events.exception.vector = 14;
+	events.exception.has_error = 1;
+	events.exception.error = 2;
+	events.exception.has_payload = 1;
+	events.exception.payload = 0x1234;
+	SET(b, 0, EVENTS, &events);
+}
+
+static bool is_pending(struct box *a, struct box *b)
+{
+	struct impost_x86_events events;
+
+	(void)a;
+	GET(b, 0, EVENTS, &events);
+	return events.exception.pending && events.exception.payload == 0x1234;
+}
+
+Test(state_order, kvm_drops_pending_exceptions_when_registers_are_set)
+{
+	const struct trial t = {"kvm", "kvm", 0, pend_exception, is_pending};
+
+	needs_its_place(&t, true, "events", "sregs");
+}
+
+static void halt_at_reset(struct box *b)
+{
+	struct impost_x86_runstate halted = {sizeof(halted), IMPOST_X86_HALTED};
+
+	SET(b, 0, RUNSTATE, &halted);
+}
+
+static bool is_halted(struct box *a, struct box *b)
+{
+	struct impost_x86_runstate state;
+
+	(void)a;
+	GET(b, 0, RUNSTATE, &state);
+	return state.state == IMPOST_X86_HALTED;
+}
+
+Test(state_order, kvm_wakes_the_bootstrap_processor_when_segments_are_set)
+{
+	const struct trial t = {"kvm", "kvm", 0, halt_at_reset, is_halted};
+
+	needs_its_place(&t, true, "runstate", "cpuid");
+}
+
+static void put_reg(struct impost_x86_lapic *lapic, uint32_t reg, uint32_t value)
+{
+	memcpy(lapic->regs + reg, &value, sizeof(value));
+}
+
+/* The timer is in deadline mode (SDM vol. 3, 11.5.4.1), far from its deadline. */
+static void arm_deadline(struct box *b)
+{
+	struct impost_x86_msr msr = {.index = IMPOST_X86_MSR_IA32_TSC_DEADLINE};
+	struct impost_x86_lapic lapic;
+	struct impost_x86_tsc tsc;
+	uint32_t done;
+
+	supported_cpuid(b);
+	GET(b, 0, LAPIC, &lapic);
+	put_reg(&lapic, 0xf0, 0x1ff);
+	put_reg(&lapic, 0x320, 0x400ee);
+	SET(b, 0, LAPIC, &lapic);
+	GET(b, 0, TSC, &tsc);
+	msr.value = tsc.value + UINT64_C(3600000000000000);
+	OK(b->ctx, impost_vcpu_set_msrs(b->cpu[0], &msr, 1, &done));
+}
+
+static bool same_deadline(struct box *a, struct box *b)
+{
+	struct impost_x86_msr x = {.index = IMPOST_X86_MSR_IA32_TSC_DEADLINE}, y = x;
+	uint32_t done;
+
+	OK(a->ctx, impost_vcpu_get_msrs(a->cpu[0], &x, 1, &done));
+	OK(b->ctx, impost_vcpu_get_msrs(b->cpu[0], &y, 1, &done));
+	cr_assert_neq(x.value, 0u, "this KVM keeps no deadline");
+	return x.value == y.value;
+}
+
+Test(state_order, kvm_keeps_a_deadline_in_deadline_mode_alone)
+{
+	const struct trial t = {"kvm", "kvm", 0, arm_deadline, same_deadline};
+
+	needs_its_place(&t, true, "lapic", "late_msrs");
+}
+
+/* A level that is up and was not delivered: it is when the I/O APIC is set. The mock only keeps it. */
+#define PIN    10u
+#define VECTOR 0x51u
+
+static void raise_level(struct box *b)
+{
+	struct impost_x86_ioapic ioapic;
+	struct impost_x86_lapic lapic;
+	struct impost_x86_tsc tsc;
+	struct box k;
+	uint32_t size;
+
+	open_box(&k, "kvm", 0);
+	GET(&k, 0, TSC, &tsc);
+	close_box(&k);
+	tsc.flags = 0;
+	SET(b, 0, TSC, &tsc); /* there are KVMs that take no other TSC than the host's */
+	OK(b->ctx, impost_vm_get(b->vm, IMPOST_SECTION_IOAPIC, &ioapic, sizeof(ioapic), &size));
+	ioapic.irr = 1u << PIN;
+	ioapic.redirect[PIN] = VECTOR | 1u << 15;
+	OK(b->ctx, impost_vm_set(b->vm, IMPOST_SECTION_IOAPIC, &ioapic, sizeof(ioapic)));
+	GET(b, 0, LAPIC, &lapic);
+	put_reg(&lapic, 0xf0, 0x1ff);
+	SET(b, 0, LAPIC, &lapic);
+}
+
+static bool is_requested(struct box *a, struct box *b)
+{
+	struct impost_x86_lapic lapic;
+
+	(void)a;
+	GET(b, 0, LAPIC, &lapic);
+	return lapic.regs[0x200 + VECTOR / 32 * 16 + VECTOR % 32 / 8] & 1u << VECTOR % 8;
+}
+
+Test(state_order, kvm_delivers_levels_when_the_ioapic_is_set)
+{
+	const struct trial t = {"mock", "kvm", 0, raise_level, is_requested};
+
+	needs_its_place(&t, true, "ioapic", "sregs");
+}
+
+/* --- taking --- */
+
+/* IN from a port, answered and not yet finished. */
+static void leave_pending(struct box *b)
+{
+	struct impost_mock_step in = {.size = sizeof(in),
+				      .op = IMPOST_MOCK_EXIT,
+				      .exit = {.kind = IMPOST_EXIT_IO,
+					       .u.io = {.port = 0x60, .size = 1, .count = 1}}};
+	const void *table;
+	struct impost_exit x;
+	void *handle;
+	struct mock m = {.ctx = b->ctx, .vm = b->vm};
+
+	OK(b->ctx, impost_vm_extension(b->vm, IMPOST_MOCK_CONTROL, &table, &handle));
+	put64(&m, PML4, PDPT | 3);
+	put64(&m, PDPT, PD | 3);
+	put64(&m, PD, 0x83);
+	long_mode(&m, b->cpu[0]);
+	OK(b->ctx, ((const struct impost_mock_control *)table)->append(handle, 0, &in, 1));
+	OK(b->ctx, impost_vcpu_run(b->cpu[0], &x));
+	cr_assert_eq(x.kind, IMPOST_EXIT_IO);
+	*(uint8_t *)x.u.io.data = 0xa5;
+}
+
+static bool has_answer(struct box *a, struct box *b)
+{
+	struct impost_x86_regs regs;
+
+	(void)a;
+	OK(b->ctx, impost_vcpu_get_regs(b->cpu[0], &regs));
+	return (regs.rax & 0xff) == 0xa5;
+}
+
+Test(state_order, pending_answers_are_finished_first)
+{
+	const struct trial t = {"mock", "mock", 0, leave_pending, has_answer};
+
+	needs_its_place(&t, false, "complete", "regs");
+}
+
+/* A startup IPI has come to the second vCPU, which has not run since. */
+static void send_sipi(struct box *b)
+{
+	struct impost_x86_runstate received = {sizeof(received), IMPOST_X86_SIPI_RECEIVED};
+	struct impost_x86_events events;
+
+	GET(b, 1, EVENTS, &events);
+	events.flags |= IMPOST_X86_EVENTS_SIPI;
+	events.sipi_vector = 0x99;
+	SET(b, 1, EVENTS, &events);
+	SET(b, 1, RUNSTATE, &received);
+}
+
+static bool is_started(struct box *a, struct box *b)
+{
+	struct impost_x86_runstate state;
+	struct impost_x86_sregs sregs;
+
+	(void)a;
+	OK(b->ctx, impost_vcpu_get_sregs(b->cpu[1], &sregs));
+	GET(b, 1, RUNSTATE, &state);
+	return sregs.cs.selector == 0x9900 && state.state == IMPOST_X86_RUNNING;
+}
+
+Test(state_order, kvm_takes_startup_ipis_when_the_run_state_is_read)
+{
+	const struct trial t = {"kvm", "kvm", 1, send_sipi, is_started};
+
+	needs_its_place(&t, false, "runstate", "sregs");
+}
