@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cbor.h"
 #include "record.h"
 #include "state_steps.h"
 #include "text.h"
@@ -232,19 +231,6 @@ static int find(const struct impost_state *state, const char *name)
 	return -1;
 }
 
-/* Of what nobody here has described: one item, in the form of record.h. */
-static int check_item(struct impost_context *ctx, const char *name, const void *data, size_t len)
-{
-	struct item_reader reader;
-	int err;
-
-	item_begin(&reader, data, len);
-	err = item_skip(&reader, ITEM_DEPTH);
-	if (!err)
-		err = item_end(&reader);
-	return err ? state_wrong(ctx, name, reader.wrong) : 0;
-}
-
 /* Copies and decodes LEN bytes at DATA into S. */
 static int fill(struct impost_state *state, struct state_section *s, const void *data, size_t len)
 {
@@ -252,7 +238,7 @@ static int fill(struct impost_state *state, struct state_section *s, const void 
 	size_t bytes;
 	int err =
 		record ? record_decode_new(state->ctx, record, data, len, &s->decoded, &bytes, NULL)
-		       : check_item(state->ctx, s->name, data, len);
+		       : impost_cbor_check(state->ctx, data, len);
 
 	if (!err)
 		err = judge(state->ctx, s);

@@ -49,6 +49,11 @@ struct impost_state_region {
 typedef void (*impost_state_mismatch_fn)(void *opaque, const char *kind, const char *name,
 					 const char *reason);
 
+/* Told of each difference: SECTION, the PATH of what differs in it, and what A and B have there;
+ * "-" where one has nothing. Strings hold for the call. */
+typedef void (*impost_state_difference_fn)(void *opaque, const char *section, const char *path,
+					   const char *a, const char *b);
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -134,6 +139,25 @@ IMPOST_API int impost_state_check(const struct impost_state *state, const char *
  * failure the VM has the state that it had, as far as its backend takes that back.
  */
 IMPOST_API int impost_state_load(const struct impost_state *state, struct impost_vm *vm);
+
+/* --- showing --- */
+
+/* Writes it as text, with names for MSRs and CPUID fields, or as one JSON object, with a member for
+ * each section. Returns what WRITE returned, if not 0; -EINVAL: an argument is NULL; -ENOMEM. */
+IMPOST_API int impost_state_print(const struct impost_state *state, impost_write_fn write,
+				  void *opaque);
+IMPOST_API int impost_state_json(const struct impost_state *state, impost_write_fn write,
+				 void *opaque);
+
+/* Tells DIFFERENCE, which may be NULL, of everything in which A and B differ: registers and devices
+ * by field, MSRs by name, CPUID by field name. Returns the number of differences; -EINVAL: A or B
+ * is NULL; -ENOMEM. */
+IMPOST_API int impost_state_diff(const struct impost_state *a, const struct impost_state *b,
+				 impost_state_difference_fn difference, void *opaque);
+
+/* Writes the reference of the state's format, docs/state-format.md, from the tables that it is
+ * encoded by. Returns what WRITE returned, if not 0. */
+IMPOST_API int impost_state_document(impost_write_fn write, void *opaque);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order of state_order.def: for each reason that a hypervisor here lets be seen, a state that comes over
- * whole in that order, and does not with the row moved. The core is linked in with this order in place of its own.
+ * The order of state_order.def: for each reason that a hypervisor here lets be seen, a state that
+ * comes over whole in that order, and does not with the row moved. The core is linked in with this
+ * order in place of its own.
  */
 #include <unistd.h>
 
@@ -53,7 +54,8 @@ uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS])
 Test(state_order, places_are_single_and_rows_in_order)
 {
 	for (uint32_t i = 0; i < ARRAY_SIZE(steps); i++) {
-		cr_assert(steps[i].reason[0] && steps[i].source[0], "%s has no reason", steps[i].name);
+		cr_assert(steps[i].reason[0] && steps[i].source[0], "%s has no reason",
+			  steps[i].name);
 		cr_assert((steps[i].take != NULL) == (steps[i].take_at != 0), "%s", steps[i].name);
 		cr_assert((steps[i].load != NULL) == (steps[i].load_at != 0), "%s", steps[i].name);
 		for (uint32_t k = 0; k < i; k++) {
@@ -128,18 +130,18 @@ static void supported_cpuid(struct box *b)
 	OK(b->ctx, impost_vcpu_set_cpuid(b->cpu[0], entries, count));
 }
 
-#define GET(b, i, NAME, s)                                                                      \
-	({                                                                                      \
-		uint32_t size_;                                                                 \
-		OK((b)->ctx, impost_vcpu_get((b)->cpu[i], IMPOST_SECTION_##NAME, s, sizeof(*(s)), \
-					     &size_));                                          \
+#define GET(b, i, NAME, s)                                                                        \
+	({                                                                                        \
+		uint32_t size_;                                                                   \
+		OK((b)->ctx,                                                                      \
+		   impost_vcpu_get((b)->cpu[i], IMPOST_SECTION_##NAME, s, sizeof(*(s)), &size_)); \
 	})
 #define SET(b, i, NAME, s) \
 	OK((b)->ctx, impost_vcpu_set((b)->cpu[i], IMPOST_SECTION_##NAME, s, sizeof(*(s))))
 
 /*
- * Makes FROM what PREPARE does, and loads its state into a VM of backend TO: whether that comes over, as
- * ARRIVED sees it.
+ * Makes FROM what PREPARE does, and loads its state into a VM of backend TO: whether that comes
+ * over, as ARRIVED sees it.
  */
 struct trial {
 	const char *from, *to;
@@ -427,7 +429,8 @@ Test(state_order, kvm_keeps_a_deadline_in_deadline_mode_alone)
 	needs_its_place(&t, true, "lapic", "late_msrs");
 }
 
-/* A level that is up and was not delivered: it is when the I/O APIC is set. The mock only keeps it. */
+/* A level that is up and was not delivered: it is when the I/O APIC is set. The mock only keeps it.
+ */
 #define PIN    10u
 #define VECTOR 0x51u
 
