@@ -107,6 +107,8 @@ void state_vcpu_free(struct state_vcpu *vcpu);
 extern const struct impost_record *const state_machine_record;
 extern const struct impost_record *const state_vm_record;
 extern const struct impost_record *const state_vcpu_record;
+/* Of a vCPU, without CPUID and MSRs: to be shown. */
+extern const struct impost_record *const state_registers_record;
 
 /* --- the state --- */
 

@@ -143,12 +143,8 @@ static void diff_cpuid(struct diff *d, const struct state_vcpu *a, const struct 
 
 static int diff_vcpus(struct diff *d, const struct state_vcpu *a, const struct state_vcpu *b)
 {
-	struct state_vcpu left = *a, right = *b;
-	int err;
+	int err = impost_record_diff(d->ctx, state_registers_record, a, b, differs, d);
 
-	left.ncpuid = left.nmsrs = left.hypervisor.count = 0;
-	right.ncpuid = right.nmsrs = right.hypervisor.count = 0;
-	err = impost_record_diff(d->ctx, state_vcpu_record, &left, &right, differs, d);
 	diff_msrs(d, a->msrs, a->nmsrs, b->msrs, b->nmsrs);
 	diff_msrs(d, a->hypervisor.msrs, a->hypervisor.count, b->hypervisor.msrs,
 		  b->hypervisor.count);

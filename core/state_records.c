@@ -156,20 +156,25 @@ INNER(hypervisor_record, "hypervisor", hypervisor_fields,
 #undef T
 
 #define T state_vcpu
-IMPOST_FIELDS(vcpu_fields, UINT(id, "APIC id"), SUB(regs, regs_record, "General registers"),
-	      SUB(sregs, sregs_record, "Segments, tables and control registers"),
-	      MAYBE(xsave, xsave_record, "Extended state"),
-	      MAYBE(debugregs, debugregs_record, "Debug registers"),
-	      MAYBE(lapic, lapic_record, "Local APIC, if it is the hypervisor's"),
-	      MAYBE(events, events_record, "Events"), MAYBE(runstate, runstate_record, "Run state"),
-	      MAYBE(tsc, tsc_record, "Time-stamp counter"),
-	      SOME(cpuid, ncpuid, STATE_CPUID_MAX, cpuid_record, "CPUID"),
+#define REGISTERS                                                                    \
+	UINT(id, "APIC id"), SUB(regs, regs_record, "General registers"),            \
+		SUB(sregs, sregs_record, "Segments, tables and control registers"),  \
+		MAYBE(xsave, xsave_record, "Extended state"),                        \
+		MAYBE(debugregs, debugregs_record, "Debug registers"),               \
+		MAYBE(lapic, lapic_record, "Local APIC, if it is the hypervisor's"), \
+		MAYBE(events, events_record, "Events"),                              \
+		MAYBE(runstate, runstate_record, "Run state"),                       \
+		MAYBE(tsc, tsc_record, "Time-stamp counter"),                        \
+		MAYBE(opaque, opaque_record, "Nested state")
+IMPOST_FIELDS(vcpu_fields, REGISTERS, SOME(cpuid, ncpuid, STATE_CPUID_MAX, cpuid_record, "CPUID"),
 	      SOME(msrs, nmsrs, STATE_MSRS_MAX, msr_record,
 		   "MSRs that no other field has, rising by index"),
-	      SUB(hypervisor, hypervisor_record, "MSRs of the hypervisor"),
-	      MAYBE(opaque, opaque_record, "Nested state"))
+	      SUB(hypervisor, hypervisor_record, "MSRs of the hypervisor"))
 IMPOST_RECORD(vcpu_record, "vcpu", struct T, 1, 1, 1, vcpu_fields,
 	      "A vCPU, in section `vcpu.N`, N being its APIC id.")
+/* What is not shown by the names of MSRs and of fields of CPUID. */
+IMPOST_FIELDS(registers_fields, REGISTERS)
+IMPOST_RECORD(registers_record, "vcpu", struct T, 1, 1, 1, registers_fields, "A vCPU's registers.")
 #undef T
 
 /* --- VM --- */
@@ -278,5 +283,6 @@ IMPOST_RECORD(machine_record, "machine", struct T, 1, 1, 1, machine_fields,
 const struct impost_record *const state_machine_record = &machine_record;
 const struct impost_record *const state_vm_record = &vm_record;
 const struct impost_record *const state_vcpu_record = &vcpu_record;
+const struct impost_record *const state_registers_record = &registers_record;
 
 #endif

@@ -37,15 +37,6 @@ static const struct impost_record *record_of(enum state_kind kind)
 	return kind == STATE_MACHINE ? state_machine_record : state_vm_record;
 }
 
-/* V without what is shown by name. It shares V's memory. */
-static struct state_vcpu registers_of(const struct state_vcpu *v)
-{
-	struct state_vcpu copy = *v;
-
-	copy.ncpuid = copy.nmsrs = copy.hypervisor.count = 0;
-	return copy;
-}
-
 /* Tells EACH of every field of ENTRY that is not 0; bits without a name are told together. */
 static void each_field(const struct impost_x86_cpuid *entry,
 		       void (*each)(void *opaque, const char *name, uint32_t value), void *opaque)
@@ -109,10 +100,8 @@ static void print_cpuid(struct out *out, const struct state_vcpu *v)
 
 static void print_vcpu(struct impost_context *ctx, struct out *out, const struct state_vcpu *v)
 {
-	struct state_vcpu registers = registers_of(v);
-
 	if (!out->err)
-		out->err = impost_record_print(ctx, state_vcpu_record, &registers, out->write,
+		out->err = impost_record_print(ctx, state_registers_record, v, out->write,
 					       out->opaque);
 	print_msrs(out, "msrs", v->msrs, v->nmsrs);
 	print_msrs(out, "hypervisor.msrs", v->hypervisor.msrs, v->hypervisor.count);
@@ -182,12 +171,10 @@ static void json_cpuid(struct out *out, const struct state_vcpu *v)
 
 static void json_vcpu(struct impost_context *ctx, struct out *out, const struct state_vcpu *v)
 {
-	struct state_vcpu registers = registers_of(v);
-
 	put(out, "{\"registers\": ");
 	if (!out->err)
-		out->err = impost_record_json(ctx, state_vcpu_record, &registers, out->write,
-					      out->opaque);
+		out->err =
+			impost_record_json(ctx, state_registers_record, v, out->write, out->opaque);
 	put(out, ", \"msrs\": {");
 	json_msrs(out, v->msrs, v->nmsrs);
 	put(out, "}, \"hypervisor_msrs\": {");

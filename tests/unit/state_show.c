@@ -43,7 +43,7 @@ Test(state_show, text_has_every_register_by_name)
 {
 	static const char *const wanted[] = {
 		"[machine]\n",	   "[vm]\n",	      "[vcpu.0]\n",
-		"[vcpu.1]\n",	   "backend: mock\n", "msrs.IA32_STAR: 0x123456789abcdef0\n",
+		"[vcpu.1]\n",	   "backend: \"mock\"\n", "msrs.IA32_STAR: 0x123456789abcdef0\n",
 		"cpuid.0x7.0x0: ", " AVX2",	      "regs.rip: ",
 		"ioapic",	   "host.note",
 	};
@@ -97,10 +97,10 @@ Test(state_show, json_is_json)
 	cr_assert_not_null(o, "%s", text.bytes);
 	cr_assert_eq(json_object_object_length(o), 5);
 	cr_assert_str_eq(json_object_get_string(member(o, "vcpu.1/msrs/IA32_STAR")), "0xabc");
-	cr_assert_str_eq(json_object_get_string(member(o, "machine/backend")), "mock");
+	cr_assert_str_eq(json_object_get_string(member(o, "machine/contents/backend")), "mock");
 	cr_assert_str_eq(json_object_get_string(member(o, "host.note")), "hey");
 	cr_assert_gt(json_object_array_length(member(o, "vcpu.0/cpuid")), 5u);
-	member(o, "vcpu.0/registers/regs/rip");
+	member(o, "vcpu.0/registers/contents/regs/rip");
 	json_object_put(o);
 	free(text.bytes);
 	impost_state_free(state);
@@ -160,7 +160,7 @@ Test(state_show, differences_have_names)
 	b = take(&m);
 	OK(m.ctx, impost_state_add(b, "host.note", "\x63hey", 4));
 	expect_heard(a, b,
-		     "vcpu.0 regs.rbx 0x10 0x11\n"
+		     "vcpu.0 regs.rbx 0x0000000000000010 0x0000000000000011\n"
 		     "vcpu.1 msrs.IA32_STAR 0x1 0x2\n"
 		     "vcpu.1 cpuid.AVX2 0x1 0x0\n"
 		     "host.note  - there\n");
