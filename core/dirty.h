@@ -69,6 +69,9 @@ struct impost_dirty {
 	uint64_t sync_ns;	      /* the last sync */
 	uint64_t last_ns, last_pages; /* between the last two */
 	uint64_t all_pages;	      /* the sum of last_pages */
+	/* The snapshot since which the view tells, by its digest, if it was emptied for one. */
+	bool saved;
+	uint8_t saved_digest[16];
 };
 
 /* --- dirty_region.c: regions that are tracked --- */

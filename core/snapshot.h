@@ -5,6 +5,7 @@
 #define CORE_SNAPSHOT_H
 
 #include "snapshot_file.h"
+#include "snapshot_memory.h"
 
 #define SNAPSHOT_CHAIN 64u
 
@@ -18,6 +19,11 @@ struct snapshot_chain {
 struct impost_snapshot {
 	struct impost_context *ctx;
 	struct snapshot_chain chain;
+	struct impost_state *state; /* NULL: only the header was read */
+	/* Of each file: */
+	void *raw[SNAPSHOT_CHAIN]; /* section "memory" */
+	struct memory_table *table[SNAPSHOT_CHAIN];
+	struct memory_layer layer[SNAPSHOT_CHAIN];
 };
 
 /* --- snapshot_chain.c --- */
@@ -37,5 +43,14 @@ void snapshot_chain_close(struct snapshot_chain *chain);
 
 /* The number of section NAME of FILE; file->head.sections: there is none. */
 uint32_t snapshot_find_section(const struct snapshot_file *file, const char *name);
+
+/* --- snapshot.c --- */
+
+/* Whether a call that takes more than the header can be made, and with MEMORY one that takes the
+ * memory of the whole chain: -IMPOST_EFORKED, -EINVAL, -ESTALE. */
+int snapshot_check_open(struct impost_snapshot *snapshot, bool memory);
+
+/* Whether STATE and TABLE say the same of which guest memory there is. */
+bool snapshot_same_regions(const struct impost_state *state, const struct memory_table *table);
 
 #endif

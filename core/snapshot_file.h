@@ -14,10 +14,10 @@
 #include <impost/snapshot.h>
 
 #define SNAPSHOT_MAGIC	   "IMPOST\r\n"
-#define SNAPSHOT_DIGEST	   16u
 #define SNAPSHOT_TAG	   32u
+#define SNAPSHOT_DIGEST	   16u
 #define SNAPSHOT_ALIGN	   8u	 /* of sections */
-#define SNAPSHOT_PAGE	   4096u /* of the memory area */
+#define SNAPSHOT_PAGE	   4096u /* of the memory area; HUGE_PAGE where it is that long */
 #define SNAPSHOT_SECTIONS  16384u
 #define SNAPSHOT_BASE_NAME 255u
 
@@ -155,6 +155,9 @@ void snapshot_writer_base(struct snapshot_writer *writer, const struct snapshot_
 int snapshot_writer_add(struct snapshot_writer *writer, const char *name, uint32_t kind,
 			const void *data, uint64_t bytes);
 
+/* What section NAME, which was added with no data, is made of: as many bytes as were announced. */
+void snapshot_writer_fill(struct snapshot_writer *writer, const char *name, const void *data);
+
 /*
  * All sections are there: the file gets its whole length, with a memory area of BYTES at
  * *ret_offset, which is a hole. -EFBIG: a limit of the process, or of the file system; -ENOSPC.
@@ -165,6 +168,13 @@ int snapshot_writer_begin_memory(struct snapshot_writer *writer, uint64_t bytes,
 /* Writes sections and header, and gives the file its name. SYNC: what is written is on the disk
  * before. On failure what was there is as it was. */
 int snapshot_writer_finish(struct snapshot_writer *writer, bool sync);
+
+/* The header, which is whole after finish. */
+const struct snapshot_header *snapshot_writer_head(const struct snapshot_writer *writer);
+
+/* Whether NAME, in the folder that the file will be in, is FILE. */
+bool snapshot_writer_beside(const struct snapshot_writer *writer, const char *name,
+			    const struct snapshot_file *file);
 
 /* The hash by which memory's pieces are to be digested. */
 const struct snapshot_hash *snapshot_writer_hash(const struct snapshot_writer *writer);

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "region.h"
 #include "text.h"
 
 struct section_data {
@@ -218,13 +219,23 @@ const struct snapshot_hash *snapshot_writer_hash(const struct snapshot_writer *w
 	return &writer->hash;
 }
 
-bool snapshot_writer_replaces(const struct snapshot_writer *writer,
-			      const struct snapshot_file *file)
+const struct snapshot_header *snapshot_writer_head(const struct snapshot_writer *writer)
+{
+	return &writer->head;
+}
+
+bool snapshot_writer_beside(const struct snapshot_writer *writer, const char *name,
+			    const struct snapshot_file *file)
 {
 	struct stat status;
 
-	return fstatat(writer->folder, writer->name, &status, 0) == 0 &&
-	       snapshot_file_same(file, &status);
+	return fstatat(writer->folder, name, &status, 0) == 0 && snapshot_file_same(file, &status);
+}
+
+bool snapshot_writer_replaces(const struct snapshot_writer *writer,
+			      const struct snapshot_file *file)
+{
+	return snapshot_writer_beside(writer, writer->name, file);
 }
 
 /* --- what is in it --- */
@@ -276,6 +287,13 @@ int snapshot_writer_add(struct snapshot_writer *writer, const char *name, uint32
 	return 0;
 }
 
+void snapshot_writer_fill(struct snapshot_writer *writer, const char *name, const void *data)
+{
+	for (uint32_t i = 0; i < writer->head.sections; i++)
+		if (strcmp(writer->entries[i].name, name) == 0)
+			writer->sections[i].data = data;
+}
+
 static uint64_t align(uint64_t offset, uint64_t to)
 {
 	return (offset + to - 1) / to * to;
@@ -308,7 +326,8 @@ int snapshot_writer_begin_memory(struct snapshot_writer *writer, uint64_t bytes,
 		writer->entries[i].offset = align(end, SNAPSHOT_ALIGN);
 		end = writer->entries[i].offset + writer->entries[i].bytes;
 	}
-	head->memory_offset = align(end, SNAPSHOT_PAGE);
+	/* So that what is mapped can be of huge pages. */
+	head->memory_offset = align(end, bytes < HUGE_PAGE ? SNAPSHOT_PAGE : HUGE_PAGE);
 	head->memory_bytes = bytes;
 	head->file_bytes = head->memory_offset + bytes;
 	err = check_limit(writer);

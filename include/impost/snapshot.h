@@ -23,7 +23,10 @@
 #include <stdint.h>
 
 #include <impost/context.h>
+#include <impost/dirty.h>
 #include <impost/error.h>
+#include <impost/state.h>
+#include <impost/vm.h>
 
 struct impost_snapshot;
 
@@ -71,9 +74,12 @@ struct impost_snapshot_info {
 	uint64_t header_bytes;
 	uint64_t state_bytes;  /* sum of the sections with state */
 	uint64_t memory_bytes; /* of the memory area; with holes */
-	uint8_t id[16];	       /* random */
-	uint8_t digest[16];    /* of the header, and with it of all else: what a diff has of it */
-	uint8_t base_id[16];   /* of a diff's base; zero */
+	/* Bytes of guest memory: all; that are in the file; that are zero, and take nothing. In a
+	 * diff the rest is the base's. 0 if only the header was read. */
+	uint64_t guest_bytes, data_bytes, zero_bytes;
+	uint8_t id[16];	     /* random */
+	uint8_t digest[16];  /* of the header, and with it of all else: what a diff has of it */
+	uint8_t base_id[16]; /* of a diff's base; zero */
 	uint8_t base_digest[16];
 	const char *path;
 	const char *base; /* the base's file name; NULL: it is full, or only the header was read */
@@ -91,9 +97,127 @@ struct impost_snapshot_section {
 	const char *name;	/* the snapshot's */
 };
 
+/*
+ * Told how far a call has come: DONE bytes of guest memory of TOTAL. Some hundred times at the
+ * most, by the thread that made the call. Not 0: the call ends, with -ECANCELED, and leaves what a
+ * failed one does. It must not call back into the library but for what any thread may.
+ */
+typedef int (*impost_snapshot_progress_fn)(void *opaque, uint64_t done, uint64_t total);
+
+/* impost_snapshot_save() and flatten: flags. */
+
+/* vCPUs run on as soon as their state is taken and memory is protected against changes: what the
+ * guest wants to write is copied first. Where that cannot be had (the text in the log says why)
+ * they stand until memory is written, as without this flag. */
+#define IMPOST_SNAPSHOT_BACKGROUND 1u
+/* What is written may be lost if the host's kernel, or its power, fails: nothing is waited for
+ * (fsync(2)). The file still takes its name only when it is whole. */
+#define IMPOST_SNAPSHOT_NO_SYNC 2u
+
+struct impost_snapshot_save_options {
+	uint32_t size;	  /* set by the caller to its sizeof */
+	uint32_t flags;	  /* IMPOST_SNAPSHOT_BACKGROUND, _NO_SYNC */
+	uint32_t threads; /* that read and write memory; 0: chosen */
+	uint32_t hold_ms; /* how long impost_vm_hold() may take; 0: 10 seconds */
+	const char *base; /* for a diff: the path of the snapshot that it is to; NULL: full */
+	/*
+	 * A reader of the VM's memory. For a diff: what it has to tell is what is written since
+	 * BASE was saved, or restored; it must have been made before the VM ran on, or been given
+	 * to the save of BASE. It is emptied, so that the next diff can be to this one. Full: NULL,
+	 * or the reader for the first diff to this snapshot, emptied likewise.
+	 */
+	struct impost_dirty *since;
+	const struct impost_snapshot_key *key; /* NULL: no tags. A diff has the key of its base */
+	impost_snapshot_progress_fn progress;  /* NULL: none */
+	void *opaque;
+};
+
+/* What was saved. */
+struct impost_snapshot_saved {
+	uint32_t size;	  /* set by the caller to its sizeof */
+	uint32_t flags;	  /* IMPOST_SNAPSHOT_BACKGROUND: the VM ran on while memory was written */
+	uint64_t held_ns; /* how long the VM was held; 0: the host held it */
+	uint64_t file_bytes;
+	uint64_t data_bytes, zero_bytes; /* of guest memory: written, and found to be zero */
+	uint8_t id[16];
+	uint8_t digest[16];
+};
+
+/* How memory comes back. */
+
+/* MAP; of a snapshot with tags, COPY. */
+#define IMPOST_SNAPSHOT_DEFAULT 0u
+/*
+ * Private mappings of the files: what is written makes a copy of its page, and what is not touched
+ * is not read. It takes no time, whatever the size. The files must not be changed while the VM
+ * lives; that they are replaced, as impost_snapshot_save() does, is no change. Checksums of
+ * memory are not looked at (impost_snapshot_verify()); with tags all is verified first, which takes
+ * as long as reading it.
+ */
+#define IMPOST_SNAPSHOT_MAP 1u
+/* Memory as `[memory]` of the configuration has it, read and verified before the call returns. */
+#define IMPOST_SNAPSHOT_COPY 2u
+/* Likewise, but read and verified when it is touched, and by and by (userfaultfd(2)). */
+#define IMPOST_SNAPSHOT_LAZY 3u
+
+/* impost_snapshot_restore(): flags. LAZY: only what is touched is read. */
+#define IMPOST_SNAPSHOT_NO_PREFETCH 1u
+
+struct impost_snapshot_restore_options {
+	uint32_t size;	  /* set by the caller to its sizeof */
+	uint32_t memory;  /* IMPOST_SNAPSHOT_DEFAULT, _MAP, _COPY, _LAZY */
+	uint32_t flags;	  /* IMPOST_SNAPSHOT_NO_PREFETCH */
+	uint32_t threads; /* that read memory; 0: chosen */
+	/* For what a snapshot says nothing about, such as the kick signal; NULL: as
+	 * impost_vm_config_init() fills it. */
+	const struct impost_vm_config *config;
+	const char *backend; /* NULL: CONFIG's */
+	impost_snapshot_progress_fn progress;
+	void *opaque;
+};
+
+/* A region of guest memory in a snapshot. */
+struct impost_snapshot_region {
+	uint32_t size;	/* set by the caller to its sizeof */
+	uint32_t flags; /* IMPOST_REGION_READONLY or 0 */
+	uint64_t gpa, bytes;
+};
+
+/* `kind` of an extent. */
+#define IMPOST_SNAPSHOT_DATA   1u /* its content is in the file */
+#define IMPOST_SNAPSHOT_ZERO   2u
+#define IMPOST_SNAPSHOT_ABSENT 3u /* of a diff: as in its base */
+
+struct impost_snapshot_extent {
+	uint32_t size; /* set by the caller to its sizeof */
+	uint32_t kind; /* IMPOST_SNAPSHOT_DATA and so on */
+	uint64_t gpa, bytes;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* --- saving --- */
+
+/*
+ * Saves VM to the file PATH; what has that name is replaced when the new one is whole, and is as it
+ * was if the call fails. A VM that is not held (impost_vm_hold()) is, for as long as it takes, and
+ * runs on afterwards whether or not the call failed; one that is held already stays so. OPTIONS
+ * NULL: a full snapshot, without any of them. RET_SAVED may be NULL. Not for a thread that has an
+ * exit in hand, as for impost_vm_hold().
+ *
+ * -EINVAL: unknown flags; a BASE without SINCE, that is not in the folder that PATH is in, or that
+ * is what PATH would replace; regions of memory that are not those of BASE; -ESTALE: SINCE goes
+ * from another snapshot than BASE; -ELOOP: the chain would be too long: flatten it; -EISDIR,
+ * -EEXIST: PATH is a folder, or no regular file; -EFBIG: a limit of the process (RLIMIT_FSIZE) or
+ * the file system; -ENOSPC, -EIO and others: what the kernel says of the file; -ECANCELED; -ENOMEM;
+ * what impost_vm_hold() and impost_state_take() say; and of BASE what impost_snapshot_open() says.
+ * After -EIO whose text says that only the folder could not be synchronised, the new file is there.
+ */
+IMPOST_API int impost_snapshot_save(struct impost_vm *vm, const char *path,
+				    const struct impost_snapshot_save_options *options,
+				    struct impost_snapshot_saved *ret_saved);
 
 /* --- keys --- */
 
@@ -129,8 +253,8 @@ IMPOST_API int impost_snapshot_open(struct impost_context *ctx, const char *path
 				    const struct impost_snapshot_open_options *options,
 				    struct impost_snapshot **ret_snapshot);
 
-/* Closes it. NULL is fine. -EBUSY: a VM that was restored lazily still has memory to come. */
-IMPOST_API int impost_snapshot_close(struct impost_snapshot *snapshot);
+/* Closes it. NULL is fine. VMs that were restored from it live on. */
+IMPOST_API void impost_snapshot_close(struct impost_snapshot *snapshot);
 
 /* What it is. -EINVAL: a bad size. */
 IMPOST_API int impost_snapshot_info(struct impost_snapshot *snapshot,
@@ -139,6 +263,71 @@ IMPOST_API int impost_snapshot_info(struct impost_snapshot *snapshot,
 /* Section number INDEX, from 0, in the file's order. -ENOENT: no more. */
 IMPOST_API int impost_snapshot_section(struct impost_snapshot *snapshot, uint32_t index,
 				       struct impost_snapshot_section *ret_section);
+
+/* The state in it. It is the snapshot's, and ends with it. NULL: only the header was read. */
+IMPOST_API const struct impost_state *impost_snapshot_state(const struct impost_snapshot *snapshot);
+
+/* Region number INDEX of guest memory, in order of address; -ENOENT: no more. The extent at *GPA
+ * or, if no memory is there, the next one, which ends with its region; *GPA becomes its end. Of
+ * this file alone: a diff's bases are not looked at. Begin with *GPA 0; -ENOENT: no more. */
+IMPOST_API int impost_snapshot_region(struct impost_snapshot *snapshot, uint32_t index,
+				      struct impost_snapshot_region *ret_region);
+IMPOST_API int impost_snapshot_extent(struct impost_snapshot *snapshot, uint64_t *gpa,
+				      struct impost_snapshot_extent *ret_extent);
+
+/*
+ * Reads BYTES of guest memory at GPA, in bases too where they have it; what is read is verified.
+ * -EFAULT: not all of it is memory; -EBADMSG: a checksum, or a tag, does not match; -ESTALE: the
+ * file was changed; -EINVAL: bases were not opened; or what read(2) says.
+ */
+IMPOST_API int impost_snapshot_read(struct impost_snapshot *snapshot, uint64_t gpa, void *buf,
+				    uint64_t bytes);
+
+/* Verifies the checksums, or tags, of all memory in the file and its bases. THREADS 0: chosen;
+ * PROGRESS may be NULL. Errors as impost_snapshot_read() has them; -ECANCELED. */
+IMPOST_API int impost_snapshot_verify(struct impost_snapshot *snapshot, uint32_t threads,
+				      impost_snapshot_progress_fn progress, void *opaque);
+
+/* --- restoring --- */
+
+/*
+ * Pre-flight: whether it can be restored on backend BACKEND (NULL: the first that can run here) of
+ * this host. As impost_state_check(), which says what is told to MISMATCH: returns the number of
+ * what is in the way, or a negative error. -EINVAL: only the header was read.
+ */
+IMPOST_API int impost_snapshot_check(struct impost_snapshot *snapshot, const char *backend,
+				     impost_state_mismatch_fn mismatch, void *opaque);
+
+/*
+ * Makes the VM that was saved: checks it as impost_snapshot_check() does, and then makes VM, memory
+ * and vCPUs (impost_vm_vcpu()). Then the host registers its devices (device.h) and calls
+ * impost_snapshot_load(), which sets the state of all; then vCPUs may run. OPTIONS NULL: all
+ * defaults. The snapshot may be closed as soon as the state is loaded, also with LAZY.
+ *
+ * -ENOTSUP: something is in the way on this host, all of which the text names; or the backend
+ * cannot have its memory this way; -ESTALE: a file was changed; -EINVAL: unknown flags, or only the
+ * header was read, or no bases; -EBADMSG: memory is damaged; or what impost_vm_create(),
+ * impost_memory_add() and impost_vcpu_create() say. On failure nothing is left.
+ */
+IMPOST_API int impost_snapshot_restore(struct impost_snapshot *snapshot,
+				       const struct impost_snapshot_restore_options *options,
+				       struct impost_vm **ret_vm);
+
+/* Loads the state into VM, which impost_snapshot_restore() made, or which has the same regions and
+ * vCPUs. Errors as impost_state_load() has them; -EINVAL: only the header was read. */
+IMPOST_API int impost_snapshot_load(struct impost_snapshot *snapshot, struct impost_vm *vm);
+
+/* --- chains --- */
+
+/*
+ * Writes a full snapshot of what a diff and its bases have to PATH, which may be any of these. Of
+ * OPTIONS, which may be NULL, _NO_SYNC, threads, key (of the new file), progress and opaque are
+ * looked at; the others must be 0. All of memory is verified on the way. Errors as
+ * impost_snapshot_save() and impost_snapshot_read() have them.
+ */
+IMPOST_API int impost_snapshot_flatten(struct impost_snapshot *snapshot, const char *path,
+				       const struct impost_snapshot_save_options *options,
+				       struct impost_snapshot_saved *ret_saved);
 
 #ifdef __cplusplus
 }

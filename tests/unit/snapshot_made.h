@@ -153,6 +153,133 @@ static inline void seal(struct made *made)
 	seal_header(made);
 }
 
+/* --- other sections: the file is laid out anew --- */
+
+/* The sections of a file, in memory of their own. */
+struct parts {
+	uint32_t count;
+	struct {
+		uint8_t row[E_END];
+		uint8_t *data;
+		size_t len;
+	} part[64];
+	uint8_t *memory;
+	size_t memory_len;
+};
+
+static inline uint8_t *copy_of(const void *data, size_t len)
+{
+	uint8_t *copy = malloc(len + 1);
+
+	if (len)
+		memcpy(copy, data, len);
+	return copy;
+}
+
+static inline struct parts take_apart(const struct made *made)
+{
+	struct parts parts = {.count = (uint32_t)get(made, H_SECTIONS, 4)};
+	size_t memory = get(made, H_MEMORY_OFFSET, 8);
+
+	cr_assert(parts.count < 63);
+	for (uint32_t i = 0; i < parts.count; i++) {
+		memcpy(parts.part[i].row, made->bytes + entry(made, i, 0), E_END);
+		parts.part[i].len = get(made, entry(made, i, E_BYTES), 8);
+		parts.part[i].data = copy_of(made->bytes + get(made, entry(made, i, E_OFFSET), 8),
+					     parts.part[i].len);
+	}
+	parts.memory_len = get(made, H_MEMORY_BYTES, 8);
+	parts.memory = copy_of(made->bytes + memory, parts.memory_len);
+	return parts;
+}
+
+/* Makes MADE of PARTS, which are no more. */
+static inline void put_together(struct made *made, struct parts *parts)
+{
+	size_t header = H_END + (size_t)parts->count * E_END, at = header;
+
+	for (uint32_t i = 0; i < parts->count; i++)
+		at = (at + 7) / 8 * 8 + parts->part[i].len;
+	at = (at + 4095) / 4096 * 4096;
+	resize(made, at + parts->memory_len);
+	put(made, H_SECTIONS, 4, parts->count);
+	put(made, H_HEADER_BYTES, 8, header);
+	put(made, H_FILE_BYTES, 8, made->len);
+	put(made, H_MEMORY_OFFSET, 8, at);
+	memcpy(made->bytes + at, parts->memory, parts->memory_len);
+	at = header;
+	for (uint32_t i = 0; i < parts->count; i++) {
+		at = (at + 7) / 8 * 8;
+		memcpy(made->bytes + entry(made, i, 0), parts->part[i].row, E_END);
+		put(made, entry(made, i, E_OFFSET), 8, at);
+		put(made, entry(made, i, E_BYTES), 8, parts->part[i].len);
+		memcpy(made->bytes + at, parts->part[i].data, parts->part[i].len);
+		at += parts->part[i].len;
+		free(parts->part[i].data);
+	}
+	free(parts->memory);
+	seal(made);
+}
+
+/* Section NAME has DATA from now on; is there no more; is cut to, or lengthened by zeros to, LEN.
+ */
+static inline void set_section(struct made *made, const char *name, const void *data, size_t len)
+{
+	uint32_t index = find(made, name);
+	struct parts parts = take_apart(made);
+
+	free(parts.part[index].data);
+	parts.part[index].data = copy_of(data, len);
+	parts.part[index].len = len;
+	put_together(made, &parts);
+}
+
+static inline void drop_section(struct made *made, const char *name)
+{
+	uint32_t index = find(made, name);
+	struct parts parts = take_apart(made);
+
+	free(parts.part[index].data);
+	parts.count--;
+	memmove(&parts.part[index], &parts.part[index + 1],
+		(parts.count - index) * sizeof(parts.part[0]));
+	put_together(made, &parts);
+}
+
+static inline void size_section(struct made *made, const char *name, size_t len)
+{
+	struct parts parts = take_apart(made);
+	uint32_t index = find(made, name);
+	size_t before = parts.part[index].len;
+
+	parts.part[index].data = realloc(parts.part[index].data, len + 1);
+	if (len > before)
+		memset(parts.part[index].data + before, 0, len - before);
+	parts.part[index].len = len;
+	put_together(made, &parts);
+}
+
+static inline size_t section_len(const struct made *made, const char *name)
+{
+	return get(made, entry(made, find(made, name), E_BYTES), 8);
+}
+
+/* One more, at the end. */
+static inline void add_section(struct made *made, const char *name, uint32_t kind, uint32_t flags,
+			       const void *data, size_t len)
+{
+	struct parts parts = take_apart(made);
+	uint8_t *row = parts.part[parts.count].row;
+
+	memset(row, 0, E_END);
+	memcpy(row + E_NAME, name, strlen(name));
+	memcpy(row + E_KIND, &kind, sizeof(kind));
+	memcpy(row + E_FLAGS, &flags, sizeof(flags));
+	parts.part[parts.count].data = copy_of(data, len);
+	parts.part[parts.count++].len = len;
+	put_together(made, &parts);
+}
+
 static inline struct made made_read(const char *path)
 {
 	struct made made = {0};
