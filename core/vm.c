@@ -298,6 +298,9 @@ static void free_vm(struct impost_vm *vm)
 		free(vm->passed_over[i].reason);
 	}
 	free(vm->passed_over);
+#ifndef IMPOST_NO_STATE
+	devices_free(vm);
+#endif
 	free(vm->wanted);
 	pthread_mutex_destroy(&vm->pause_lock);
 	free(vm->routes);

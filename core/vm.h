@@ -9,6 +9,7 @@
 #include <impost/vm.h>
 
 #include "context.h"
+#include "device.h"
 
 struct passed_over {
 	char *name, *reason;
@@ -44,12 +45,13 @@ struct impost_vm {
 	_Atomic uint32_t hold; /* enum hold; NONE again under the lock only */
 	atomic_uint settling;  /* changes when a holder is to look at the vCPUs again */
 	pthread_mutex_t pause_lock;
-	uint32_t paused_by;   /* PAUSED_BY_*; guarded by pause_lock */
-	pthread_mutex_t lock; /* what follows */
+	uint32_t paused_by;	   /* PAUSED_BY_*; guarded by pause_lock */
+	pthread_mutex_t lock;	   /* what follows */
 	struct impost_vcpu *vcpus; /* in order of id */
 	uint32_t nvcpus;
 	struct impost_gsi_route *routes; /* that the host has set */
 	uint32_t nroutes;
+	struct devices devices;
 };
 
 /* A call of an operation, from before it to after it. */

@@ -5,6 +5,7 @@
 
 #include <impost/backend.h>
 #include <impost/context.h>
+#include <impost/device.h>
 #include <impost/dirty.h>
 #include <impost/error.h>
 #include <impost/exit.h>
