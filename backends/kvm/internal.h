@@ -133,9 +133,9 @@ struct vcpu {
 	struct vm *vm;
 	const struct impost_host *host;
 	uint32_t id;
-	uint32_t ncpuid;       /* entries of its CPUID */
-	uint64_t xcr0_allowed; /* by its CPUID, leaf 0xD */
-	struct ring ring;      /* guarded by the VM's lock, as is the next member */
+	union cpuid_table *cpuid; /* as it was set; NULL: not yet */
+	uint64_t xcr0_allowed;	  /* by its CPUID, leaf 0xD */
+	struct ring ring;	  /* guarded by the VM's lock, as is the next member */
 	struct vcpu *next_ringed;
 };
 

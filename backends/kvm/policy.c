@@ -71,20 +71,19 @@ static int32_t table_give(const struct impost_host *host, const union cpuid_tabl
 	return 0;
 }
 
-/* ROOM: how many entries are asked for, or there are. */
-static int32_t table_get(const struct impost_host *host, int fd, unsigned long request,
-			 const char *name, uint32_t room, struct impost_x86_cpuid *entries,
-			 uint32_t capacity, uint32_t *ret_count)
+/* What the kernel supports, asked now. */
+static int32_t ask_supported(const struct backend *b, struct impost_x86_cpuid *entries,
+			     uint32_t capacity, uint32_t *ret_count)
 {
-	union cpuid_table *table = table_new(host);
+	union cpuid_table *table = table_new(b->host);
 	int32_t r;
 
 	if (!table)
 		return -ENOMEM;
-	table->head.nent = room;
-	r = kvm_ioctl(host, fd, request, name, table);
+	table->head.nent = KVM_CPUID_ENTRIES;
+	r = KVM_IOCTL(b->host, b->fd, KVM_GET_SUPPORTED_CPUID, table);
 	if (!r)
-		r = table_give(host, table, entries, capacity, ret_count);
+		r = table_give(b->host, table, entries, capacity, ret_count);
 	free(table);
 	return r;
 }
@@ -97,18 +96,22 @@ int32_t kvm_cpuid_supported(void *backend, struct impost_x86_cpuid *entries, uin
 
 	if (b->cpuid)
 		return table_give(b->host, b->cpuid, entries, capacity, ret_count);
-	return table_get(b->host, b->fd, KVM_GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID",
-			 KVM_CPUID_ENTRIES, entries, capacity, ret_count);
+	return ask_supported(b, entries, capacity, ret_count);
 }
 
-/* Kernels as late as 6.1 leave the count as it was given, so the right one is given. */
+/*
+ * As it was set: that is what another host must have. The kernel's own answer follows what the
+ * guest does (OSXSAVE), and where the processor cannot hide a bit it has that too, set or not.
+ */
 int32_t kvm_cpuid_get(void *handle, struct impost_x86_cpuid *entries, uint32_t capacity,
 		      uint32_t *ret_count)
 {
 	const struct vcpu *v = handle;
 
-	return table_get(v->host, v->fd, KVM_GET_CPUID2, "KVM_GET_CPUID2", v->ncpuid, entries,
-			 capacity, ret_count);
+	if (v->cpuid)
+		return table_give(v->host, v->cpuid, entries, capacity, ret_count);
+	*ret_count = 0;
+	return 0;
 }
 
 int32_t kvm_cpuid_set(void *handle, const struct impost_x86_cpuid *entries, uint32_t count)
@@ -135,12 +138,14 @@ int32_t kvm_cpuid_set(void *handle, const struct impost_x86_cpuid *entries, uint
 			xcr0 = (uint64_t)entries[i].edx << 32 | entries[i].eax;
 	}
 	r = KVM_IOCTL(v->host, v->fd, KVM_SET_CPUID2, table);
-	free(table);
-	if (!r) {
-		v->xcr0_allowed = xcr0;
-		v->ncpuid = count;
+	if (r) {
+		free(table);
+		return r;
 	}
-	return r;
+	free(v->cpuid);
+	v->cpuid = table;
+	v->xcr0_allowed = xcr0;
+	return 0;
 }
 
 void kvm_cpuid_probe(struct backend *b)

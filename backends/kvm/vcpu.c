@@ -75,6 +75,7 @@ static void vcpu_destroy(void *handle)
 	if (v->fd >= 0)
 		close(v->fd);
 	leave_place(v->vm);
+	free(v->cpuid);
 	free(v);
 }
 
