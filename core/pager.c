@@ -77,7 +77,7 @@ static int fill_chunk(const struct pager *pager, uint8_t *to, uint64_t bytes, ui
 {
 	const uint64_t all = bytes == CHUNK_BYTES ? UINT64_MAX
 						  : (UINT64_C(1) << bytes / IMPOST_PAGE_SIZE) - 1;
-	unsigned first = 0, count;
+	uint64_t first = 0, count;
 	int err = 0;
 
 	for (; !err && (count = next_run(data, &first)); first += count)
@@ -129,6 +129,8 @@ static void bring(struct pager *pager, uint32_t at, uint64_t unit)
 	if (!paged->there[unit]) {
 		int err = read_unit(pager, at, unit, &data);
 
+		/* Before the one who waits goes on, and asks. */
+		atomic_fetch_sub(&pager->left, bytes);
 		if (!err) {
 			err = paged->huge ? uffd_copy(pager->uffd, to, pager->buffer, bytes)
 					  : fill_chunk(pager, to, bytes, data, pager->buffer);
@@ -138,7 +140,6 @@ static void bring(struct pager *pager, uint32_t at, uint64_t unit)
 		if (err && err != -ENOENT)
 			give_up(pager, paged, unit, err);
 		paged->there[unit] = true;
-		atomic_fetch_sub(&pager->left, bytes);
 	}
 	uffd_wake(pager->uffd, to, bytes);
 }

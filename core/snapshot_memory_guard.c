@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bitmap.h"
 #include "crew.h"
 #include "guard.h"
 #include "pages.h"
@@ -349,27 +350,25 @@ static int protect_chunks(const struct guard *guard, uint32_t region)
 	return err;
 }
 
-/* NULL, or why the region cannot be protected. */
-static const char *protect(struct guard *guard, uint32_t region, const struct mapped *mapped,
-			   bool populate)
+/* NULL, or why a region cannot be protected. */
+static const char *add_region(struct guard *guard, struct guarded *guarded,
+			      const struct mapped *mapped)
 {
-	struct guarded *guarded = &guard->region[region];
+	const uint64_t pages = mapped_bytes(mapped) / IMPOST_PAGE_SIZE;
 
 	if (region_page_bytes(mapped) > CHUNK_BYTES)
 		return "some of its memory is of huge pages";
 	guarded->bytes = mapped_bytes(mapped);
-	guarded->state = calloc(guard->plan->table->region[region].chunks, 1);
+	guarded->state = calloc(bitmap_words(pages), 1);
 	if (!guarded->state)
 		return "there is no memory for it";
 	if (uffd_register(guard->uffd, mapped->hva, guarded->bytes, UFFDIO_REGISTER_MODE_WP))
 		return "some of its memory is of a kind that the host's kernel cannot protect so";
 	guarded->hva = mapped->hva;
-	if (populate && madvise(guarded->hva, guarded->bytes, MADV_POPULATE_READ))
-		return "the host's kernel is too old";
-	return protect_chunks(guard, region) ? "the host's kernel refuses to" : NULL;
+	return NULL;
 }
 
-static const char *protect_all(struct guard *guard, bool populate)
+static const char *add_regions(struct guard *guard)
 {
 	const char *why = NULL;
 	struct impost_view view;
@@ -379,10 +378,24 @@ static const char *protect_all(struct guard *guard, bool populate)
 	for (uint32_t i = 0; !why && i < guard->count; i++) {
 		const struct mapped *mapped = map_at(view.map, guard->plan->table->region[i].gpa);
 
-		why = mapped ? protect(guard, i, mapped, populate) : "a region was removed";
+		why = mapped ? add_region(guard, &guard->region[i], mapped)
+			     : "a region was removed";
 	}
 	view_end(&view);
 	return why;
+}
+
+static const char *protect(const struct guard *guard, bool populate)
+{
+	for (uint32_t i = 0; i < guard->count; i++) {
+		const struct guarded *guarded = &guard->region[i];
+
+		if (populate && madvise(guarded->hva, guarded->bytes, MADV_POPULATE_READ))
+			return "the host's kernel is too old";
+		if (protect_chunks(guard, i))
+			return "the host's kernel refuses to";
+	}
+	return NULL;
 }
 
 /* Opens what tells of writes; as on an older kernel, which protects those pages only that are
@@ -409,11 +422,14 @@ static const char *start(struct guard *guard, bool populate)
 	guard->stop = eventfd(0, EFD_CLOEXEC);
 	if (guard->stop < 0)
 		return "there is no descriptor left for it";
+	why = add_regions(guard);
+	if (why)
+		return why;
 	/* First the thread: what is protected, somebody might write at once. */
 	if (crew_start(&guard->thread, run, guard))
 		return "no thread can be started";
 	guard->started = true;
-	return protect_all(guard, populate);
+	return protect(guard, populate);
 }
 
 struct guard *guard_make(struct memory_plan *plan, bool populate, const char **ret_why)

@@ -116,7 +116,7 @@ static int read_verified(struct impost_context *ctx, const struct memory_layer *
 {
 	uint8_t digest[SNAPSHOT_DIGEST];
 	struct snapshot_hashing hashing;
-	unsigned first = 0, count;
+	uint64_t first = 0, count;
 	int err = 0;
 
 	snapshot_hashing_begin(&hashing, layer->hash);
@@ -139,7 +139,7 @@ static int read_verified(struct impost_context *ctx, const struct memory_layer *
 
 static void copy_pages(uint8_t *to, const uint8_t *from, uint64_t pages)
 {
-	for (unsigned first = 0, count; (count = next_run(pages, &first)); first += count)
+	for (uint64_t first = 0, count; (count = next_run(pages, &first)); first += count)
 		memcpy(to + first * IMPOST_PAGE_SIZE, from + first * IMPOST_PAGE_SIZE,
 		       count * IMPOST_PAGE_SIZE);
 }

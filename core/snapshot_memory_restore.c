@@ -202,7 +202,7 @@ static int add_region(struct restoring *restoring, const struct table_region *re
 static int zero_pages(const struct restoring *restoring, const struct mapped *mapped, uint8_t *hva,
 		      uint64_t pages)
 {
-	unsigned first = 0, count;
+	uint64_t first = 0, count;
 	int err = 0;
 
 	for (; !err && (count = next_run(pages, &first)); first += count)
@@ -214,7 +214,7 @@ static int zero_pages(const struct restoring *restoring, const struct mapped *ma
 static int write_pages(const struct restoring *restoring, const struct mapped *mapped, uint8_t *hva,
 		       uint64_t pages, const uint8_t *from)
 {
-	unsigned first = 0, count;
+	uint64_t first = 0, count;
 	int err = 0;
 
 	for (; !err && (count = next_run(pages, &first)); first += count) {

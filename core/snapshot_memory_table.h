@@ -9,7 +9,7 @@
 
 #define CHUNK_SHIFT 18u
 #define CHUNK_BYTES (UINT64_C(1) << CHUNK_SHIFT)
-#define CHUNK_PAGES 64u
+#define CHUNK_PAGES UINT64_C(64)
 
 _Static_assert(CHUNK_BYTES == CHUNK_PAGES * IMPOST_PAGE_SIZE, "a chunk is a word of a bitmap");
 
@@ -53,13 +53,13 @@ static inline uint64_t chunk_pages(const struct table_region *region, uint64_t c
 
 /* The next run of set bits of WORD from bit *FIRST on: its first bit there, and how many. 0: no
  * more. Go on from *FIRST and what is returned. */
-static inline unsigned next_run(uint64_t word, unsigned *first)
+static inline uint64_t next_run(uint64_t word, uint64_t *first)
 {
 	if (*first >= 64 || !(word >> *first))
 		return 0;
-	*first += (unsigned)__builtin_ctzll(word >> *first);
+	*first += (uint64_t)__builtin_ctzll(word >> *first);
 	word = ~(word >> *first);
-	return word ? (unsigned)__builtin_ctzll(word) : 64;
+	return word ? (uint64_t)__builtin_ctzll(word) : 64;
 }
 
 #endif

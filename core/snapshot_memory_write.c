@@ -69,7 +69,7 @@ static int find_zero_pages(const struct memory_plan *plan, uint32_t at, uint64_t
 	}
 	err = plan_look(plan, &view, at, chunk, pages, false, buffer, &content);
 	for (uint64_t left = err ? 0 : pages; left; left &= left - 1) {
-		unsigned page = (unsigned)__builtin_ctzll(left);
+		uint64_t page = (uint64_t)__builtin_ctzll(left);
 
 		if (page_is_zero(content + page * IMPOST_PAGE_SIZE))
 			*word |= UINT64_C(1) << page;
@@ -111,7 +111,7 @@ int plan_look(const struct memory_plan *plan, const struct impost_view *view, ui
 	const struct table_region *region = &plan->table->region[at];
 	const uint64_t gpa = region->gpa + chunk * CHUNK_BYTES;
 	const struct mapped *mapped = map_at(view->map, gpa);
-	unsigned first = 0, count;
+	uint64_t first = 0, count;
 	const uint8_t *hva;
 	uint64_t len;
 	int err = 0;
@@ -164,7 +164,7 @@ int plan_write_chunk(struct memory_plan *plan, uint32_t region, uint64_t chunk, 
 	const struct table_region *to = &plan->table->region[region];
 	const uint64_t offset = plan->offset + to->area_offset + chunk * CHUNK_BYTES;
 	struct snapshot_hashing hashing;
-	unsigned first = 0, count;
+	uint64_t first = 0, count;
 	int err = 0;
 
 	to->data[chunk] = data;
@@ -225,7 +225,7 @@ static int write_layers(struct memory_plan *plan, uint32_t region, uint64_t firs
 		err = layers_read_chunk(plan->ctx, plan->layers, plan->nlayers, region, chunk,
 					buffer, buffer + CHUNK_BYTES, &data);
 		for (uint64_t left = err ? 0 : data; left; left &= left - 1) {
-			unsigned page = (unsigned)__builtin_ctzll(left);
+			uint64_t page = (uint64_t)__builtin_ctzll(left);
 
 			if (page_is_zero(buffer + page * IMPOST_PAGE_SIZE))
 				data &= ~(UINT64_C(1) << page);

@@ -6,9 +6,8 @@
 
 #include <impost/pages.h>
 
-#include "snapshot_memory.h"
-
-#include "../../core/pager.h"
+#include "pager.h"
+#include "snapshot_machine.h"
 
 static const struct snapshot_hash plain;
 
@@ -252,5 +251,384 @@ Test(snapshot_memory, chains, .timeout = 120)
 
 	for (uint64_t seed = 1; seed <= 6; seed++)
 		chain(ctx, seed);
+	impost_context_close(ctx);
+}
+
+/* --- what goes wrong --- */
+
+static int cancel(void *opaque, uint64_t done, uint64_t total)
+{
+	unsigned *calls = opaque;
+
+	cr_expect(done <= total);
+	return ++*calls == 1;
+}
+
+static int count(void *opaque, uint64_t done, uint64_t total)
+{
+	uint64_t *last = opaque;
+
+	cr_expect(done >= *last && done <= total && total > 0);
+	*last = done;
+	return 0;
+}
+
+/* A diff that cannot be written, by an error or because it is cancelled, takes nothing away: the
+ * next one has it all. */
+static void fails_and_goes_on(struct impost_context *ctx, bool background, bool cancelled)
+{
+	const struct impost_region anonymous = {0};
+	unsigned calls = 0;
+	struct memory_write want = {
+		.hash = &plain, .threads = 2, .background = background, .opaque = &calls};
+	struct memory_layer layers[2];
+	struct belongings before;
+	struct impost_dirty *dirty;
+	struct memory_plan *plan;
+	struct machine machine;
+	struct saved saved[2];
+	uint64_t state = 5;
+	int fd = cancelled ? file_without_name("/dev/shm") : open("/dev/full", O_WRONLY);
+
+	make_machine(&machine, ctx, &anonymous);
+	dirty = make_reader(&machine);
+	scribble(&machine, &state, 20);
+	want.since = dirty;
+	before = count_own();
+	for (int i = 0; i < 2; i++) {
+		if (cancelled)
+			want.progress = cancel;
+		calls = 0;
+		expect_ok(ctx, memory_plan_make(machine.memory, &want, &plan));
+		cr_expect(memory_plan_detached(plan, NULL) == (background && has_uffd()));
+		if (cancelled)
+			expect_error(ctx, memory_plan_write(plan, fd, 0), -ECANCELED, "cancelled");
+		else
+			expect_error(ctx, memory_plan_write(plan, fd, 0), -ENOSPC, "snapshot");
+		memory_plan_free(plan);
+		expect_memory(ctx, machine.memory, &machine, "after a failure");
+		want.progress = NULL;
+		if (i == 0)
+			save(&machine, &want, &saved[1]);
+		want.diff = true;
+		scribble(&machine, &state, 20);
+	}
+	save(&machine, &want, &saved[0]);
+	layers[0] = layer_of(&saved[0]);
+	layers[1] = layer_of(&saved[1]);
+	expect_restored(&machine, layers, 2);
+	free_saved(&saved[0]);
+	free_saved(&saved[1]);
+	expect_same_own(before);
+	/* A plan that is not carried out, too. */
+	scribble(&machine, &state, 5);
+	expect_ok(ctx, memory_plan_make(machine.memory, &want, &plan));
+	memory_plan_free(plan);
+	expect_same_own(before);
+	scribble(&machine, &state, 5); /* nothing is protected any more */
+	expect_memory(ctx, machine.memory, &machine, "after a plan");
+	expect_ok(ctx, impost_dirty_destroy(dirty));
+	destroy_machine(&machine);
+	close(fd);
+}
+
+Test(snapshot_memory, failures, .timeout = 60)
+{
+	struct impost_context *ctx = open_context();
+
+	for (int i = 0; i < 4; i++)
+		fails_and_goes_on(ctx, i & 1, i & 2);
+	impost_context_close(ctx);
+}
+
+Test(snapshot_memory, progress)
+{
+	struct impost_context *ctx = open_context();
+	const struct impost_region anonymous = {0};
+	uint64_t last = 0, state = 4;
+	struct memory_write want = {.hash = &plain, .progress = count, .opaque = &last};
+	struct memory_restore restore = {
+		.how = MEMORY_RESTORE_COPY, .progress = count, .opaque = &last};
+	struct impost_memory *memory;
+	unsigned calls = 0;
+	struct machine machine;
+	struct memory_layer layer;
+	struct saved saved;
+
+	make_machine(&machine, ctx, &anonymous);
+	scribble(&machine, &state, 10);
+	save(&machine, &want, &saved);
+	cr_expect(last == places[0].bytes + places[1].bytes + places[2].bytes);
+	layer = layer_of(&saved);
+	last = 0;
+	expect_ok(ctx, memory_layers_verify(ctx, &layer, 1, 0, count, &last));
+	cr_expect(last > 0);
+	expect_error(ctx, memory_layers_verify(ctx, &layer, 1, 1, cancel, &calls), -ECANCELED,
+		     "cancelled");
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+	restore.progress = cancel;
+	restore.opaque = &calls;
+	calls = 0;
+	expect_error(ctx, memory_layers_restore(memory, &layer, 1, &restore), -ECANCELED,
+		     "cancelled");
+	restore.progress = count;
+	restore.opaque = &last;
+	last = 0;
+	expect_ok(ctx, memory_layers_restore(memory, &layer, 1, &restore));
+	cr_expect(last > 0);
+	expect_memory(ctx, memory, &machine, "after one that was cancelled");
+	impost_memory_destroy(memory);
+	destroy_machine(&machine);
+	free_saved(&saved);
+	impost_context_close(ctx);
+}
+
+/* The first page of region AT that is data, and what is then in the file another. */
+static uint64_t spoil(const struct saved *saved, uint32_t at)
+{
+	struct memory_extent extent;
+	uint64_t gpa = places[at].gpa;
+	uint8_t byte;
+
+	do
+		cr_assert(memory_table_next(saved->table, &gpa, &extent));
+	while (extent.kind != MEMORY_DATA);
+	cr_assert(pread(saved->fd, &byte, 1, (off_t)(saved->offset + extent.area_offset)) == 1);
+	byte ^= 1;
+	cr_assert(pwrite(saved->fd, &byte, 1, (off_t)(saved->offset + extent.area_offset)) == 1);
+	return extent.gpa;
+}
+
+/* A bit is another: who reads it is told where, and who does not goes on. */
+static void corrupt(struct impost_context *ctx, bool key, bool shorter)
+{
+	const struct snapshot_hash hash = {.keyed = key, .key = {9}};
+	const struct memory_write want = {.hash = &hash};
+	const struct impost_region anonymous = {0};
+	struct memory_restore restore = {.how = MEMORY_RESTORE_COPY};
+	struct impost_memory *memory;
+	struct machine machine;
+	struct memory_layer layer;
+	struct saved saved;
+	uint64_t state = 8, spoilt, left;
+	const int wrong = shorter ? -ENODATA : -EBADMSG;
+	char text[64];
+	uint8_t byte;
+	int err;
+
+	make_machine(&machine, ctx, &anonymous);
+	write_pages(&machine, 0, 10, 10, false, &state);
+	write_pages(&machine, 2, 1, 69, false, &state);
+	save(&machine, &want, &saved);
+	layer = layer_of(&saved);
+	spoilt = spoil(&saved, 2);
+	if (shorter)
+		cr_assert(ftruncate(saved.fd, (off_t)(saved.offset + places[0].bytes)) == 0);
+	snprintf(text, sizeof(text), "0x%llx",
+		 (unsigned long long)(spoilt & ~(UINT64_C(64) * PAGE - 1)) + 3 * PAGE);
+	expect_error(ctx, memory_layers_verify(ctx, &layer, 1, 1, NULL, NULL), wrong,
+		     shorter ? "shorter" : text);
+	expect_ok(ctx, memory_layers_read(ctx, &layer, 1, 10 * PAGE, &byte, 1));
+	expect_error(ctx, memory_layers_read(ctx, &layer, 1, spoilt, &byte, 1), wrong,
+		     shorter ? "shorter" : "checksum");
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+	expect_error(ctx, memory_layers_restore(memory, &layer, 1, &restore), wrong,
+		     shorter ? "shorter" : "checksum");
+	restore.how = MEMORY_RESTORE_MAP;
+	restore.verify = true;
+	expect_error(ctx, memory_layers_restore(memory, &layer, 1, &restore), wrong,
+		     shorter ? "shorter" : "checksum");
+	restore.how = MEMORY_RESTORE_LAZY;
+	for (int i = 0; i < 2; i++) {
+		restore.no_prefetch = i;
+		expect_ok(ctx, memory_layers_restore(memory, &layer, 1, &restore));
+		expect_error(ctx, impost_memory_read(memory, spoilt, &byte, 1), -EIO, "access");
+		expect_ok(ctx, impost_memory_read(memory, 10 * PAGE, &byte, 1));
+		cr_expect(byte == machine.model[0][10 * PAGE]);
+		expect_error(ctx, memory_settle(memory), -EIO, "could not be read");
+		memory_paging(memory, &left, &err);
+		cr_expect(left == 0 && err == wrong);
+		expect_error(ctx, impost_memory_read(memory, spoilt, &byte, 1), -EIO, "access");
+		expect_ok(ctx, impost_memory_read(memory, 11 * PAGE, &byte, 1));
+		impost_memory_destroy(memory);
+		expect_ok(ctx, impost_memory_create(ctx, &memory));
+	}
+	impost_memory_destroy(memory);
+	destroy_machine(&machine);
+	free_saved(&saved);
+}
+
+Test(snapshot_memory, corrupt)
+{
+	struct impost_context *ctx = open_context();
+
+	if (!has_uffd())
+		cr_skip_test("this process may not have a userfaultfd");
+	corrupt(ctx, false, false);
+	corrupt(ctx, true, false);
+	corrupt(ctx, false, true);
+	impost_context_close(ctx);
+}
+
+/* --- lazily --- */
+
+/* What is not touched is not brought; and the memory can be destroyed, its regions be removed, and
+ * pages discarded, whatever is there by then. */
+Test(snapshot_memory, lazy)
+{
+	struct impost_context *ctx = open_context();
+	const struct impost_region anonymous = {0};
+	const struct memory_write want = {.hash = &plain};
+	const struct memory_restore lazy = {.how = MEMORY_RESTORE_LAZY, .no_prefetch = true};
+	const uint64_t bytes = places[0].bytes + places[1].bytes + places[2].bytes;
+	struct impost_region region = {.size = sizeof(region)};
+	struct impost_memory *memory;
+	struct machine machine;
+	struct memory_layer layer;
+	struct belongings before;
+	struct saved saved;
+	uint64_t state = 12, left;
+	uint8_t byte;
+	int err;
+
+	if (!has_uffd())
+		cr_skip_test("this process may not have a userfaultfd");
+	make_machine(&machine, ctx, &anonymous);
+	write_pages(&machine, 0, 0, 64 * 19, false, &state);
+	before = count_own();
+	save(&machine, &want, &saved);
+	layer = layer_of(&saved);
+	for (int i = 0; i < 5; i++) {
+		expect_ok(ctx, impost_memory_create(ctx, &memory));
+		expect_ok(ctx, memory_layers_restore(memory, &layer, 1, &lazy));
+		memory_paging(memory, &left, &err);
+		cr_expect(left == bytes && err == 0);
+		expect_ok(ctx, impost_memory_get(memory, 0, &region));
+		cr_expect(!(region.state & IMPOST_REGION_IS_DIRECT));
+		expect_ok(ctx, impost_memory_read(memory, 100 * PAGE, &byte, 1));
+		cr_expect(byte == machine.model[0][100 * PAGE]);
+		cr_expect(*(const uint8_t *)region.hva == machine.model[0][0]);
+		memory_paging(memory, &left, &err);
+		cr_expect(left == bytes - 2 * 64 * PAGE);
+		if (i == 1)
+			expect_ok(ctx, impost_memory_remove(memory, 0));
+		if (i == 2) {
+			expect_ok(ctx, impost_pages_discard(memory, 0, 64 * PAGE, 0));
+			memory_paging(memory, &left, &err);
+			cr_expect(left == 0);
+			expect_ok(ctx, impost_memory_read(memory, 0, &byte, 1));
+			cr_expect(byte == 0);
+		}
+		if (i == 3) {
+			expect_ok(ctx, impost_memory_write(memory, 200 * PAGE, "x", 1));
+			machine.model[0][200 * PAGE] = 'x';
+		}
+		if (i > 2) {
+			expect_ok(ctx, memory_settle(memory));
+			machine.model[0][200 * PAGE] =
+				i == 3 ? 'x' : *((uint8_t *)region.hva + 200 * PAGE);
+			expect_memory(ctx, memory, &machine, "settled");
+		}
+		impost_memory_destroy(memory);
+	}
+	free_saved(&saved);
+	expect_same_own(before);
+	destroy_machine(&machine);
+	impost_context_close(ctx);
+}
+
+/* What was restored lazily, and is not there yet, is there in the next snapshot. */
+Test(snapshot_memory, saved_again)
+{
+	struct impost_context *ctx = open_context();
+	const struct impost_region anonymous = {0};
+	struct memory_write want = {.hash = &plain};
+	struct machine machine, again;
+	struct memory_layer layer, second;
+	uint64_t state = 21;
+	struct saved saved, twice;
+
+	if (!has_uffd())
+		cr_skip_test("this process may not have a userfaultfd");
+	make_machine(&machine, ctx, &anonymous);
+	scribble(&machine, &state, 30);
+	save(&machine, &want, &saved);
+	layer = layer_of(&saved);
+	for (uint32_t how = 0; how < 6; how++) {
+		const struct memory_restore restore = {.how = how % 3, .no_prefetch = true};
+
+		want.background = how > 2;
+		again = machine;
+		expect_ok(ctx, impost_memory_create(ctx, &again.memory));
+		expect_ok(ctx, memory_layers_restore(again.memory, &layer, 1, &restore));
+		save(&again, &want, &twice);
+		second = layer_of(&twice);
+		expect_restored(&machine, &second, 1);
+		free_saved(&twice);
+		impost_memory_destroy(again.memory);
+	}
+	free_saved(&saved);
+	destroy_machine(&machine);
+	impost_context_close(ctx);
+}
+
+/* --- tables that are anybody's invention --- */
+
+/* Every table is read, or refused; what is read can be gone through, and stays within its bounds.
+ */
+Test(snapshot_memory, tables, .timeout = 60)
+{
+	struct impost_context *ctx = open_context();
+	const struct impost_region anonymous = {0};
+	const struct memory_write want = {.hash = &plain};
+	struct memory_table *table;
+	struct machine machine;
+	struct memory_plan *plan;
+	uint64_t state = 99, bytes, area, read = 0;
+	uint8_t *copy, *good;
+
+	make_machine(&machine, ctx, &anonymous);
+	scribble(&machine, &state, 30);
+	expect_ok(ctx, memory_plan_make(machine.memory, &want, &plan));
+	bytes = memory_plan_table_bytes(plan);
+	area = memory_plan_area_bytes(plan);
+	good = malloc(bytes);
+	memcpy(good, memory_plan_table(plan), bytes);
+	memory_plan_free(plan);
+	for (int i = 0; i < 20000; i++) {
+		uint64_t cut = random_below(&state, 8) ? bytes
+						       : random_below(&state, (uint32_t)bytes + 1);
+		struct memory_extent extent;
+		uint64_t gpa = 0, pages = 0, all, data, zero, last = 0;
+
+		copy = malloc(cut + 1);
+		memcpy(copy, good, cut);
+		for (uint32_t k = random_below(&state, 3); cut && k > 0; k--)
+			copy[random_below(&state, (uint32_t)(cut < 300 ? cut : 300))] ^=
+				(uint8_t)(1u << random_below(&state, 8));
+		if (memory_table_decode(ctx, copy, cut, area, false, &table) == 0) {
+			read++;
+			memory_table_pages(table, &all, &data, &zero);
+			cr_expect(data + zero == all);
+			while (memory_table_next(table, &gpa, &extent)) {
+				cr_assert(extent.gpa >= last && extent.bytes > 0);
+				cr_assert(extent.area_offset + extent.bytes <= area);
+				pages += extent.bytes / PAGE;
+				last = extent.gpa + extent.bytes;
+			}
+			cr_expect(pages == all);
+			memory_table_free(table);
+		} else {
+			cr_assert(strstr(impost_error(ctx), "memory table"));
+		}
+		free(copy);
+	}
+	cr_expect(read > 1000 && read < 19000, "%llu were read", (unsigned long long)read);
+	expect_error(ctx, memory_table_decode(ctx, good, bytes, area, true, &table),
+		     -IMPOST_EFORMAT, "flags");
+	expect_error(ctx, memory_table_decode(ctx, good, bytes, area + PAGE, false, &table),
+		     -IMPOST_EFORMAT, "area");
+	free(good);
+	destroy_machine(&machine);
 	impost_context_close(ctx);
 }
