@@ -70,7 +70,8 @@ int memory_layers_check(struct impost_context *ctx, const struct memory_layer *l
 			return impost_error_set(ctx, -IMPOST_EFORMAT, "%s %s", layers[i].name,
 						i + 1 < n ? "has a base, and its memory is full"
 							  : "has no base, and needs one");
-	for (uint32_t at = 0; at < layers[0].table->count; at++) {
+	/* One that is full has everything: whatever its size, there is nothing to look at. */
+	for (uint32_t at = 0; n > 1 && at < layers[0].table->count; at++) {
 		const struct table_region *region = &layers[0].table->region[at];
 
 		for (uint64_t chunk = 0; chunk < region->chunks; chunk++)

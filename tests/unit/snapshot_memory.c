@@ -572,6 +572,48 @@ Test(snapshot_memory, saved_again)
 	impost_context_close(ctx);
 }
 
+/* Huge pages are brought whole, and read like others; they are not saved in the background. */
+Test(snapshot_memory, huge_pages)
+{
+	struct impost_context *ctx = open_context();
+	struct impost_region made = {.size = sizeof(made), .bytes = 4 * IMPOST_PAGE_2M};
+	struct memory_write want = {.hash = &plain, .background = true};
+	uint8_t *read = malloc(made.bytes), *model = calloc(1, made.bytes);
+	struct impost_memory *memory;
+	struct memory_plan *plan;
+	struct memory_layer layer;
+	struct saved saved;
+	const char *why;
+
+	made.page_bytes = IMPOST_PAGE_2M;
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+	if (impost_memory_add(memory, &made) == -ENOMEM || !has_uffd())
+		cr_skip_test("the host has no 8 free huge pages of 2 MiB, or no userfaultfd");
+	memset(model + 70 * PAGE, 3, 600 * PAGE);
+	expect_ok(ctx, impost_memory_write(memory, 0, model, made.bytes));
+	expect_ok(ctx, memory_plan_make(memory, &want, &plan));
+	cr_expect(!memory_plan_detached(plan, &why) && strstr(why, "huge"));
+	write_plan(ctx, plan, false, &plain, &saved);
+	layer = layer_of(&saved);
+	impost_memory_destroy(memory);
+	expect_ok(ctx, impost_context_set(ctx, "memory", "pages", "2M"));
+	for (uint32_t how = 0; how < 6; how++) {
+		const struct memory_restore restore = {.how = how % 3, .no_prefetch = how > 2};
+
+		expect_ok(ctx, impost_context_set(ctx, "memory", "backing",
+						  how > 2 ? "memfd" : "anonymous"));
+		expect_ok(ctx, impost_memory_create(ctx, &memory));
+		expect_ok(ctx, memory_layers_restore(memory, &layer, 1, &restore));
+		expect_ok(ctx, impost_memory_read(memory, 0, read, made.bytes));
+		cr_expect(memcmp(read, model, made.bytes) == 0, "%u", how);
+		impost_memory_destroy(memory);
+	}
+	free_saved(&saved);
+	free(read);
+	free(model);
+	impost_context_close(ctx);
+}
+
 /* --- tables that are anybody's invention --- */
 
 /* Every table is read, or refused; what is read can be gone through, and stays within its bounds.
