@@ -149,15 +149,17 @@ int state_wrong(struct impost_context *ctx, const char *name, const char *what);
 
 /* --- taking and loading --- */
 
+struct devices_load;
+
 struct state_work {
 	struct impost_context *ctx;
 	struct impost_vm *vm;
 	struct impost_vcpu **vcpus;
 	struct state_parts *parts; /* to fill, or to load from */
 	void *scratch;		   /* STATE_SCRATCH bytes */
-	/* What to do with devices: the state that they go into, or come from; NULL: leave them. */
+	/* Devices: the state that they go into, or what was prepared of them; NULL: leave them. */
 	struct impost_state *into;
-	const struct impost_state *from;
+	struct devices_load *devices;
 	uint32_t *msr_list; /* what the backend has, without those that are left; sorted */
 	uint32_t nmsr_list;
 };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "state_steps.h"
 #include "text.h"
 #include "vm.h"
@@ -86,7 +87,51 @@ int load_routes(struct state_work *work, uint32_t i)
 	return m->nroutes ? impost_vm_set_gsi_routes(work->vm, m->routes, m->nroutes) : 0;
 }
 
+int load_devices(struct state_work *work, uint32_t i)
+{
+	(void)i;
+	return work->devices ? devices_apply(work->devices) : 0;
+}
+
 /* --- the whole --- */
+
+/* "device.NAME.INSTANCE", as the state has judged it; NAME is cut out of SECTION. */
+static struct device_record device_record(char *section, const struct state_section *s)
+{
+	char *dot;
+
+	memcpy(section, s->name, sizeof(s->name));
+	dot = strrchr(section, '.');
+	*dot = '\0';
+	return (struct device_record){
+		.name = section + strlen("device."),
+		.instance = (uint32_t)strtoul(dot + 1, NULL, 10),
+		.data = s->data,
+		.len = s->len,
+	};
+}
+
+/* Decodes the records of all devices, before anything is touched. */
+static int prepare_devices(struct state_work *work, const struct impost_state *state)
+{
+	char(*names)[IMPOST_STATE_NAME_MAX] = calloc((size_t)state->count + 1, sizeof(*names));
+	struct device_record *records = calloc((size_t)state->count + 1, sizeof(*records));
+	uint32_t count = 0;
+	int err;
+
+	for (uint32_t i = 0; names && records && i < state->count; i++)
+		if (state->sections[i].kind == STATE_DEVICE) {
+			records[count] = device_record(names[count], &state->sections[i]);
+			count++;
+		}
+	if (names && records)
+		err = devices_prepare(work->vm, records, count, &work->devices);
+	else
+		err = impost_error_set(work->ctx, -ENOMEM, "no memory for a VM's state");
+	free(names);
+	free(records);
+	return err;
+}
 
 /* Gathers what STATE has decoded; it stays the state's. */
 static int gather(const struct impost_state *state, struct state_parts *parts)
@@ -115,7 +160,7 @@ static int put_back(struct state_work *work, struct state_parts *before, int err
 
 	snprintf(reason, sizeof(reason), "%s", impost_error(work->ctx));
 	work->parts = before;
-	work->from = NULL;
+	work->devices = NULL;
 	(void)state_run_steps(work, true);
 	return impost_error_set(work->ctx, err, "%s", reason);
 }
@@ -134,6 +179,15 @@ static int load(struct state_work *work)
 	return err;
 }
 
+static int load_and_end(struct state_work *work)
+{
+	struct devices_load *devices = work->devices;
+	int err = load(work);
+
+	devices_end(devices);
+	return err;
+}
+
 int impost_state_load(const struct impost_state *state, struct impost_vm *vm)
 {
 	struct state_parts parts = {.vcpus = NULL};
@@ -146,11 +200,12 @@ int impost_state_load(const struct impost_state *state, struct impost_vm *vm)
 		err = gather(state, &parts);
 	if (!err)
 		err = state_work_begin(&work, vm, &parts);
-	work.from = state;
 	if (!err)
 		err = check_shape(&work);
 	if (!err)
-		err = load(&work);
+		err = prepare_devices(&work, state);
+	if (!err)
+		err = load_and_end(&work);
 	state_work_end(&work);
 	free(parts.vcpus);
 	return err;

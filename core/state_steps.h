@@ -35,6 +35,7 @@ SECTION_STEP(tsc);
 /* state_take.c, state_load.c */
 int take_complete(struct state_work *work, uint32_t i);
 SECTION_STEP(routes);
+SECTION_STEP(devices);
 
 #undef SECTION_STEP
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "record.h"
 #include "state_steps.h"
 #include "text.h"
@@ -97,6 +98,21 @@ int take_routes(struct state_work *work, uint32_t i)
 	m->nroutes = err ? 0 : vm->nroutes;
 	pthread_mutex_unlock(&vm->lock);
 	return err;
+}
+
+static int add_device(void *opaque, const char *name, uint32_t instance, const void *data,
+		      size_t len)
+{
+	char section[IMPOST_STATE_NAME_MAX];
+
+	snprintf(section, sizeof(section), "device.%s.%u", name, instance);
+	return impost_state_add(opaque, section, data, len);
+}
+
+int take_devices(struct state_work *work, uint32_t i)
+{
+	(void)i;
+	return work->into ? devices_save(work->vm, add_device, work->into) : 0;
 }
 
 /* --- what the VM is --- */

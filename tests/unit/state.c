@@ -497,3 +497,77 @@ Test(state, is_small)
 	impost_state_free(state);
 	mock_close(&m);
 }
+
+/* --- devices --- */
+
+struct knob {
+	uint32_t position;
+};
+
+static int judge_knob(const void *saved, char *text, size_t room)
+{
+	if (((const struct knob *)saved)->position <= 10)
+		return 0;
+	snprintf(text, room, "the knob goes to 10");
+	return -EINVAL;
+}
+
+IMPOST_FIELDS(knob_fields, IMPOST_FIELD_UINT(struct knob, position, 1, 0, "Of the knob"))
+IMPOST_RECORD(knob_record, "knob", struct knob, 1, 1, 1, knob_fields, "A knob", .check = judge_knob)
+/* One that goes further, as another release of the host has it. */
+IMPOST_RECORD(long_knob_record, "knob", struct knob, 1, 1, 1, knob_fields, "A long knob")
+
+Test(state, devices_come_with_the_vm)
+{
+	struct knob from[2] = {{3}, {4}}, to[2] = {{0}, {0}};
+	struct impost_state *state;
+	const void *data;
+	struct mock a, b;
+	size_t len;
+
+	mock_open(&a, NULL);
+	mock_open(&b, NULL);
+	for (uint32_t i = 0; i < 2; i++) {
+		OK(a.ctx, impost_vm_add_device(a.vm, "knob", i, &knob_record, &from[i]));
+		OK(b.ctx, impost_vm_add_device(b.vm, "knob", i, &knob_record, &to[i]));
+	}
+	state = take(&a);
+	OK(a.ctx, impost_state_find(state, "device.knob.1", &data, &len));
+	OK(b.ctx, impost_state_load(state, b.vm));
+	cr_assert(to[0].position == 3 && to[1].position == 4);
+	/* A device that is not there, and one that the state has not. */
+	OK(b.ctx, impost_vm_remove_device(b.vm, "knob", 0));
+	REFUSED(b.ctx, impost_state_load(state, b.vm), EINVAL);
+	OK(b.ctx, impost_vm_add_device(b.vm, "knob", 0, &knob_record, &to[0]));
+	OK(b.ctx, impost_vm_add_device(b.vm, "knob", 2, &knob_record, &to[0]));
+	REFUSED(b.ctx, impost_state_load(state, b.vm), EINVAL);
+	impost_state_free(state);
+	mock_close(&a);
+	mock_close(&b);
+}
+
+/* It is judged before the first register is touched. */
+Test(state, a_device_that_refuses_keeps_the_vm_as_it_was)
+{
+	struct knob from = {11}, to = {5};
+	struct impost_state *state, *before, *after;
+	struct mock a, b;
+
+	mock_open(&a, NULL);
+	mock_open(&b, NULL);
+	random_vm(a.vm, 1);
+	OK(a.ctx, impost_vm_add_device(a.vm, "knob", 0, &long_knob_record, &from));
+	OK(b.ctx, impost_vm_add_device(b.vm, "knob", 0, &knob_record, &to));
+	state = take(&a);
+	before = take(&b);
+	REFUSED(b.ctx, impost_state_load(state, b.vm), IMPOST_EFORMAT);
+	cr_assert(strstr(impost_error(b.ctx), "the knob goes to 10"), "%s", impost_error(b.ctx));
+	after = take(&b);
+	assert_same(&b, before, after);
+	cr_assert_eq(to.position, 5u);
+	impost_state_free(state);
+	impost_state_free(before);
+	impost_state_free(after);
+	mock_close(&a);
+	mock_close(&b);
+}

@@ -543,3 +543,95 @@ Test(state_order, kvm_takes_startup_ipis_when_the_run_state_is_read)
 
 	needs_its_place(&t, false, "runstate", "sregs");
 }
+
+/* --- devices --- */
+
+/* A device that has a line of the I/O APIC up, for as long as it is saved, or once it is loaded. */
+struct card {
+	struct impost_vm *vm;
+	uint32_t when;
+	uint32_t level;
+};
+
+#define WHEN_SAVED  1u
+#define WHEN_LOADED 2u
+
+static int raise_when(struct card *card, uint32_t when)
+{
+	return card->when == when ? impost_vm_irq_line(card->vm, PIN, 1) : 0;
+}
+
+static int card_pre_save(void *runtime)
+{
+	return raise_when(runtime, WHEN_SAVED);
+}
+
+static int card_post_load(void *runtime, uint32_t version)
+{
+	(void)version;
+	return raise_when(runtime, WHEN_LOADED);
+}
+
+static int card_to_saved(const void *runtime, void *saved)
+{
+	((struct card *)saved)->level = ((const struct card *)runtime)->level;
+	return 0;
+}
+
+static int card_from_saved(const void *saved, void *runtime)
+{
+	((struct card *)runtime)->level = ((const struct card *)saved)->level;
+	return 0;
+}
+
+IMPOST_FIELDS(card_fields, IMPOST_FIELD_UINT(struct card, level, 1, 0, "Of its line"))
+IMPOST_RECORD(card_record, "card", struct card, 1, 1, 1, card_fields, "A card",
+	      .to_saved = card_to_saved, .from_saved = card_from_saved, .pre_save = card_pre_save,
+	      .post_load = card_post_load)
+
+/* Whether the line that the card raises is up in the I/O APIC of the VM that it was loaded into. */
+static bool line_comes_over(uint32_t when)
+{
+	struct impost_x86_ioapic ioapic;
+	struct impost_state *state = NULL;
+	struct card from = {.when = when, .level = 7}, to = {.when = when};
+	struct box a, b;
+	uint32_t size;
+
+	open_box(&a, "kvm", 0);
+	open_box(&b, "kvm", 0);
+	from.vm = a.vm;
+	to.vm = b.vm;
+	OK(a.ctx, impost_vm_add_device(a.vm, "card", 3, &card_record, &from));
+	OK(b.ctx, impost_vm_add_device(b.vm, "card", 3, &card_record, &to));
+	OK(a.ctx, impost_state_take(a.vm, &state));
+	OK(b.ctx, impost_state_load(state, b.vm));
+	cr_assert_eq(to.level, 7u);
+	OK(b.ctx, impost_vm_get(b.vm, IMPOST_SECTION_IOAPIC, &ioapic, sizeof(ioapic), &size));
+	impost_state_free(state);
+	OK(a.ctx, impost_vm_remove_device(a.vm, "card", 3));
+	OK(b.ctx, impost_vm_remove_device(b.vm, "card", 3));
+	close_box(&a);
+	close_box(&b);
+	return ioapic.irr & 1u << PIN;
+}
+
+static void line_needs_the_place(uint32_t when, bool load, const char *anchor)
+{
+	moved.step = NULL;
+	cr_assert(line_comes_over(when));
+	moved.step = "devices";
+	moved.anchor = anchor;
+	moved.load = load;
+	cr_assert_not(line_comes_over(when));
+}
+
+Test(state_order, devices_settle_before_controllers_are_taken)
+{
+	line_needs_the_place(WHEN_SAVED, false, "ioapic");
+}
+
+Test(state_order, devices_raise_lines_when_controllers_are_loaded)
+{
+	line_needs_the_place(WHEN_LOADED, true, "routes");
+}

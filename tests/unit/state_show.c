@@ -42,10 +42,12 @@ static void set_star(struct mock *m, uint64_t value)
 Test(state_show, text_has_every_register_by_name)
 {
 	static const char *const wanted[] = {
-		"[machine]\n",	   "[vm]\n",	      "[vcpu.0]\n",
-		"[vcpu.1]\n",	   "backend: \"mock\"\n", "msrs.IA32_STAR: 0x123456789abcdef0\n",
-		"cpuid.0x7.0x0: ", " AVX2",	      "regs.rip: ",
-		"ioapic",	   "host.note",
+		"[machine]\n",	       "[vm]\n",
+		"[vcpu.0]\n",	       "[vcpu.1]\n",
+		"backend: \"mock\"\n", "msrs.IA32_STAR: 0x123456789abcdef0\n",
+		"cpuid.0x7.0x0: ",     " AVX2",
+		"regs.rip: ",	       "ioapic",
+		"host.note",
 	};
 	struct impost_state *state;
 	struct text text = {.len = 0}, cut = {.stop_at = 100};
