@@ -160,8 +160,6 @@ struct state_work {
 	/* Devices: the state that they go into, or what was prepared of them; NULL: leave them. */
 	struct impost_state *into;
 	struct devices_load *devices;
-	uint32_t *msr_list; /* what the backend has, without those that are left; sorted */
-	uint32_t nmsr_list;
 };
 
 #define STATE_SCRATCH (STATE_OPAQUE_MAX + 4096u)

@@ -9,7 +9,7 @@
 
 #include "state_steps.h"
 #include "text.h"
-#include "vm.h"
+#include "vcpu.h"
 
 /* --- how each is treated --- */
 
@@ -36,6 +36,13 @@ static const struct treatment *find(uint32_t index)
 		if (index >= treatments[i].first && index <= treatments[i].last)
 			return &treatments[i];
 	return NULL;
+}
+
+static uint32_t row_treatment(uint32_t index)
+{
+	const struct treatment *t = find(index);
+
+	return t ? t->treatment : 0;
 }
 
 uint32_t state_msr_treatment(uint32_t index)
@@ -92,37 +99,53 @@ static int by_index(const void *a, const void *b)
 }
 
 /* The backend's list, without what is left, sorted and with none twice. */
-static int fill_list(struct state_work *work, uint32_t count)
+static int fill_list(struct impost_vm *vm, uint32_t *list, uint32_t count, uint32_t *ret_count)
 {
 	uint32_t kept = 0;
-	int err;
+	int err = impost_vm_msr_list(vm, list, count, &count);
 
-	work->msr_list = malloc((count + 1) * sizeof(uint32_t));
-	if (!work->msr_list)
-		return no_memory(work);
-	err = impost_vm_msr_list(work->vm, work->msr_list, count, &count);
 	if (err)
 		return err;
-	qsort(work->msr_list, count, sizeof(uint32_t), by_index);
+	qsort(list, count, sizeof(*list), by_index);
 	for (uint32_t i = 0; i < count; i++)
-		if (!(state_msr_treatment(work->msr_list[i]) & LEAVE) &&
-		    (!kept || work->msr_list[kept - 1] != work->msr_list[i]))
-			work->msr_list[kept++] = work->msr_list[i];
-	work->nmsr_list = kept < STATE_MSRS_MAX ? kept : STATE_MSRS_MAX;
+		if (!(state_msr_treatment(list[i]) & LEAVE) && (!kept || list[kept - 1] != list[i]))
+			list[kept++] = list[i];
+	*ret_count = kept < STATE_MSRS_MAX ? kept : STATE_MSRS_MAX;
 	return 0;
 }
 
+/* Made once for a VM: it does not change. */
 static int make_list(struct state_work *work)
 {
-	uint32_t count = 0;
-	int err;
+	struct impost_vm *vm = work->vm;
+	uint32_t count = 0, *list;
+	int err = impost_vm_msr_list(vm, NULL, 0, &count);
 
-	if (work->msr_list)
-		return 0;
-	err = impost_vm_msr_list(work->vm, NULL, 0, &count);
 	if (err && err != -ENOSPC)
 		return err == -ENOTSUP ? 0 : err;
-	return fill_list(work, count);
+	list = malloc(((size_t)count + 1) * sizeof(*list));
+	if (!list)
+		return no_memory(work);
+	err = fill_list(vm, list, count, &count);
+	pthread_mutex_lock(&vm->lock);
+	if (!err && !vm->msr_list) {
+		vm->nmsr_list = count;
+		vm->msr_list = list;
+		list = NULL;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	free(list);
+	return err;
+}
+
+static int need_list(struct state_work *work)
+{
+	bool there;
+
+	pthread_mutex_lock(&work->vm->lock);
+	there = work->vm->msr_list;
+	pthread_mutex_unlock(&work->vm->lock);
+	return there ? 0 : make_list(work);
 }
 
 /* Whether a vCPU that refused an MSR with ERR has no such one, which is no failure. */
@@ -157,7 +180,7 @@ static void part_msrs(struct state_work *work, struct state_vcpu *v)
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < v->nmsrs; i++)
-		if (state_msr_treatment(v->msrs[i].index) & HYPERVISOR)
+		if (row_treatment(v->msrs[i].index) & HYPERVISOR)
 			own->msrs[own->count++] = v->msrs[i];
 		else
 			v->msrs[kept++] = v->msrs[i];
@@ -169,17 +192,18 @@ static void part_msrs(struct state_work *work, struct state_vcpu *v)
 int take_msrs(struct state_work *work, uint32_t i)
 {
 	struct state_vcpu *v = &work->parts->vcpus[i];
-	int err = make_list(work);
+	const struct impost_vm *vm = work->vm;
+	int err = need_list(work);
 
-	if (err || !work->nmsr_list)
+	if (err || !vm->nmsr_list)
 		return err;
-	v->msrs = calloc(work->nmsr_list, sizeof(*v->msrs));
-	v->hypervisor.msrs = calloc(work->nmsr_list, sizeof(*v->msrs));
+	v->msrs = calloc(vm->nmsr_list, sizeof(*v->msrs));
+	v->hypervisor.msrs = calloc(vm->nmsr_list, sizeof(*v->msrs));
 	if (!v->msrs || !v->hypervisor.msrs)
 		return no_memory(work);
-	for (uint32_t k = 0; k < work->nmsr_list; k++)
-		v->msrs[k].index = work->msr_list[k];
-	v->nmsrs = work->nmsr_list;
+	for (uint32_t k = 0; k < vm->nmsr_list; k++)
+		v->msrs[k].index = vm->msr_list[k];
+	v->nmsrs = vm->nmsr_list;
 	err = read_msrs(work->vcpus[i], v->msrs, &v->nmsrs);
 	if (!err)
 		part_msrs(work, v);
@@ -330,9 +354,9 @@ int load_late_msrs(struct state_work *work, uint32_t i)
 
 /* --- CPUID --- */
 
-int take_cpuid(struct state_work *work, uint32_t i)
+/* What no host has set is the backend's own. */
+static int ask_cpuid(struct state_work *work, uint32_t i, struct state_vcpu *v)
 {
-	struct state_vcpu *v = &work->parts->vcpus[i];
 	uint32_t room = 0, count = 0;
 	int err = impost_vcpu_get_cpuid(work->vcpus[i], NULL, 0, &room);
 
@@ -349,6 +373,31 @@ int take_cpuid(struct state_work *work, uint32_t i)
 	err = impost_vcpu_get_cpuid(work->vcpus[i], v->cpuid, room, &count);
 	v->ncpuid = err ? 0 : count;
 	return err;
+}
+
+/*
+ * What the host has set, not what the backend tells: that has bits that follow from registers, and
+ * there are KVMs whose guests see more of the processor than they say that they support.
+ */
+int take_cpuid(struct state_work *work, uint32_t i)
+{
+	struct state_vcpu *v = &work->parts->vcpus[i];
+	const struct given_cpuid *given = &work->vcpus[i]->given;
+	int err = 0;
+
+	if (!impost_caps_has(&work->vm->caps, IMPOST_CAP_CPUID_PER_VCPU))
+		given = &work->vm->given;
+	pthread_mutex_lock(&work->vm->lock);
+	if (given->entries && given->count <= STATE_CPUID_MAX) {
+		v->cpuid = calloc((size_t)given->count + 1, sizeof(*v->cpuid));
+		v->ncpuid = v->cpuid ? given->count : 0;
+		if (v->cpuid)
+			memcpy(v->cpuid, given->entries, given->count * sizeof(*v->cpuid));
+		else
+			err = no_memory(work);
+	}
+	pthread_mutex_unlock(&work->vm->lock);
+	return err || v->cpuid ? err : ask_cpuid(work, i, v);
 }
 
 int load_cpuid(struct state_work *work, uint32_t i)

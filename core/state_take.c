@@ -39,7 +39,6 @@ void state_work_end(struct state_work *work)
 {
 	free(work->scratch);
 	free(work->vcpus);
-	free(work->msr_list);
 }
 
 /* Does STEP, for each vCPU if it is one of a vCPU's. */

@@ -413,6 +413,7 @@ int impost_vcpu_destroy(struct impost_vcpu *vcpu)
 	*at = vcpu->next;
 	vcpu->vm->nvcpus--;
 	pthread_mutex_unlock(&vcpu->vm->lock);
+	free(vcpu->given.entries);
 	free(vcpu);
 	return 0;
 }
@@ -600,9 +601,15 @@ int impost_vcpu_set_msrs(struct impost_vcpu *vcpu, const struct impost_x86_msr *
 int impost_vcpu_set_cpuid(struct impost_vcpu *vcpu, const struct impost_x86_cpuid *entries,
 			  uint32_t count)
 {
+	struct given_cpuid copy;
+	int err;
+
 	if (!impost_caps_has(&vcpu->vm->caps, IMPOST_CAP_CPUID_PER_VCPU))
 		return impost_vm_set_cpuid(vcpu->vm, entries, count);
-	return ENTER_AND_CALL(vcpu, cpuid_set, entries, count);
+	err = cpuid_copy(vcpu->vm, entries, count, &copy);
+	return err ? err
+		   : cpuid_keep(vcpu->vm, &vcpu->given, copy,
+				ENTER_AND_CALL(vcpu, cpuid_set, entries, count));
 }
 
 int impost_vcpu_get_cpuid(struct impost_vcpu *vcpu, struct impost_x86_cpuid *entries,

@@ -42,6 +42,9 @@ struct impost_vcpu {
 	const struct impost_vcpu_ops *ops;
 	struct impost_vcpu *next;
 
+	/* What the host has set; guarded by the VM's lock. */
+	struct given_cpuid given;
+
 	/* impost_vcpu_loop() is under way: between its runs others can be inside too. */
 	atomic_bool looping;
 	/* What it is running with; NULL outside. Only its thread looks. */

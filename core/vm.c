@@ -304,6 +304,8 @@ static void free_vm(struct impost_vm *vm)
 	free(vm->wanted);
 	pthread_mutex_destroy(&vm->pause_lock);
 	free(vm->routes);
+	free(vm->given.entries);
+	free(vm->msr_list);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
 }
@@ -608,12 +610,42 @@ int impost_vm_msr_list(struct impost_vm *vm, uint32_t *indices, uint32_t capacit
 	return vm_give_count(vm, err, "msr_list", count, capacity, ret_count);
 }
 
+int cpuid_copy(struct impost_vm *vm, const struct impost_x86_cpuid *entries, uint32_t count,
+	       struct given_cpuid *ret_copy)
+{
+	struct impost_x86_cpuid *copy = calloc((size_t)count + 1, sizeof(*copy));
+
+	if (!copy)
+		return impost_error_set(vm->ctx, -ENOMEM, "no memory for %u CPUID entries", count);
+	if (count && entries)
+		memcpy(copy, entries, count * sizeof(*copy));
+	*ret_copy = (struct given_cpuid){copy, count};
+	return 0;
+}
+
+int cpuid_keep(struct impost_vm *vm, struct given_cpuid *given, struct given_cpuid copy, int err)
+{
+	struct given_cpuid old = copy;
+
+	if (!err) {
+		pthread_mutex_lock(&vm->lock);
+		old = *given;
+		*given = copy;
+		pthread_mutex_unlock(&vm->lock);
+	}
+	free(old.entries);
+	return err;
+}
+
 int impost_vm_set_cpuid(struct impost_vm *vm, const struct impost_x86_cpuid *entries,
 			uint32_t count)
 {
+	struct given_cpuid copy;
 	int err = vm_needs(vm, IMPOST_CAP_CPUID_PER_VM);
 
-	return err ? err : CALL(vm, cpuid_set, entries, count);
+	if (!err)
+		err = cpuid_copy(vm, entries, count, &copy);
+	return err ? err : cpuid_keep(vm, &vm->given, copy, CALL(vm, cpuid_set, entries, count));
 }
 
 /* --- state --- */

@@ -27,6 +27,12 @@ enum hold {
 #define PAUSED_BY_HOST 1u
 #define PAUSED_BY_HOLD 2u
 
+/* CPUID as a host has set it: a hypervisor may tell something else. */
+struct given_cpuid {
+	struct impost_x86_cpuid *entries;
+	uint32_t count;
+};
+
 struct impost_vm {
 	struct impost_context *ctx;
 	struct backend backend;
@@ -52,6 +58,9 @@ struct impost_vm {
 	struct impost_gsi_route *routes; /* that the host has set */
 	uint32_t nroutes;
 	struct devices devices;
+	struct given_cpuid given; /* to all vCPUs at once */
+	uint32_t *msr_list;	  /* that are taken with a state: sorted; made by state_msrs.c */
+	uint32_t nmsr_list;
 };
 
 /* A call of an operation, from before it to after it. */
@@ -106,6 +115,12 @@ static inline bool vm_is_held(const struct impost_vm *vm)
 {
 	return atomic_load(&vm->hold) == HOLD_DONE;
 }
+
+/* Keeps in GIVEN, under VM's lock, what was set if ERR is 0, and returns ERR. COPY is what
+ * cpuid_copy() has made of it before. */
+int cpuid_copy(struct impost_vm *vm, const struct impost_x86_cpuid *entries, uint32_t count,
+	       struct given_cpuid *ret_copy);
+int cpuid_keep(struct impost_vm *vm, struct given_cpuid *given, struct given_cpuid copy, int err);
 
 /* The struct of a state section, and the capability without which there is none. */
 struct section {

@@ -28,9 +28,17 @@ const struct impost_x86_msr_info *impost_x86_msr_info(uint32_t number)
 
 const struct impost_x86_msr_info *impost_x86_msr_info_at(uint32_t index)
 {
-	for (size_t i = 0; i < MSRS; i++) {
-		if (msrs[i].index == index)
-			return &msrs[i];
+	size_t from = 0, to = MSRS; /* they are in order of index */
+
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+
+		if (msrs[middle].index == index)
+			return &msrs[middle];
+		if (msrs[middle].index < index)
+			from = middle + 1;
+		else
+			to = middle;
 	}
 	return NULL;
 }
