@@ -129,7 +129,7 @@ static const char *judge_machine(const struct state_machine *m)
 	return NULL;
 }
 
-static const char *judge_vcpu(const struct state_section *s, const struct state_vcpu *v)
+static const char *judge_vcpu(const struct state_section *s, struct state_vcpu *v)
 {
 	const struct state_xsave *x = v->xsave;
 
@@ -141,13 +141,7 @@ static const char *judge_vcpu(const struct state_section *s, const struct state_
 			return "an XSAVE component lies outside of the area";
 	if (v->nxsave && x->nbytes < 576)
 		return "the XSAVE area has less than 576 bytes";
-	for (uint32_t i = 1; i < v->nmsrs; i++)
-		if (v->msrs[i].index <= v->msrs[i - 1].index)
-			return "MSRs are not in order of index";
-	for (uint32_t i = 1; i < v->hypervisor.count; i++)
-		if (v->hypervisor.msrs[i].index <= v->hypervisor.msrs[i - 1].index)
-			return "the hypervisor's MSRs are not in order of index";
-	return NULL;
+	return state_count_entries(v);
 }
 
 static int judge(struct impost_context *ctx, const struct state_section *s)
@@ -463,6 +457,7 @@ static int add_parts(struct impost_state *state, struct state_parts *parts)
 		char name[IMPOST_STATE_NAME_MAX];
 
 		snprintf(name, sizeof(name), "vcpu.%u", parts->vcpus[i].id);
+		state_count_words(&parts->vcpus[i]);
 		err = add_taken(state, name, &parts->vcpus[i], sizeof(parts->vcpus[i]));
 	}
 	return err ? err : add_taken(state, "machine", &parts->machine, sizeof(parts->machine));

@@ -66,17 +66,29 @@ struct state_tsc {
 	uint32_t reserved;
 };
 
+/*
+ * MSRs and CPUID are encoded as numbers, and not as records: there are hundreds, and the keys of
+ * each would take more time than all else. *_words counts these numbers; state_count_words() and
+ * state_count_entries() keep them and the counts of entries one.
+ */
+#define STATE_MSR_WORDS	  (sizeof(struct impost_x86_msr) / sizeof(uint64_t))
+#define STATE_CPUID_WORDS (sizeof(struct impost_x86_cpuid) / sizeof(uint32_t))
+
 struct state_msrs {
 	char backend[24];
 	uint32_t count;
-	uint32_t reserved;
-	struct impost_x86_msr *msrs;
+	uint32_t nwords;
+	union {
+		struct impost_x86_msr *msrs;
+		uint64_t *words;
+	};
 };
 
 struct state_vcpu {
 	uint32_t id;
 	uint32_t nxsave, ndebugregs, nlapic, nevents, nrunstate, ntsc, nopaque; /* 0 or 1 */
 	uint32_t ncpuid, nmsrs;
+	uint32_t ncpuid_words, nmsr_words;
 	struct impost_x86_regs regs;
 	struct impost_x86_sregs sregs;
 	struct state_xsave xsave[1];
@@ -87,10 +99,20 @@ struct state_vcpu {
 	struct state_tsc tsc[1];
 	uint64_t host_tsc; /* while it is taken: when the TSC was `value` */
 	struct state_opaque opaque[1];
-	struct impost_x86_cpuid *cpuid;
-	struct impost_x86_msr *msrs;
+	union {
+		struct impost_x86_cpuid *cpuid;
+		uint32_t *cpuid_words;
+	};
+	union {
+		struct impost_x86_msr *msrs;
+		uint64_t *msr_words;
+	};
 	struct state_msrs hypervisor;
 };
+
+void state_count_words(struct state_vcpu *v);
+/* NULL, or what is wrong with the words. */
+const char *state_count_entries(struct state_vcpu *v);
 
 /* What a VM is, decoded. */
 struct state_parts {

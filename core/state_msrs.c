@@ -84,6 +84,43 @@ const char *state_msr_name(uint32_t index, char name[STATE_MSR_NAME])
 	return name;
 }
 
+/* --- as numbers --- */
+
+void state_count_words(struct state_vcpu *v)
+{
+	v->ncpuid_words = v->ncpuid * (uint32_t)STATE_CPUID_WORDS;
+	v->nmsr_words = v->nmsrs * (uint32_t)STATE_MSR_WORDS;
+	v->hypervisor.nwords = v->hypervisor.count * (uint32_t)STATE_MSR_WORDS;
+}
+
+static const char *judge_msrs(const struct impost_x86_msr *msrs, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (msrs[i].reserved)
+			return "an MSR's index is beyond 32 bits";
+		if (i && msrs[i].index <= msrs[i - 1].index)
+			return "MSRs are not in order of index";
+	}
+	return NULL;
+}
+
+const char *state_count_entries(struct state_vcpu *v)
+{
+	const char *wrong;
+
+	if (v->ncpuid_words % STATE_CPUID_WORDS || v->nmsr_words % STATE_MSR_WORDS ||
+	    v->hypervisor.nwords % STATE_MSR_WORDS)
+		return "CPUID or MSRs are cut short";
+	v->ncpuid = v->ncpuid_words / (uint32_t)STATE_CPUID_WORDS;
+	v->nmsrs = v->nmsr_words / (uint32_t)STATE_MSR_WORDS;
+	v->hypervisor.count = v->hypervisor.nwords / (uint32_t)STATE_MSR_WORDS;
+	for (uint32_t i = 0; i < v->ncpuid; i++)
+		if (v->cpuid[i].reserved)
+			return "a number of CPUID that must be 0 is not";
+	wrong = judge_msrs(v->msrs, v->nmsrs);
+	return wrong ? wrong : judge_msrs(v->hypervisor.msrs, v->hypervisor.count);
+}
+
 /* --- taking --- */
 
 static int no_memory(struct state_work *work)

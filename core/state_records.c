@@ -135,21 +135,18 @@ IMPOST_FIELDS(opaque_fields, TEXT(backend, "Who alone can read it"), TEXT(what, 
 INNER(opaque_record, "opaque", opaque_fields, "State that has no neutral form.")
 #undef T
 
-#define T impost_x86_cpuid
-IMPOST_FIELDS(cpuid_fields, HEX(leaf, "EAX of the question"), HEX(subleaf, "ECX of the question"),
-	      HEX(flags, "Bit 0: ECX selects"), HEX(eax, "EAX"), HEX(ebx, "EBX"), HEX(ecx, "ECX"),
-	      HEX(edx, "EDX"))
-INNER(cpuid_record, "cpuid", cpuid_fields, "One answer of CPUID (SDM vol. 2, CPUID).")
-#undef T
-
-#define T impost_x86_msr
-IMPOST_FIELDS(msr_fields, HEX(index, "That RDMSR takes"), HEX(value, "Its value"))
-INNER(msr_record, "msr", msr_fields, "A model-specific register (SDM vol. 4).")
-#undef T
+#define WORDS(member, counter, most, doc_)                                         \
+	{                                                                          \
+		IMPOST_FIELD_(struct T, member, UINT, POINTER,                     \
+			      IMPOST_ELEMENT_BYTES_(struct T, member), most,       \
+			      IMPOST_FIELD_IS_ARRAY | IMPOST_FIELD_HEX),           \
+			IMPOST_COUNTED(struct T, counter), .since = 1, .doc = doc_ \
+	}
 
 #define T state_msrs
 IMPOST_FIELDS(hypervisor_fields, TEXT(backend, "Whose they are"),
-	      SOME(msrs, count, STATE_MSRS_MAX, msr_record, "Rising by index"))
+	      WORDS(words, nwords, STATE_MSRS_MAX *STATE_MSR_WORDS,
+		    "Index and value of each, rising by index"))
 INNER(hypervisor_record, "hypervisor", hypervisor_fields,
       "MSRs that no CPU has: 0x11, 0x12, 0x40000000 and up, 0x4b564d00 and up. On another backend "
       "they are dropped if the guest never used them, or the state is refused.")
@@ -166,9 +163,12 @@ INNER(hypervisor_record, "hypervisor", hypervisor_fields,
 		MAYBE(runstate, runstate_record, "Run state"),                       \
 		MAYBE(tsc, tsc_record, "Time-stamp counter"),                        \
 		MAYBE(opaque, opaque_record, "Nested state")
-IMPOST_FIELDS(vcpu_fields, REGISTERS, SOME(cpuid, ncpuid, STATE_CPUID_MAX, cpuid_record, "CPUID"),
-	      SOME(msrs, nmsrs, STATE_MSRS_MAX, msr_record,
-		   "MSRs that no other field has, rising by index"),
+IMPOST_FIELDS(vcpu_fields, REGISTERS,
+	      WORDS(cpuid_words, ncpuid_words, STATE_CPUID_MAX *STATE_CPUID_WORDS,
+		    "CPUID (SDM vol. 2): leaf, sub-leaf, flags (bit 0: ECX selects), EAX, EBX, "
+		    "ECX, EDX and 0 of each answer"),
+	      WORDS(msr_words, nmsr_words, STATE_MSRS_MAX *STATE_MSR_WORDS,
+		    "MSRs that no other field has: index and value of each, rising by index"),
 	      SUB(hypervisor, hypervisor_record, "MSRs of the hypervisor"))
 IMPOST_RECORD(vcpu_record, "vcpu", struct T, 1, 1, 1, vcpu_fields,
 	      "A vCPU, in section `vcpu.N`, N being its APIC id.")
