@@ -37,14 +37,14 @@ static const char *msr_text(const struct impost_x86_msr *msr, char text[24])
 	return text;
 }
 
-static void msr_differs(struct diff *d, const struct impost_x86_msr *a,
+static void msr_differs(struct diff *d, uint32_t index, const struct impost_x86_msr *a,
 			const struct impost_x86_msr *b)
 {
 	char name[STATE_MSR_NAME], path[STATE_MSR_NAME + 8], a_text[24], b_text[24];
 
 	if (a && b && a->value == b->value)
 		return;
-	snprintf(path, sizeof(path), "msrs.%s", state_msr_name(a ? a->index : b->index, name));
+	snprintf(path, sizeof(path), "msrs.%s", state_msr_name(index, name));
 	differs(d, path, msr_text(a, a_text), msr_text(b, b_text));
 }
 
@@ -54,12 +54,14 @@ static void diff_msrs(struct diff *d, const struct impost_x86_msr *a, uint32_t n
 	uint32_t i = 0, k = 0;
 
 	while (i < na || k < nb) {
-		bool has_a = i < na && (k == nb || a[i].index <= b[k].index);
-		bool has_b = k < nb && (i == na || b[k].index <= a[i].index);
+		uint64_t next_a = i < na ? a[i].index : UINT64_MAX;
+		uint64_t next_b = k < nb ? b[k].index : UINT64_MAX;
+		uint64_t next = next_a < next_b ? next_a : next_b;
 
-		msr_differs(d, has_a ? &a[i] : NULL, has_b ? &b[k] : NULL);
-		i += has_a;
-		k += has_b;
+		msr_differs(d, (uint32_t)next, next_a == next ? &a[i] : NULL,
+			    next_b == next ? &b[k] : NULL);
+		i += next_a == next;
+		k += next_b == next;
 	}
 }
 
