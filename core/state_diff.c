@@ -117,28 +117,28 @@ static const struct impost_x86_cpuid *find(const struct state_vcpu *v,
 	return NULL;
 }
 
-static void diff_entry(struct diff *d, const struct impost_x86_cpuid *a,
-		       const struct impost_x86_cpuid *b)
+/* E is of one side; the other side has OTHER, or nothing. E_IS_A says which. */
+static void diff_entry(struct diff *d, const struct impost_x86_cpuid *e,
+		       const struct impost_x86_cpuid *other, bool e_is_a)
 {
-	struct impost_x86_cpuid none = {.leaf = 0}, left = a ? *a : none, right = b ? *b : none;
-	const struct impost_x86_cpuid *e = a ? a : b;
+	struct impost_x86_cpuid none = {.leaf = 0}, mine = *e, theirs = other ? *other : none;
 
 	for (uint32_t reg = IMPOST_X86_EAX; reg <= IMPOST_X86_EDX; reg++) {
-		uint32_t x = *impost_x86_cpuid_register(&left, reg);
-		uint32_t y = *impost_x86_cpuid_register(&right, reg);
+		uint32_t x = *impost_x86_cpuid_register(&mine, reg);
+		uint32_t y = *impost_x86_cpuid_register(&theirs, reg);
 
 		if (x != y)
-			diff_register(d, e, reg, x, y);
+			diff_register(d, e, reg, e_is_a ? x : y, e_is_a ? y : x);
 	}
 }
 
 static void diff_cpuid(struct diff *d, const struct state_vcpu *a, const struct state_vcpu *b)
 {
 	for (uint32_t i = 0; i < a->ncpuid; i++)
-		diff_entry(d, &a->cpuid[i], find(b, &a->cpuid[i]));
+		diff_entry(d, &a->cpuid[i], find(b, &a->cpuid[i]), true);
 	for (uint32_t i = 0; i < b->ncpuid; i++)
 		if (!find(a, &b->cpuid[i]))
-			diff_entry(d, NULL, &b->cpuid[i]);
+			diff_entry(d, &b->cpuid[i], NULL, false);
 }
 
 /* --- sections --- */
