@@ -412,6 +412,13 @@ static int ask_cpuid(struct state_work *work, uint32_t i, struct state_vcpu *v)
 	return err;
 }
 
+/* What a host has set: for each vCPU, or for all at once. The VM's lock is held. */
+static const struct given_cpuid *given_to(const struct state_work *work, uint32_t i)
+{
+	return impost_caps_has(&work->vm->caps, IMPOST_CAP_CPUID_PER_VCPU) ? &work->vcpus[i]->given
+									   : &work->vm->given;
+}
+
 /*
  * What the host has set, not what the backend tells: that has bits that follow from registers, and
  * there are KVMs whose guests see more of the processor than they say that they support.
@@ -419,11 +426,9 @@ static int ask_cpuid(struct state_work *work, uint32_t i, struct state_vcpu *v)
 int take_cpuid(struct state_work *work, uint32_t i)
 {
 	struct state_vcpu *v = &work->parts->vcpus[i];
-	const struct given_cpuid *given = &work->vcpus[i]->given;
+	const struct given_cpuid *given = given_to(work, i);
 	int err = 0;
 
-	if (!impost_caps_has(&work->vm->caps, IMPOST_CAP_CPUID_PER_VCPU))
-		given = &work->vm->given;
 	pthread_mutex_lock(&work->vm->lock);
 	if (given->entries && given->count <= STATE_CPUID_MAX) {
 		v->cpuid = calloc((size_t)given->count + 1, sizeof(*v->cpuid));
@@ -437,9 +442,25 @@ int take_cpuid(struct state_work *work, uint32_t i)
 	return err || v->cpuid ? err : ask_cpuid(work, i, v);
 }
 
+/* A vCPU that has run takes no other CPUID, and need not if it has this one. */
+static bool has_cpuid(struct state_work *work, uint32_t i)
+{
+	const struct state_vcpu *v = &work->parts->vcpus[i];
+	const struct given_cpuid *given = given_to(work, i);
+	bool same;
+
+	pthread_mutex_lock(&work->vm->lock);
+	same = given->entries && given->count == v->ncpuid &&
+	       memcmp(given->entries, v->cpuid, v->ncpuid * sizeof(*v->cpuid)) == 0;
+	pthread_mutex_unlock(&work->vm->lock);
+	return same;
+}
+
 int load_cpuid(struct state_work *work, uint32_t i)
 {
 	const struct state_vcpu *v = &work->parts->vcpus[i];
 
-	return v->ncpuid ? impost_vcpu_set_cpuid(work->vcpus[i], v->cpuid, v->ncpuid) : 0;
+	if (!v->ncpuid || has_cpuid(work, i))
+		return 0;
+	return impost_vcpu_set_cpuid(work->vcpus[i], v->cpuid, v->ncpuid);
 }

@@ -195,6 +195,35 @@ Test(state, tscs_keep_their_distances_and_go_by_the_clock)
 	mock_close(&b);
 }
 
+/* A VM that has run goes back to what it was: its CPUID need not be set again. */
+Test(state, is_loaded_where_the_guest_has_run)
+{
+	struct impost_mock_step step = {.size = sizeof(step), .op = IMPOST_MOCK_SET, .value = 77};
+	struct impost_mock_step out = {
+		.size = sizeof(out), .op = IMPOST_MOCK_EXIT, .exit = {.kind = IMPOST_EXIT_HLT}};
+	struct impost_x86_cpuid entries[128];
+	struct impost_state *before, *after;
+	uint32_t count = 0;
+	struct mock m;
+
+	mock_open(&m, NULL);
+	OK(m.ctx, impost_vcpu_get_cpuid(m.cpu[0], entries, 128, &count));
+	OK(m.ctx, impost_vcpu_set_cpuid(m.cpu[0], entries, count));
+	before = take(&m);
+	append(&m, 0, &step, 1);
+	append(&m, 0, &out, 1);
+	run_to(&m, IMPOST_EXIT_HLT);
+	cr_assert_eq(rax(&m), 77u);
+	cr_assert_lt(impost_vcpu_set_cpuid(m.cpu[0], entries, count), 0);
+	OK(m.ctx, impost_state_load(before, m.vm));
+	cr_assert_eq(rax(&m), 0u);
+	after = take(&m);
+	assert_same(&m, before, after);
+	impost_state_free(before);
+	impost_state_free(after);
+	mock_close(&m);
+}
+
 /* --- what is refused --- */
 
 Test(state, pending_answers_are_asked_for)
