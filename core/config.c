@@ -56,6 +56,12 @@ static const struct config_key keys[] = {
 	{KEY("boot", IMPOST_OPTION_SIZE, "address", NULL, NULL,
 	     "where a flat binary is loaded and entered"),
 	 .least = 1}, /* 0 is the library's word for the mode's own */
+	{KEY("snapshot", IMPOST_OPTION_BOOL, "background", NULL, "yes",
+	     "the guest runs on while a snapshot is written, where that can be")},
+	{KEY("snapshot", IMPOST_OPTION_ENUM, "track", "after-save|always|never", "after-save",
+	     "when what the guest writes is tracked, for diffs to the last snapshot")},
+	{KEY("snapshot", IMPOST_OPTION_PATH, "key_file", NULL, NULL,
+	     "the file of the key that snapshots are authenticated with")},
 };
 
 const struct config_key *config_key(const char *section, const char *key)
@@ -96,7 +102,7 @@ int config_unknown_section(struct impost_context *ctx, const char *where, const 
 	return config_error(
 		ctx, where,
 		"unknown section [%.64s]: sections are [impost], [vm], [memory], [cpu], "
-		"[boot], and [backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
+		"[boot], [snapshot], and [backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
 		section);
 }
 

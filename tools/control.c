@@ -14,7 +14,7 @@
 #include "socket.h"
 
 /* Two: a reply to what came before may lie there when one to a save comes. */
-#define OUT_SIZE (2u * REPLY_MAX)
+#define OUT_SIZE ((size_t)2 * REPLY_MAX)
 
 struct client {
 	int fd; /* -1: this place is free */

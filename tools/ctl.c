@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "progress.h"
 #include "request.h"
 #include "socket.h"
 
@@ -18,23 +19,60 @@
 static int check_operands(const struct invocation *invocation, enum request_command *ret_command)
 {
 	const char *name = invocation->operands[1];
+	bool saves;
 
 	if (!request_find(name, ret_command)) {
-		complain("ctl: what is '%s'? There are status, pause, resume and quit", name);
+		complain("ctl: what is '%s'? There are status, pause, resume, save FILE and quit",
+			 name);
 		return STATUS_USAGE;
 	}
-	if (invocation->noperands > 2) {
+	saves = *ret_command == REQUEST_SAVE;
+	if (saves && invocation->noperands < 3) {
+		complain("ctl: save into which file? impost ctl SOCKET save FILE");
+		return STATUS_USAGE;
+	}
+	if (!saves && invocation->noperands > 2) {
 		complain("ctl: what is '%s'? There is one too many", invocation->operands[2]);
+		return STATUS_USAGE;
+	}
+	if (!saves && invocation_has(invocation, OPTION_DIFF)) {
+		complain("ctl: --diff is for save");
 		return STATUS_USAGE;
 	}
 	return STATUS_OK;
 }
 
-static struct json_object *compose(enum request_command command)
+/* The other process has a current folder of its own. Returns false, with a message, if there is
+ * none here. */
+static bool add_path(struct json_object *request, const char *key, const char *path)
+{
+	char *folder = path[0] == '/' ? NULL : getcwd(NULL, 0), *whole = NULL;
+
+	if (path[0] == '/')
+		whole = strdup(path);
+	else if (folder && asprintf(&whole, "%s/%s", folder, path) < 0)
+		whole = NULL;
+	free(folder);
+	if (!whole)
+		complain("ctl: the current folder: %s", strerror(errno));
+	else
+		json_add_string(request, key, whole);
+	free(whole);
+	return whole != NULL;
+}
+
+static struct json_object *compose(const struct invocation *invocation,
+				   enum request_command command)
 {
 	struct json_object *request = json_object_new_object();
+	const char *base = invocation->values[OPTION_DIFF];
 
 	json_add_string(request, "command", request_name(command));
+	if (command == REQUEST_SAVE && (!add_path(request, "file", invocation->operands[2]) ||
+					(base && !add_path(request, "base", base)))) {
+		json_object_put(request);
+		return NULL;
+	}
 	return request;
 }
 
@@ -111,20 +149,32 @@ static const char *string(struct json_object *object, const char *key)
 	return json_object_get_string(value);
 }
 
-/* NULL, with a message: it is none. */
+/* Shows progress until the reply comes. NULL, with a message: it is none. */
 static struct json_object *receive_reply(struct talk *talk)
 {
-	const char *line = receive_line(talk);
-	struct json_object *object, *ok;
+	struct progress progress = {.what = "saving"};
+	struct json_object *object = NULL, *value;
+	const char *line;
 
-	if (!line)
-		return NULL;
-	object = json_tokener_parse(line);
-	if (json_object_object_get_ex(object, "ok", &ok))
-		return object;
-	json_object_put(object);
-	complain("what answers is no impost: %.200s", line);
-	return NULL;
+	for (;;) {
+		line = receive_line(talk);
+		if (!line)
+			break;
+		object = json_tokener_parse(line);
+		if (json_object_object_get_ex(object, "ok", &value))
+			break;
+		if (!json_object_object_get_ex(object, "progress", &value)) {
+			json_object_put(object);
+			object = NULL;
+			complain("what answers is no impost: %.200s", line);
+			break;
+		}
+		progress_show(&progress, number(value, "done"), number(value, "total"));
+		json_object_put(object);
+		object = NULL;
+	}
+	progress_wipe(&progress);
+	return object;
 }
 
 /* --- what is told --- */
@@ -138,6 +188,7 @@ static void print_row(const char *name, const char *value)
 
 static void print_status(struct json_object *reply)
 {
+	struct json_object *last;
 	char text[128];
 
 	print_row("state", string(reply, "state"));
@@ -152,6 +203,21 @@ static void print_status(struct json_object *reply)
 	snprintf(text, sizeof(text), "%" PRIu64 ", impost %.32s", number(reply, "pid"),
 		 string(reply, "version"));
 	print_row("process", text);
+	if (!json_object_object_get_ex(reply, "saved", &last) || !last)
+		return;
+	print_row("saved", string(last, "file"));
+	snprintf(text, sizeof(text), "%.1f s ago, digest %.32s",
+		 (double)number(last, "age_ms") / 1000, string(last, "digest"));
+	print_row("", text);
+}
+
+static void print_save(struct json_object *reply)
+{
+	printf("saved ");
+	put_text(stdout, string(reply, "file"), 0);
+	printf(": %.6g MiB of memory in %.3f s; the guest stood for %.3f ms\n",
+	       (double)number(reply, "data_bytes") / 1048576, (double)number(reply, "ms") / 1000,
+	       (double)number(reply, "held_us") / 1000);
 }
 
 static int conclude(const struct invocation *invocation, enum request_command command,
@@ -166,6 +232,8 @@ static int conclude(const struct invocation *invocation, enum request_command co
 		complain("%s: %s", request_name(command), string(reply, "text"));
 	else if (command == REQUEST_STATUS)
 		print_status(reply);
+	else if (command == REQUEST_SAVE)
+		print_save(reply);
 	return finish_output(went_well ? STATUS_OK : STATUS_FAILED);
 }
 
@@ -196,7 +264,9 @@ int command_ctl(const struct invocation *invocation)
 
 	if (status != STATUS_OK)
 		return status;
-	request = compose(command);
+	request = compose(invocation, command);
+	if (!request)
+		return STATUS_HOST;
 	status = talk_once(invocation, command, request);
 	json_object_put(request);
 	return status;

@@ -243,14 +243,30 @@ static int create_cpus(struct machine *machine, uint32_t count)
 	return err;
 }
 
+int machine_take_cpus(struct machine *machine)
+{
+	uint32_t count = 0;
+	int err;
+
+	while (impost_vm_vcpu(machine->vm, count))
+		count++;
+	err = allocate_cpus(machine, count);
+	if (err < 0)
+		return err;
+	for (uint32_t i = 0; i < count; i++)
+		machine->cpus[i].vcpu = impost_vm_vcpu(machine->vm, i);
+	machine->ncpus = count;
+	return 0;
+}
+
 /* Ends a system call, which is all that a kick's signal is for. */
 static void be_kicked(int number)
 {
 	(void)number;
 }
 
-static int configure(struct machine *machine, struct impost_context *ctx,
-		     struct impost_vm_config *ret_config)
+int machine_configure(struct machine *machine, struct impost_context *ctx,
+		      struct impost_vm_config *ret_config)
 {
 	const struct sigaction action = {.sa_handler = be_kicked};
 	int err;
@@ -272,7 +288,7 @@ static int configure(struct machine *machine, struct impost_context *ctx,
 int machine_create(struct machine *machine, struct impost_context *ctx)
 {
 	struct impost_vm_config config;
-	int err = configure(machine, ctx, &config);
+	int err = machine_configure(machine, ctx, &config);
 
 	if (err == 0)
 		err = impost_vm_create(ctx, &config, &machine->vm);
@@ -325,8 +341,11 @@ void machine_stop(struct machine *machine)
 
 void machine_destroy(struct machine *machine)
 {
-	for (uint32_t i = 0; i < machine->ncpus; i++)
-		impost_vcpu_destroy(machine->cpus[i].vcpu);
+	struct impost_vcpu *vcpu;
+
+	while (machine->vm && (vcpu = impost_vm_vcpu(machine->vm, 0)) != NULL)
+		if (impost_vcpu_destroy(vcpu) < 0)
+			break;
 	impost_vm_destroy(machine->vm);
 	free(machine->cpus);
 	if (machine->wake >= 0) {

@@ -53,9 +53,16 @@ struct machine {
 	char text[512];		 /* what happened, in a sentence */
 };
 
-/* Makes the VM, its RAM and vCPUs from CTX's configuration, and the devices. Returns 0 or a
- * negative error with its text on CTX. machine_destroy() follows in both cases. */
+/*
+ * Makes the VM and its vCPUs from CTX's configuration, and the devices; or has it from elsewhere:
+ * _configure comes before the VM is made with *RET_CONFIG, and _take_cpus after machine->vm is
+ * there with its vCPUs. Return 0 or a negative error with its text on CTX. machine_destroy()
+ * follows in any case.
+ */
 int machine_create(struct machine *machine, struct impost_context *ctx);
+int machine_configure(struct machine *machine, struct impost_context *ctx,
+		      struct impost_vm_config *ret_config);
+int machine_take_cpus(struct machine *machine);
 int machine_add_devices(struct machine *machine);
 void machine_destroy(struct machine *machine);
 

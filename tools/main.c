@@ -23,10 +23,24 @@ static const struct command commands[] = {
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
 	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]\n"
-	 "                  [--control SOCKET]",
+	 "                  [--control SOCKET] [--restore FILE] [--restore-memory HOW]\n"
+	 "                  [--key-file FILE]",
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
-	{"ctl", COMMAND_CTL, "[--json] SOCKET status | pause | resume | quit",
+	{"ctl", COMMAND_CTL,
+	 "[--json] SOCKET status | pause | resume | save FILE [--diff BASE] | quit",
 	 "Tells a run what to do, at the socket that its --control made.", command_ctl, 2, 3},
+	{"inspect", COMMAND_INSPECT, "[--key-file FILE] [--header] [--json] FILE",
+	 "Shows a snapshot: what it is, and every register in it by name.", command_inspect, 1, 1},
+	{"diff", COMMAND_DIFF, "[--key-file FILE] [--json] A B",
+	 "Tells in what two snapshots differ: registers and devices by name, and memory.",
+	 command_diff, 2, 2},
+	{"check", COMMAND_CHECK,
+	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"
+	 "                    [--backend NAME[,NAME]] [--key-file FILE] [--verify] [--json] FILE",
+	 "Tells whether a snapshot can be restored here, and else everything that is in the way.",
+	 command_check, 1, 1},
+	{"flatten", COMMAND_FLATTEN, "[--key-file FILE] FILE OUT",
+	 "Writes a whole snapshot of one that is a diff to others.", command_flatten, 2, 2},
 	{"cpu dump", COMMAND_CPU_DUMP,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"
 	 "                       [--backend NAME[,NAME]] [--json | -o FILE]",

@@ -18,10 +18,8 @@
 #define MOST_ID ((int64_t)1 << 53)
 
 static const char *const names[REQUEST_COMMANDS] = {
-	[REQUEST_STATUS] = "status",
-	[REQUEST_PAUSE] = "pause",
-	[REQUEST_RESUME] = "resume",
-	[REQUEST_QUIT] = "quit",
+	[REQUEST_STATUS] = "status", [REQUEST_PAUSE] = "pause", [REQUEST_RESUME] = "resume",
+	[REQUEST_SAVE] = "save",     [REQUEST_QUIT] = "quit",
 };
 
 const char *request_name(enum request_command command)
@@ -73,7 +71,7 @@ static int take_command(struct request *request, struct json_object *value,
 {
 	if (string_of(value) && request_find(json_object_get_string(value), &request->command))
 		return 0;
-	return wrong(complaint, "\"command\" must be one of status, pause, resume, quit");
+	return wrong(complaint, "\"command\" must be one of status, pause, resume, save, quit");
 }
 
 static int take_id(struct request *request, struct json_object *value,
@@ -88,6 +86,34 @@ static int take_id(struct request *request, struct json_object *value,
 	return 0;
 }
 
+/* This process has a current folder of its own, which the other one does not know. */
+static int take_path(const char *name, char **path, struct json_object *value,
+		     const struct complaint *complaint)
+{
+	const char *text = string_of(value);
+
+	if (!text || text[0] != '/')
+		return wrong(complaint, "\"%s\" must be a path that begins with a '/'", name);
+	free(*path);
+	*path = strdup(text);
+	if (*path)
+		return 0;
+	wrong(complaint, "no memory");
+	return -ENOMEM;
+}
+
+static int take_file(struct request *request, struct json_object *value,
+		     const struct complaint *complaint)
+{
+	return take_path("file", &request->file, value, complaint);
+}
+
+static int take_base(struct request *request, struct json_object *value,
+		     const struct complaint *complaint)
+{
+	return take_path("base", &request->base, value, complaint);
+}
+
 static const struct member {
 	const char *name;
 	int (*take)(struct request *request, struct json_object *value,
@@ -96,6 +122,8 @@ static const struct member {
 	/* First, so that what is wrong with the others is told with it. */
 	{"id", take_id},
 	{"command", take_command},
+	{"file", take_file},
+	{"base", take_base},
 };
 #define MEMBERS (sizeof(members) / sizeof(members[0]))
 
@@ -132,6 +160,11 @@ static int take_members(struct request *request, struct json_object *object,
 		return err;
 	if (request->command == REQUEST_COMMANDS)
 		return wrong(complaint, "there is no \"command\"");
+	if (request->command == REQUEST_SAVE && !request->file)
+		return wrong(complaint, "save: there is no \"file\"");
+	if (request->command != REQUEST_SAVE && (request->file || request->base))
+		return wrong(complaint, "%s takes neither \"file\" nor \"base\"",
+			     names[request->command]);
 	return 0;
 }
 
@@ -182,6 +215,13 @@ int request_parse(const char *line, size_t len, struct request *request, char *t
 	return err;
 }
 
+void request_release(struct request *request)
+{
+	free(request->file);
+	free(request->base);
+	request->file = request->base = NULL;
+}
+
 /* --- replies --- */
 
 static struct json_object *reply(const struct request *request)
@@ -208,5 +248,15 @@ struct json_object *reply_error(const struct request *request, int err, const ch
 	json_add_bool(object, "ok", false);
 	json_add_string(object, "error", impost_error_name(err));
 	json_add_string(object, "text", text);
+	return object;
+}
+
+struct json_object *reply_progress(const struct request *request, uint64_t done, uint64_t total)
+{
+	struct json_object *object = reply(request), *progress = json_object_new_object();
+
+	json_add_uint(progress, "done", done);
+	json_add_uint(progress, "total", total);
+	json_object_object_add(object, "progress", progress);
 	return object;
 }

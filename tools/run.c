@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "restore.h"
 
 /* --- set-up --- */
 
@@ -21,7 +22,16 @@ static int open_control(struct run *run)
 {
 	const char *path = run->invocation->values[OPTION_CONTROL];
 
-	return path ? steering_open(run->invocation->ctx, path, &run->machine, &run->steering) : 0;
+	return path ? steering_open(run->invocation->ctx, path, &run->machine, &run->saving,
+				    &run->steering)
+		    : 0;
+}
+
+static int create(struct run *run)
+{
+	if (run->snapshot)
+		return restore_machine(run->invocation, run->snapshot, &run->machine);
+	return machine_create(&run->machine, run->invocation->ctx);
 }
 
 /* Creation and set-up, each timed. */
@@ -29,14 +39,17 @@ static int set_up(struct run *run)
 {
 	struct machine *machine = &run->machine;
 	uint64_t start = clock_now_ns(), created;
-	int err = machine_create(machine, run->invocation->ctx);
+	int err = create(run);
 
 	if (err < 0)
 		return err;
 	created = clock_now_ns();
 	err = machine_add_devices(machine);
 	if (err == 0)
-		err = boot_guest(machine, &run->images);
+		err = saving_begin(&run->saving, machine->vm, run->snapshot);
+	if (err == 0)
+		err = run->snapshot ? impost_snapshot_load(run->snapshot, machine->vm)
+				    : boot_guest(machine, &run->images);
 	run->times.create = created - start;
 	run->times.setup = clock_now_ns() - created;
 	return err;
@@ -160,7 +173,11 @@ static int prepare(struct run *run)
 	const struct invocation *invocation = run->invocation;
 	int status = check_dirty_rate(run);
 
+	if (status == STATUS_OK && saving_configure(&run->saving, invocation->ctx) < 0)
+		status = complain_error(invocation, -EIO);
 	if (status == STATUS_OK)
+		status = restore_open(invocation, &run->saving, &run->snapshot);
+	if (status == STATUS_OK && !run->snapshot)
 		status = boot_open(invocation, &run->images);
 	return status;
 }
@@ -168,8 +185,10 @@ static int prepare(struct run *run)
 static void release(struct run *run)
 {
 	steering_close(run->steering);
+	saving_release(&run->saving);
 	dirty_rate_close(&run->dirty);
 	machine_destroy(&run->machine);
+	impost_snapshot_close(run->snapshot);
 	boot_close(&run->images);
 	if (run->signals >= 0)
 		close(run->signals);

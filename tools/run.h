@@ -7,6 +7,7 @@
 #include "dirty_rate.h"
 #include "machine.h"
 #include "report.h"
+#include "saving.h"
 #include "steering.h"
 #include "tool.h"
 
@@ -20,6 +21,8 @@ struct run {
 	struct dirty_rate dirty;
 	uint32_t dirty_ms; /* 0: nobody asked for it */
 	struct boot_images images;
+	struct impost_snapshot *snapshot; /* to begin with; NULL: the images are booted */
+	struct saving saving;
 	struct steering *steering; /* NULL: there is no control socket */
 	int signals;		   /* signalfd */
 	int events;		   /* of the VM; -1: none */

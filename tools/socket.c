@@ -31,7 +31,7 @@ static int address(struct impost_context *ctx, const char *path, struct sockaddr
 		return impost_error_set(ctx, -ENAMETOOLONG,
 					"the socket's path must have 1 to %zu bytes: '%.128s'",
 					sizeof(ret_address->sun_path) - 1, path);
-	strcpy(ret_address->sun_path, path);
+	memcpy(ret_address->sun_path, path, strlen(path) + 1);
 	return 0;
 }
 
@@ -52,7 +52,7 @@ static int make(struct impost_context *ctx, const char *path, struct sockaddr_un
 int socket_connect(struct impost_context *ctx, const char *path, int *ret_fd)
 {
 	struct sockaddr_un to;
-	int fd, err = make(ctx, path, &to, &fd);
+	int fd = -1, err = make(ctx, path, &to, &fd);
 
 	if (err < 0)
 		return err;
@@ -100,7 +100,7 @@ static int lock_folder(struct impost_context *ctx, const char *path, int *ret_fd
 static int clear(struct impost_context *ctx, const char *path)
 {
 	struct stat st;
-	int fd, err;
+	int fd = -1, err;
 
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : fail(ctx, -errno, "cannot look at", path);

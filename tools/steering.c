@@ -38,12 +38,15 @@ struct work {
 	int err;
 	char text[1024]; /* of ERR */
 	atomic_bool over;
+	atomic_bool cancelled;
+	_Atomic uint64_t done, total; /* bytes; total 0: nothing to tell */
 };
 
 struct steering {
 	struct impost_context *ctx;
 	struct control *control;
 	struct machine *machine;
+	struct saving *saving;
 	uint64_t begin; /* CLOCK_MONOTONIC, in ns */
 	bool ended;
 	bool wants_end;
@@ -58,6 +61,24 @@ struct steering {
 static const char *state_name(const struct steering *steering)
 {
 	return steering->ended ? "ended" : atomic_load(&steering->paused) ? "paused" : "running";
+}
+
+/* The snapshot that the next one can be a diff to, or NULL. */
+static struct json_object *describe_saved(const struct saving *saving)
+{
+	struct json_object *object;
+	char digest[SAVING_DIGEST_TEXT];
+
+	if (!saving->file)
+		return NULL;
+	object = json_object_new_object();
+	saving_digest_text(saving->digest, digest);
+	json_add_string(object, "file", saving->file);
+	json_add_string(object, "digest", digest);
+	json_add_bool(object, "diff", saving->is_diff);
+	json_add_uint(object, "age_ms", (clock_now_ns() - saving->at) / 1000000);
+	json_add_bool(object, "tracked", saving->dirty != NULL);
+	return object;
 }
 
 static int tell_status(struct steering *steering, const struct request *request,
@@ -76,6 +97,9 @@ static int tell_status(struct steering *steering, const struct request *request,
 	json_add_uint(reply, "pid", (uint64_t)getpid());
 	json_add_string(reply, "version", impost_version());
 	json_add_uint(reply, "protocol", REQUEST_PROTOCOL);
+	/* While it is being written, what is known of the last one changes. */
+	if (!steering->busy)
+		json_object_object_add(reply, "saved", describe_saved(steering->saving));
 	return 0;
 }
 
@@ -116,6 +140,46 @@ static int resume_vm(struct steering *steering, const struct request *request,
 	return 0;
 }
 
+/* Called by the saving thread, which it must not hold up. */
+static int on_progress(void *opaque, uint64_t done, uint64_t total)
+{
+	struct steering *steering = opaque;
+	struct work *work = &steering->work;
+	uint64_t before = atomic_load(&work->done);
+
+	if (atomic_load(&work->cancelled))
+		return 1;
+	if (done < total && done - before < total / 100)
+		return 0;
+	atomic_store(&work->total, total);
+	atomic_store(&work->done, done);
+	eventfd_write(steering->wake, 1);
+	return 0;
+}
+
+static int save(struct steering *steering, const struct request *request, struct json_object *reply)
+{
+	struct impost_snapshot_saved saved;
+	char digest[SAVING_DIGEST_TEXT];
+	uint64_t begin = clock_now_ns();
+	int err = saving_save(steering->saving, request->file, request->base, on_progress, steering,
+			      &saved);
+
+	if (err < 0)
+		return err;
+	saving_digest_text(saved.digest, digest);
+	json_add_string(reply, "file", request->file);
+	json_add_string(reply, "digest", digest);
+	json_add_bool(reply, "diff", request->base != NULL);
+	json_add_bool(reply, "background", saved.flags & IMPOST_SNAPSHOT_BACKGROUND);
+	json_add_uint(reply, "ms", (clock_now_ns() - begin) / 1000000);
+	json_add_uint(reply, "held_us", saved.held_ns / 1000);
+	json_add_uint(reply, "file_bytes", saved.file_bytes);
+	json_add_uint(reply, "data_bytes", saved.data_bytes);
+	json_add_uint(reply, "zero_bytes", saved.zero_bytes);
+	return 0;
+}
+
 static int quit(struct steering *steering, const struct request *request, struct json_object *reply)
 {
 	(void)request;
@@ -128,6 +192,7 @@ static const struct action actions[REQUEST_COMMANDS] = {
 	[REQUEST_STATUS] = {.perform = tell_status},
 	[REQUEST_PAUSE] = {.takes_long = true, .alone = true, .alive = true, .perform = pause_vm},
 	[REQUEST_RESUME] = {.alone = true, .alive = true, .perform = resume_vm},
+	[REQUEST_SAVE] = {.takes_long = true, .alone = true, .alive = true, .perform = save},
 	[REQUEST_QUIT] = {.perform = quit},
 };
 
@@ -158,6 +223,9 @@ static int start_work(struct steering *steering, struct control_peer peer, struc
 	work->peer = peer;
 	work->reply = reply;
 	atomic_store(&work->over, false);
+	atomic_store(&work->cancelled, false);
+	atomic_store(&work->done, 0);
+	atomic_store(&work->total, 0);
 	err = pthread_create(&work->thread, NULL, work_thread, steering);
 	if (err)
 		return impost_error_set(steering->ctx, -err, "cannot start a thread: %s",
@@ -179,6 +247,7 @@ static void finish_work(struct steering *steering)
 		work->reply = reply_error(&work->request, work->err, work->text);
 	}
 	control_reply(steering->control, work->peer, work->reply);
+	request_release(&work->request);
 }
 
 /* Whether ACTION can be now. */
@@ -205,6 +274,7 @@ static void take_line(void *opaque, struct control_peer peer, const char *line, 
 
 	if (err < 0) {
 		control_reply(steering->control, peer, reply_error(&request, err, text));
+		request_release(&request);
 		return;
 	}
 	action = &actions[request.command];
@@ -219,12 +289,13 @@ static void take_line(void *opaque, struct control_peer peer, const char *line, 
 	}
 	if (err < 0 || !action->takes_long)
 		control_reply(steering->control, peer, reply);
+	request_release(&request);
 }
 
 /* --- life --- */
 
 int steering_open(struct impost_context *ctx, const char *path, struct machine *machine,
-		  struct steering **ret_steering)
+		  struct saving *saving, struct steering **ret_steering)
 {
 	struct steering *steering = calloc(1, sizeof(*steering));
 	int err;
@@ -233,6 +304,7 @@ int steering_open(struct impost_context *ctx, const char *path, struct machine *
 		return impost_error_set(ctx, -ENOMEM, "no memory for the control socket");
 	steering->ctx = ctx;
 	steering->machine = machine;
+	steering->saving = saving;
 	steering->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = steering->wake < 0
 		      ? impost_error_set(ctx, -errno, "cannot make an eventfd: %s", strerror(errno))
@@ -251,8 +323,10 @@ void steering_close(struct steering *steering)
 {
 	if (!steering)
 		return;
-	if (steering->busy)
+	if (steering->busy) {
+		atomic_store(&steering->work.cancelled, true);
 		finish_work(steering);
+	}
 	control_close(steering->control);
 	close(steering->wake);
 	free(steering);
@@ -276,6 +350,16 @@ void steering_poll(const struct steering *steering, struct pollfd *fds)
 	fds[0] = (struct pollfd){.fd = steering ? steering->wake : -1, .events = POLLIN};
 }
 
+static void tell_progress(struct steering *steering)
+{
+	struct work *work = &steering->work;
+	uint64_t total = atomic_load(&work->total);
+
+	if (total)
+		control_tell(steering->control, work->peer,
+			     reply_progress(&work->request, atomic_load(&work->done), total));
+}
+
 void steering_serve(struct steering *steering, const struct pollfd *fds)
 {
 	eventfd_t count;
@@ -286,6 +370,8 @@ void steering_serve(struct steering *steering, const struct pollfd *fds)
 		eventfd_read(steering->wake, &count);
 		if (steering->busy && atomic_load(&steering->work.over))
 			finish_work(steering);
+		else if (steering->busy)
+			tell_progress(steering);
 	}
 	control_serve(steering->control, fds + 1);
 }

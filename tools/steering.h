@@ -8,6 +8,7 @@
 
 #include "control.h"
 #include "machine.h"
+#include "saving.h"
 
 /* What is polled: the socket, and the thread that is at work for it. */
 #define STEERING_FDS (CONTROL_FDS + 1)
@@ -15,11 +16,11 @@
 struct steering;
 
 /*
- * Makes the control socket at PATH. MACHINE need not have been created yet, but outlives it.
- * Returns 0 or a negative error with its text on CTX.
+ * Makes the control socket at PATH. MACHINE need not have been created yet, nor SAVING have
+ * begun; both outlive it. Returns 0 or a negative error with its text on CTX.
  */
 int steering_open(struct impost_context *ctx, const char *path, struct machine *machine,
-		  struct steering **ret_steering);
+		  struct saving *saving, struct steering **ret_steering);
 
 /* Ends what is under way and removes the socket. NULL is fine. */
 void steering_close(struct steering *steering);

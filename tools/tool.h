@@ -44,9 +44,17 @@ struct command {
 #define COMMAND_CPU_TEMPLATES 64u
 #define COMMAND_CPU_FIELDS    128u
 #define COMMAND_CTL	      256u
-#define COMMAND_ALL	      511u
+#define COMMAND_INSPECT	      512u
+#define COMMAND_DIFF	      1024u
+#define COMMAND_CHECK	      2048u
+#define COMMAND_FLATTEN	      4096u
+#define COMMAND_ALL	      8191u
+/* Those that read snapshots, or write them. */
+#define COMMAND_KEYED \
+	(COMMAND_RUN | COMMAND_INSPECT | COMMAND_DIFF | COMMAND_CHECK | COMMAND_FLATTEN)
 /* Those that look for plugins. */
-#define COMMAND_PLUGINS (COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP)
+#define COMMAND_PLUGINS \
+	(COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP | COMMAND_CHECK)
 
 /* A parsed command line, with the context that came of it. */
 struct invocation {
@@ -65,6 +73,10 @@ static inline bool invocation_has(const struct invocation *invocation, enum tool
 int command_list(const struct invocation *invocation);
 int command_doctor(const struct invocation *invocation);
 int command_run(const struct invocation *invocation);
+int command_inspect(const struct invocation *invocation);
+int command_diff(const struct invocation *invocation);
+int command_check(const struct invocation *invocation);
+int command_flatten(const struct invocation *invocation);
 int command_ctl(const struct invocation *invocation);
 int command_cpu_dump(const struct invocation *invocation);
 int command_cpu_compare(const struct invocation *invocation);

@@ -17,6 +17,9 @@ static void require(int condition)
 static void check(const struct request *request)
 {
 	require(request->command < REQUEST_COMMANDS);
+	require((request->command == REQUEST_SAVE) == (request->file != NULL));
+	require(!request->file || request->file[0] == '/');
+	require(!request->base || (request->file && request->base[0] == '/'));
 	require(!request->has_id || (request->id >= 0 && request->id <= (int64_t)1 << 53));
 }
 
@@ -32,5 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(err == -EINVAL && *text);
 		json_object_put(reply_error(&request, err, text));
 	}
+	request_release(&request);
+	require(!request.file && !request.base);
 	return 0;
 }

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Runs that begin with a snapshot: which options go with it, and the machine that comes of it. */
+#include "restore.h"
+
+#include <string.h>
+
+/* What the snapshot has settled, so that options can say nothing about it. */
+static const char has_memory[] = "the snapshot has the guest's RAM";
+static const char has_cpus[] = "the snapshot has the guest's vCPUs";
+static const char has_kernel[] = "the guest in the snapshot has been booted";
+/* But where it is copied. */
+static const char maps_memory[] =
+	"RAM is mapped from the snapshot: give --restore-memory copy or lazy too";
+
+static const struct {
+	enum tool_option_id id;
+	const char *name;
+	const char *reason;
+} settled[] = {
+	{OPTION_MEMORY, "--memory", has_memory},
+	{OPTION_MEMORY_BACKING, "--memory-backing", maps_memory},
+	{OPTION_MEMORY_PATH, "--memory-path", maps_memory},
+	{OPTION_MEMORY_SHARED, "--memory-shared", maps_memory},
+	{OPTION_MEMORY_PAGES, "--memory-pages", maps_memory},
+	{OPTION_MEMORY_PREFAULT, "--memory-prefault", maps_memory},
+	{OPTION_NUMA_POLICY, "--numa-policy", maps_memory},
+	{OPTION_NUMA_NODES, "--numa-nodes", maps_memory},
+	{OPTION_CPUS, "--cpus", has_cpus},
+	{OPTION_TOPOLOGY, "--topology", has_cpus},
+	{OPTION_CPU_TEMPLATE, "--cpu-template", has_cpus},
+	{OPTION_KERNEL, "--kernel", has_kernel},
+	{OPTION_INITRD, "--initrd", has_kernel},
+	{OPTION_CMDLINE, "--cmdline", has_kernel},
+	{OPTION_BOOT, "--boot", has_kernel},
+	{OPTION_FLAT_MODE, "--flat-mode", has_kernel},
+	{OPTION_FLAT_ADDRESS, "--flat-address", has_kernel},
+};
+
+static const struct {
+	const char *name;
+	uint32_t memory;
+} ways[] = {
+	{"map", IMPOST_SNAPSHOT_MAP},
+	{"copy", IMPOST_SNAPSHOT_COPY},
+	{"lazy", IMPOST_SNAPSHOT_LAZY},
+};
+
+/* How memory is to be restored. False: as no library can. */
+static bool find_way(const struct invocation *invocation, uint32_t *ret_memory)
+{
+	const char *name = invocation->values[OPTION_RESTORE_MEMORY];
+
+	*ret_memory = IMPOST_SNAPSHOT_DEFAULT;
+	if (!name)
+		return true;
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		if (strcmp(name, ways[i].name) == 0) {
+			*ret_memory = ways[i].memory;
+			return true;
+		}
+	return false;
+}
+
+/* Of what the command line gives, what does not go with the snapshot. */
+static int refuse_settled(const struct invocation *invocation, uint32_t memory)
+{
+	bool copies = memory == IMPOST_SNAPSHOT_COPY || memory == IMPOST_SNAPSHOT_LAZY;
+
+	for (size_t i = 0; i < sizeof(settled) / sizeof(settled[0]); i++) {
+		if (!invocation_has(invocation, settled[i].id) ||
+		    (copies && settled[i].reason == maps_memory))
+			continue;
+		complain("%s does not go with --restore: %s", settled[i].name, settled[i].reason);
+		return STATUS_USAGE;
+	}
+	return STATUS_OK;
+}
+
+static int check_options(const struct invocation *invocation)
+{
+	uint32_t memory;
+
+	if (!find_way(invocation, &memory)) {
+		complain("--restore-memory %s: give map, copy or lazy",
+			 invocation->values[OPTION_RESTORE_MEMORY]);
+		return STATUS_USAGE;
+	}
+	if (invocation_has(invocation, OPTION_RESTORE))
+		return refuse_settled(invocation, memory);
+	if (!invocation_has(invocation, OPTION_RESTORE_MEMORY))
+		return STATUS_OK;
+	complain("--restore-memory is for --restore FILE");
+	return STATUS_USAGE;
+}
+
+int restore_open(const struct invocation *invocation, const struct saving *saving,
+		 struct impost_snapshot **ret_snapshot)
+{
+	const char *path = invocation->values[OPTION_RESTORE];
+	const struct impost_snapshot_open_options options = {
+		.size = sizeof(options),
+		.key = saving->has_key ? &saving->key : NULL,
+	};
+	int status = check_options(invocation);
+
+	*ret_snapshot = NULL;
+	if (status != STATUS_OK || !path)
+		return status;
+	if (impost_snapshot_open(invocation->ctx, path, &options, ret_snapshot) < 0)
+		return complain_error(invocation, -EIO);
+	return STATUS_OK;
+}
+
+int restore_machine(const struct invocation *invocation, struct impost_snapshot *snapshot,
+		    struct machine *machine)
+{
+	struct impost_vm_config config;
+	struct impost_snapshot_restore_options options = {
+		.size = sizeof(options),
+		.config = &config,
+	};
+	int err = machine_configure(machine, invocation->ctx, &config);
+
+	if (err < 0)
+		return err;
+	find_way(invocation, &options.memory);
+	err = impost_snapshot_restore(snapshot, &options, &machine->vm);
+	return err < 0 ? err : machine_take_cpus(machine);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `impost run --restore`: a run that begins where a snapshot was taken. */
+#ifndef TOOLS_RESTORE_H
+#define TOOLS_RESTORE_H
+
+#include "machine.h"
+#include "saving.h"
+#include "tool.h"
+
+/*
+ * Checks the options, and opens the snapshot; *RET_SNAPSHOT is NULL when none is asked for. Returns
+ * STATUS_OK or another status, with a message printed.
+ */
+int restore_open(const struct invocation *invocation, const struct saving *saving,
+		 struct impost_snapshot **ret_snapshot);
+
+/* Makes the VM, its memory and vCPUs. Returns 0 or a negative error with its text on the context.
+ * machine_destroy() follows in both cases. */
+int restore_machine(const struct invocation *invocation, struct impost_snapshot *snapshot,
+		    struct machine *machine);
+
+#endif

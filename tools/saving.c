@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Saves the VM of a run, and keeps in mind which snapshot its writes are tracked since. */
+#include "saving.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+
+/* Whether a setting that the library has found to be a boolean is on. */
+static bool is_on(const char *value)
+{
+	static const char *const words[] = {"yes", "true", "on", "1"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (value && strcmp(value, words[i]) == 0)
+			return true;
+	return false;
+}
+
+int saving_configure(struct saving *saving, struct impost_context *ctx)
+{
+	const char *track = impost_context_get(ctx, "snapshot", "track");
+	const char *key = impost_context_get(ctx, "snapshot", "key_file");
+	int err;
+
+	*saving = (struct saving){.ctx = ctx};
+	saving->background = is_on(impost_context_get(ctx, "snapshot", "background"));
+	saving->track = strcmp(track, "always") == 0  ? SAVING_TRACK_ALWAYS
+			: strcmp(track, "never") == 0 ? SAVING_TRACK_NEVER
+						      : SAVING_TRACK_AFTER_SAVE;
+	if (!key)
+		return 0;
+	saving->key.size = sizeof(saving->key);
+	err = impost_snapshot_key_read(ctx, key, &saving->key);
+	saving->has_key = err == 0;
+	return err;
+}
+
+void saving_release(struct saving *saving)
+{
+	impost_dirty_destroy(saving->dirty);
+	saving->dirty = NULL;
+	free(saving->file);
+	saving->file = NULL;
+	explicit_bzero(&saving->key, sizeof(saving->key));
+}
+
+void saving_digest_text(const uint8_t digest[16], char text[SAVING_DIGEST_TEXT])
+{
+	for (size_t i = 0; i < 16; i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
+}
+
+static const struct impost_snapshot_key *key_of(const struct saving *saving)
+{
+	return saving->has_key ? &saving->key : NULL;
+}
+
+/* --- what a diff can be to --- */
+
+/* Keeps in mind what the VM was at the instant that DIRTY's view begins with. */
+static void remember(struct saving *saving, char *file, const uint8_t digest[16], bool is_diff)
+{
+	free(saving->file);
+	saving->file = file;
+	saving->at = clock_now_ns();
+	saving->is_diff = is_diff;
+	memcpy(saving->digest, digest, sizeof(saving->digest));
+}
+
+static int remember_restored(struct saving *saving, struct impost_snapshot *snapshot)
+{
+	struct impost_snapshot_info info = {.size = sizeof(info)};
+	int err = impost_snapshot_info(snapshot, &info);
+	char *file = err == 0 ? strdup(info.path) : NULL;
+
+	if (err < 0)
+		return err;
+	if (!file)
+		return impost_error_set(saving->ctx, -ENOMEM, "no memory for a path");
+	remember(saving, file, info.digest, info.flags & IMPOST_SNAPSHOT_IS_DIFF);
+	return 0;
+}
+
+/* Whether what is tracked is what was written since BASE. */
+static int check_base(struct saving *saving, const char *base)
+{
+	const struct impost_snapshot_open_options options = {
+		.size = sizeof(options),
+		.flags = IMPOST_SNAPSHOT_HEADER,
+		.key = key_of(saving),
+	};
+	struct impost_snapshot_info info = {.size = sizeof(info)};
+	struct impost_snapshot *snapshot;
+	int err;
+
+	if (!saving->file)
+		return impost_error_set(saving->ctx, -ENOENT,
+					"nothing was saved of this VM yet: save it whole first");
+	if (!saving->dirty)
+		return impost_error_set(
+			saving->ctx, -ENOTSUP, "%s",
+			saving->track == SAVING_TRACK_NEVER
+				? "what the guest writes is not tracked: [snapshot] "
+				  "track is never"
+				: "this backend cannot tell what the guest writes: "
+				  "save it whole");
+	err = impost_snapshot_open(saving->ctx, base, &options, &snapshot);
+	if (err < 0)
+		return err;
+	err = impost_snapshot_info(snapshot, &info);
+	if (err == 0 && memcmp(info.digest, saving->digest, sizeof(info.digest)) != 0)
+		err = impost_error_set(
+			saving->ctx, -ESTALE,
+			"%s is not what was saved last, which is %s: only since then "
+			"is it known what was written",
+			base, saving->file);
+	impost_snapshot_close(snapshot);
+	return err;
+}
+
+/* --- saving --- */
+
+static int start_tracking(struct saving *saving)
+{
+	if (saving->dirty || saving->track == SAVING_TRACK_NEVER ||
+	    !impost_caps_has(impost_vm_caps(saving->vm), IMPOST_CAP_DIRTY_LOG))
+		return 0;
+	return impost_dirty_create(impost_vm_memory(saving->vm), NULL, &saving->dirty);
+}
+
+int saving_begin(struct saving *saving, struct impost_vm *vm, struct impost_snapshot *snapshot)
+{
+	int err = 0;
+
+	saving->vm = vm;
+	if (snapshot)
+		err = remember_restored(saving, snapshot);
+	if (err == 0 && saving->track == SAVING_TRACK_ALWAYS)
+		err = start_tracking(saving);
+	return err;
+}
+
+/* Saves to FILE and keeps it in mind, for which there must be memory before. */
+static int save(struct saving *saving, const char *file,
+		const struct impost_snapshot_save_options *options,
+		struct impost_snapshot_saved *ret_saved)
+{
+	char *name = strdup(file);
+	int err;
+
+	if (!name)
+		return impost_error_set(saving->ctx, -ENOMEM, "no memory for a path");
+	ret_saved->size = sizeof(*ret_saved);
+	err = impost_snapshot_save(saving->vm, file, options, ret_saved);
+	if (err == 0)
+		remember(saving, name, ret_saved->digest, options->base != NULL);
+	else
+		free(name);
+	return err;
+}
+
+int saving_save(struct saving *saving, const char *file, const char *base,
+		impost_snapshot_progress_fn progress, void *opaque,
+		struct impost_snapshot_saved *ret_saved)
+{
+	struct impost_snapshot_save_options options = {
+		.size = sizeof(options),
+		.flags = saving->background ? IMPOST_SNAPSHOT_BACKGROUND : 0,
+		.base = base,
+		.key = key_of(saving),
+		.progress = progress,
+		.opaque = opaque,
+	};
+	bool was_tracked = saving->dirty != NULL;
+	int err = base ? check_base(saving, base) : start_tracking(saving);
+
+	if (err < 0)
+		return err;
+	options.since = saving->dirty;
+	err = save(saving, file, &options, ret_saved);
+	if (err < 0 && !was_tracked) {
+		impost_dirty_destroy(saving->dirty);
+		saving->dirty = NULL;
+	}
+	return err;
+}
