@@ -252,13 +252,11 @@ static void diff_items(struct diff *d, struct item_reader *a, struct item_reader
 		return;
 	if (item_next(&in_a, &item_a) || item_next(&in_b, &item_b))
 		return;
-	if (item_a.type != item_b.type)
-		tell_items(d, &at_a, &at_b, record, field, where);
-	else if (item_a.type == ITEM_MAP)
+	if (item_a.type == item_b.type && item_a.type == ITEM_MAP)
 		diff_maps(d, &in_a, item_a.number, &in_b, item_b.number, record, where);
-	else if (item_a.type == ITEM_ARRAY)
+	else if (item_a.type == item_b.type && item_a.type == ITEM_ARRAY)
 		diff_arrays(d, &in_a, item_a.number, &in_b, item_b.number, record, field, where);
-	else if (item_a.type == ITEM_BYTES &&
+	else if (item_a.type == item_b.type && item_a.type == ITEM_BYTES &&
 		 (item_a.number > ROW_BYTES || item_b.number > ROW_BYTES))
 		diff_bytes(d, &item_a, &item_b, where);
 	else

@@ -172,7 +172,7 @@ int impost_record_encode(struct impost_context *ctx, const struct impost_record 
 int record_encode_new(struct impost_context *ctx, const struct impost_record *record,
 		      const void *saved, void **ret_data, size_t *ret_len)
 {
-	size_t len, capacity = 512;
+	size_t len = 0, capacity = 512;
 	void *data;
 	int err;
 
@@ -189,6 +189,6 @@ int record_encode_new(struct impost_context *ctx, const struct impost_record *re
 		free(data);
 		if (err != -ENOSPC)
 			return err;
-		capacity = len;
+		capacity = len > 2 * capacity ? len : 2 * capacity;
 	}
 }
