@@ -217,6 +217,20 @@ int item_next_key(struct item_reader *reader, const struct item *previous, struc
 	return 0;
 }
 
+/* The head of a text of LEN bytes, if it is of one byte (RFC 8949, 3.1: major type 3). */
+#define SHORT_TEXT     24u
+#define TEXT_HEAD(len) ((uint8_t)(3u << 5 | (len)))
+
+bool item_take_key(struct item_reader *reader, const char *key, size_t len, struct item *ret_key)
+{
+	if (len >= SHORT_TEXT || (size_t)(reader->end - reader->at) <= len ||
+	    reader->at[0] != TEXT_HEAD(len) || memcmp(reader->at + 1, key, len) != 0)
+		return false;
+	*ret_key = (struct item){.type = ITEM_TEXT, .number = len, .data = reader->at + 1};
+	reader->at += 1 + len;
+	return true;
+}
+
 int item_skip(struct item_reader *reader, uint32_t depth)
 {
 	struct item item, key = {.data = NULL};
@@ -280,6 +294,19 @@ void item_put(struct item_writer *writer, enum item_type type, uint64_t number, 
 	put(writer, head, len);
 	if (type == ITEM_BYTES || type == ITEM_TEXT)
 		put(writer, data, number);
+}
+
+void item_put_key(struct item_writer *writer, const char *key, size_t len)
+{
+	uint8_t text[SHORT_TEXT];
+
+	if (len >= SHORT_TEXT) {
+		item_put(writer, ITEM_TEXT, len, key);
+		return;
+	}
+	text[0] = TEXT_HEAD(len);
+	memcpy(text + 1, key, len);
+	put(writer, text, 1 + len);
 }
 
 void item_put_text(struct item_writer *writer, const char *text)

@@ -48,6 +48,10 @@ int item_next(struct item_reader *reader, struct item *ret_item);
 /* A map's next key, which must be greater than PREVIOUS, whose `data` is NULL for the first. */
 int item_next_key(struct item_reader *reader, const struct item *previous, struct item *ret_key);
 
+/* Goes past the next item if it is the text KEY of LEN bytes, which is true of most keys; *ret_key
+ * is it then. Nothing needs to be judged that equals what is known to be right. */
+bool item_take_key(struct item_reader *reader, const char *key, size_t len, struct item *ret_key);
+
 /* The order of keys: negative, 0 or positive as A is less than, equal to, or greater than B. */
 int item_compare_keys(const void *a, size_t a_len, const void *b, size_t b_len);
 
@@ -64,6 +68,7 @@ struct item_writer {
 };
 
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data);
+void item_put_key(struct item_writer *writer, const char *key, size_t len);
 void item_put_text(struct item_writer *writer, const char *text);
 
 #endif

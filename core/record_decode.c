@@ -271,6 +271,20 @@ static uint32_t seek(const struct impost_record *record, const struct field_orde
 	return next;
 }
 
+/* Whether the next key is the one that is expected, that of field NEXT. It is greater than what
+ * came before, for those that are not were passed. */
+static bool take_next(struct decoder *d, const struct impost_record *record,
+		      const struct field_order *order, uint32_t next, struct item *ret_key)
+{
+	const struct impost_field *field;
+
+	if (next == order->count)
+		return false;
+	field = record_field(record, order->index[next]);
+	return field_present(field, d->version) &&
+	       item_take_key(&d->in, field->name, order->length[next], ret_key);
+}
+
 /* A key that the description has not, or not in this version: newer writers may know more. */
 static int decode_unknown(struct decoder *d, const struct item *key, const struct where *up,
 			  uint32_t depth)
@@ -300,6 +314,11 @@ static int decode_fields(struct decoder *d, const struct impost_record *record,
 	int err = expect(d, ITEM_MAP, up, &map);
 
 	for (uint64_t i = 0; !err && i < map.number; i++) {
+		if (take_next(d, record, order, next, &key)) {
+			err = decode_field(d, record_field(record, order->index[next++]), &base, up,
+					   depth);
+			continue;
+		}
 		if (item_next_key(&d->in, &key, &key))
 			return malformed(d, up);
 		found = seek(record, order, next, &key, &known);

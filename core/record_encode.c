@@ -132,7 +132,7 @@ static int encode_fields(struct encoder *e, const struct impost_record *record,
 
 		if (!field_present(field, version))
 			continue;
-		item_put(&e->out, ITEM_TEXT, order->length[i], field->name);
+		item_put_key(&e->out, field->name, order->length[i]);
 		err = encode_field(e, field, base, up, depth);
 	}
 	return err;
