@@ -158,7 +158,8 @@ struct mock_vcpu {
 	struct impost_x86_events events;
 	struct impost_x86_runstate runstate;
 	_Alignas(64) uint8_t xsave[MOCK_XSAVE_BYTES]; /* mock_vcpu_xsave() */
-	struct impost_x86_opaque *opaque;
+	uint8_t *opaque;			      /* items that the mock does not look into */
+	uint32_t opaque_bytes;
 	uint64_t tsc_base; /* guest's TSC at clock tsc_ns */
 	uint64_t tsc_ns;
 	uint32_t tsc_khz;
@@ -240,9 +241,13 @@ int32_t mock_section_out(const void *from, uint32_t have, void *buf, uint32_t ca
 /* Copies the BYTES of a section in, into KNOWN bytes at TO: what is missing reads as zero. */
 int32_t mock_section_in(const struct mock_vm *vm, void *to, uint32_t known, const void *buf,
 			uint32_t bytes);
-/* Takes in an opaque section, which must be one that the mock wrote. */
+/* Takes in the VM's opaque section, which must be one that the mock wrote. */
 int32_t mock_opaque_in(const struct mock_vm *vm, struct impost_x86_opaque **opaque, const void *buf,
 		       uint32_t bytes);
+
+/* opaque.c: the section of what is the mock's alone in a vCPU. */
+int32_t mock_opaque_get(struct mock_vcpu *v, void *buf, uint32_t capacity, uint32_t *ret_size);
+int32_t mock_opaque_set(struct mock_vcpu *v, const void *buf, uint32_t bytes);
 
 /* memory.c */
 int32_t mock_mem_add(void *vm, const struct impost_slot *slot);
@@ -319,5 +324,7 @@ bool mock_cpuid_has_1g_pages(const struct mock_vcpu *v);
 int32_t mock_run(void *vcpu, struct impost_exit *ret_exit);
 int32_t mock_complete(void *vcpu, struct impost_exit *ret_exit);
 int32_t mock_translate(void *vcpu, uint64_t gva, uint64_t *ret_gpa);
+/* Nanoseconds of the host's, by which delays are waited for. */
+uint64_t mock_now_ns(void);
 
 #endif

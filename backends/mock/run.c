@@ -539,7 +539,7 @@ static void step_played(struct mock_vcpu *v)
 
 /* --- waiting --- */
 
-static uint64_t now_ns(void)
+uint64_t mock_now_ns(void)
 {
 	struct timespec ts;
 
@@ -569,7 +569,7 @@ static enum next wait_ns(struct mock_vcpu *v, uint64_t ns, struct impost_exit *e
 static enum next play_delay(struct mock_vcpu *v, const struct impost_mock_step *step,
 			    struct impost_exit *exit)
 {
-	uint64_t now = now_ns();
+	uint64_t now = mock_now_ns();
 
 	if (!v->delay_until)
 		v->delay_until = now + step->ns;

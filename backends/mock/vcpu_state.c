@@ -349,17 +349,16 @@ static int32_t set_xsave(struct mock_vcpu *v, const void *buf, uint32_t bytes)
 	return 0;
 }
 
-static int32_t set_opaque(struct mock_vcpu *v, const void *buf, uint32_t bytes)
-{
-	return mock_opaque_in(v->vm, &v->opaque, buf, bytes);
-}
-
 static int32_t (*const setters[])(struct mock_vcpu *v, const void *buf, uint32_t bytes) = {
-	[IMPOST_SECTION_REGS] = set_regs,	   [IMPOST_SECTION_SREGS] = set_sregs,
-	[IMPOST_SECTION_XSAVE] = set_xsave,	   [IMPOST_SECTION_DEBUGREGS] = set_debugregs,
-	[IMPOST_SECTION_LAPIC] = set_lapic,	   [IMPOST_SECTION_EVENTS] = set_events,
-	[IMPOST_SECTION_RUNSTATE] = set_runstate,  [IMPOST_SECTION_TSC] = set_tsc,
-	[IMPOST_SECTION_VCPU_OPAQUE] = set_opaque,
+	[IMPOST_SECTION_REGS] = set_regs,
+	[IMPOST_SECTION_SREGS] = set_sregs,
+	[IMPOST_SECTION_XSAVE] = set_xsave,
+	[IMPOST_SECTION_DEBUGREGS] = set_debugregs,
+	[IMPOST_SECTION_LAPIC] = set_lapic,
+	[IMPOST_SECTION_EVENTS] = set_events,
+	[IMPOST_SECTION_RUNSTATE] = set_runstate,
+	[IMPOST_SECTION_TSC] = set_tsc,
+	[IMPOST_SECTION_VCPU_OPAQUE] = mock_opaque_set,
 };
 
 int32_t mock_state_set(void *handle, uint32_t section, const void *buf, uint32_t bytes)
@@ -390,7 +389,7 @@ static struct impost_x86_tsc tsc_of(const struct mock_vcpu *v)
 	};
 }
 
-/* A section's place and length. -ENOENT: there is nothing in it. */
+/* A section's place and length; not of the opaque one. -ENOENT: there is nothing in it. */
 static int32_t find_section(struct mock_vcpu *v, uint32_t section, struct impost_x86_tsc *tsc,
 			    const void **ret_from, uint32_t *ret_have)
 {
@@ -406,16 +405,12 @@ static int32_t find_section(struct mock_vcpu *v, uint32_t section, struct impost
 		[IMPOST_SECTION_EVENTS] = {&v->events, sizeof(v->events)},
 		[IMPOST_SECTION_RUNSTATE] = {&v->runstate, sizeof(v->runstate)},
 		[IMPOST_SECTION_TSC] = {tsc, sizeof(*tsc)},
-		[IMPOST_SECTION_VCPU_OPAQUE] = {v->opaque, v->opaque ? v->opaque->size : 0},
 	};
 
 	if (!section || section >= ARRAY_LEN(table))
 		return mock_error(v->vm, -ENOTSUP, "the mock has no vCPU section %u", section);
 	if (section == IMPOST_SECTION_LAPIC && v->vm->irqchip == IMPOST_IRQCHIP_NONE)
 		return mock_error(v->vm, -ENOENT, "vCPU %u has no local APIC: irqchip none", v->id);
-	if (!table[section].from)
-		return mock_error(v->vm, -ENOENT, "vCPU %u has no state that is the mock's alone",
-				  v->id);
 	*ret_from = table[section].from;
 	*ret_have = table[section].have;
 	return 0;
@@ -433,6 +428,8 @@ int32_t mock_state_get(void *handle, uint32_t section, void *buf, uint32_t capac
 	if (v->pending)
 		return mock_error(v->vm, -EBUSY, "vCPU %u: I/O is pending: complete it first",
 				  v->id);
+	if (section == IMPOST_SECTION_VCPU_OPAQUE)
+		return mock_opaque_get(v, buf, capacity, ret_size);
 	err = find_section(v, section, &tsc, &from, &have);
 	if (err)
 		return err;

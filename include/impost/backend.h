@@ -495,7 +495,8 @@ struct impost_vcpu_ops {
 	 * that state is whole. No exit pending: nothing happens. Mandatory where exits need an
 	 * answer (IMPOST_CAP_COMPLETE). If finishing makes a further access necessary (a string or
 	 * page-crossing access), 0 is returned and *ret_exit is that exit, to be answered before
-	 * complete is called again; else its kind is NONE.
+	 * complete is called again; else its kind is NONE. A pause begins with it
+	 * (impost_vm_hold()): on the thread that runs the vCPU, perhaps after the VM's pause.
 	 */
 	int32_t (*complete)(void *vcpu, struct impost_exit *ret_exit);
 
