@@ -209,9 +209,9 @@ Test(state, is_loaded_where_the_guest_has_run)
 	mock_open(&m, NULL);
 	OK(m.ctx, impost_vcpu_get_cpuid(m.cpu[0], entries, 128, &count));
 	OK(m.ctx, impost_vcpu_set_cpuid(m.cpu[0], entries, count));
-	before = take(&m);
 	append(&m, 0, &step, 1);
 	append(&m, 0, &out, 1);
+	before = take(&m);
 	run_to(&m, IMPOST_EXIT_HLT);
 	cr_assert_eq(rax(&m), 77u);
 	cr_assert_lt(impost_vcpu_set_cpuid(m.cpu[0], entries, count), 0);
