@@ -148,6 +148,7 @@ struct trial {
 	uint32_t other; /* a second vCPU's id */
 	void (*prepare)(struct box *b);
 	bool (*arrived)(struct box *a, struct box *b);
+	void (*both)(struct box *b); /* done to both VMs beforehand, or NULL */
 };
 
 static bool comes_over(const struct trial *t)
@@ -158,6 +159,10 @@ static bool comes_over(const struct trial *t)
 
 	open_box(&a, t->from, t->other);
 	open_box(&b, t->to, t->other);
+	if (t->both) {
+		t->both(&a);
+		t->both(&b);
+	}
 	t->prepare(&a);
 	if (impost_state_take(a.vm, &state) == 0 && impost_state_load(state, b.vm) == 0)
 		whole = t->arrived(&a, &b);
@@ -208,7 +213,7 @@ static bool same_sysenter(struct box *a, struct box *b)
 
 Test(state_order, addresses_in_msrs_are_judged_by_cr4)
 {
-	const struct trial t = {"mock", "mock", 0, use_la57, same_sysenter};
+	const struct trial t = {"mock", "mock", 0, use_la57, same_sysenter, NULL};
 
 	needs_its_place(&t, true, "msrs", "cpuid");
 	needs_its_place(&t, true, "sregs", "msrs");
@@ -239,7 +244,7 @@ static bool loads_without_la57(struct box *a, struct box *b)
 
 Test(state_order, control_registers_are_judged_by_cpuid)
 {
-	const struct trial t = {"mock", "mock", 0, use_la57, loads_without_la57};
+	const struct trial t = {"mock", "mock", 0, use_la57, loads_without_la57, NULL};
 
 	needs_its_place(&t, true, "cpuid", "sregs");
 }
@@ -270,7 +275,7 @@ static bool same_lapic(struct box *a, struct box *b)
 
 Test(state_order, a_local_apic_is_judged_by_its_mode)
 {
-	const struct trial t = {"mock", "mock", 300, use_x2apic, same_lapic};
+	const struct trial t = {"mock", "mock", 300, use_x2apic, same_lapic, NULL};
 
 	needs_its_place(&t, true, "sregs", "lapic");
 }
@@ -295,7 +300,7 @@ static bool same_tsc(struct box *a, struct box *b)
 
 Test(state_order, tscs_go_by_the_clock)
 {
-	const struct trial t = {"mock", "mock", 0, let_time_go, same_tsc};
+	const struct trial t = {"mock", "mock", 0, let_time_go, same_tsc, NULL};
 
 	needs_its_place(&t, true, "clock", "tsc");
 }
@@ -327,7 +332,7 @@ static bool has_avx(struct box *a, struct box *b)
 
 Test(state_order, kvm_lets_xcr0_have_what_cpuid_names)
 {
-	const struct trial t = {"kvm", "kvm", 0, use_avx, has_avx};
+	const struct trial t = {"kvm", "kvm", 0, use_avx, has_avx, NULL};
 
 	needs_its_place(&t, true, "cpuid", "xsave");
 }
@@ -360,7 +365,7 @@ static bool is_pending(struct box *a, struct box *b)
 
 Test(state_order, kvm_drops_pending_exceptions_when_registers_are_set)
 {
-	const struct trial t = {"kvm", "kvm", 0, pend_exception, is_pending};
+	const struct trial t = {"kvm", "kvm", 0, pend_exception, is_pending, NULL};
 
 	needs_its_place(&t, true, "events", "sregs");
 }
@@ -383,7 +388,7 @@ static bool is_halted(struct box *a, struct box *b)
 
 Test(state_order, kvm_wakes_the_bootstrap_processor_when_segments_are_set)
 {
-	const struct trial t = {"kvm", "kvm", 0, halt_at_reset, is_halted};
+	const struct trial t = {"kvm", "kvm", 0, halt_at_reset, is_halted, NULL};
 
 	needs_its_place(&t, true, "runstate", "cpuid");
 }
@@ -424,7 +429,7 @@ static bool same_deadline(struct box *a, struct box *b)
 
 Test(state_order, kvm_keeps_a_deadline_in_deadline_mode_alone)
 {
-	const struct trial t = {"kvm", "kvm", 0, arm_deadline, same_deadline};
+	const struct trial t = {"kvm", "kvm", 0, arm_deadline, same_deadline, NULL};
 
 	needs_its_place(&t, true, "lapic", "late_msrs");
 }
@@ -467,31 +472,37 @@ static bool is_requested(struct box *a, struct box *b)
 
 Test(state_order, kvm_delivers_levels_when_the_ioapic_is_set)
 {
-	const struct trial t = {"mock", "kvm", 0, raise_level, is_requested};
+	const struct trial t = {"mock", "kvm", 0, raise_level, is_requested, NULL};
 
 	needs_its_place(&t, true, "ioapic", "sregs");
 }
 
 /* --- taking --- */
 
-/* IN from a port, answered and not yet finished. */
-static void leave_pending(struct box *b)
+/* IN from a port, in the script of both: a position in it is state. */
+static void script_in(struct box *b)
 {
 	struct impost_mock_step in = {.size = sizeof(in),
 				      .op = IMPOST_MOCK_EXIT,
 				      .exit = {.kind = IMPOST_EXIT_IO,
 					       .u.io = {.port = 0x60, .size = 1, .count = 1}}};
 	const void *table;
-	struct impost_exit x;
 	void *handle;
-	struct mock m = {.ctx = b->ctx, .vm = b->vm};
 
 	OK(b->ctx, impost_vm_extension(b->vm, IMPOST_MOCK_CONTROL, &table, &handle));
+	OK(b->ctx, ((const struct impost_mock_control *)table)->append(handle, 0, &in, 1));
+}
+
+/* It is answered and not yet finished. */
+static void leave_pending(struct box *b)
+{
+	struct impost_exit x;
+	struct mock m = {.ctx = b->ctx, .vm = b->vm};
+
 	put64(&m, PML4, PDPT | 3);
 	put64(&m, PDPT, PD | 3);
 	put64(&m, PD, 0x83);
 	long_mode(&m, b->cpu[0]);
-	OK(b->ctx, ((const struct impost_mock_control *)table)->append(handle, 0, &in, 1));
 	OK(b->ctx, impost_vcpu_run(b->cpu[0], &x));
 	cr_assert_eq(x.kind, IMPOST_EXIT_IO);
 	*(uint8_t *)x.u.io.data = 0xa5;
@@ -508,7 +519,7 @@ static bool has_answer(struct box *a, struct box *b)
 
 Test(state_order, pending_answers_are_finished_first)
 {
-	const struct trial t = {"mock", "mock", 0, leave_pending, has_answer};
+	const struct trial t = {"mock", "mock", 0, leave_pending, has_answer, script_in};
 
 	needs_its_place(&t, false, "complete", "regs");
 }
@@ -539,7 +550,7 @@ static bool is_started(struct box *a, struct box *b)
 
 Test(state_order, kvm_takes_startup_ipis_when_the_run_state_is_read)
 {
-	const struct trial t = {"kvm", "kvm", 1, send_sipi, is_started};
+	const struct trial t = {"kvm", "kvm", 1, send_sipi, is_started, NULL};
 
 	needs_its_place(&t, false, "runstate", "sregs");
 }
