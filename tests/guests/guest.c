@@ -103,7 +103,7 @@ struct gate {
 	uint32_t offset_high, reserved;
 };
 
-void set_vector(unsigned int vector, const void *handler)
+void set_vector(unsigned int vector, const void *handler, unsigned int ist)
 {
 	static struct gate idt[IDT_VECTORS];
 	struct {
@@ -116,6 +116,6 @@ void set_vector(unsigned int vector, const void *handler)
 	idt[vector].offset_middle = (uint16_t)(offset >> GATE_OFFSET_MIDDLE);
 	idt[vector].offset_high = (uint32_t)(offset >> GATE_OFFSET_HIGH);
 	idt[vector].selector = CODE_SELECTOR;
-	idt[vector].type = GATE_INTERRUPT;
+	idt[vector].type = (uint16_t)(GATE_INTERRUPT | ist);
 	__asm__ volatile("lidt %0" : : "m"(idtr));
 }

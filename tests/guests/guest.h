@@ -23,8 +23,9 @@ void put_dec(uint64_t value);
 /* The number behind "NAME=" on the command line (decimal), or OTHERWISE if there is none. */
 uint64_t option(const void *zero_page, const char *name, uint64_t otherwise);
 
-/* Has interrupts and exceptions with VECTOR go to HANDLER (SDM vol. 3, 6.14.1). */
-void set_vector(unsigned int vector, const void *handler);
+/* Has interrupts and exceptions with VECTOR go to HANDLER (SDM vol. 3, 6.14.1), on stack number IST
+ * of the TSS; 0: on the stack that is in use. */
+void set_vector(unsigned int vector, const void *handler, unsigned int ist);
 
 /* What the CPU pushes in 64-bit mode (SDM vol. 3, 6.14.2). */
 struct interrupt_frame {

@@ -68,7 +68,7 @@ void guest_main(const void *zero_page)
 
 	(void)zero_page;
 	serial_init();
-	set_vector(GP_VECTOR, (const void *)(uintptr_t)general_protection);
+	set_vector(GP_VECTOR, (const void *)(uintptr_t)general_protection, 0);
 	read(0xc0000080);		       /* EFER */
 	read(0x1b);			       /* APIC_BASE */
 	write(0x277, 0x0007040600070406);      /* PAT: its reset value */

@@ -42,8 +42,8 @@ void guest_main(const void *zero_page)
 	uint64_t last = option(zero_page, "ticks", 5);
 
 	serial_init();
-	set_vector(TIMER_VECTOR, (const void *)(uintptr_t)tick);
-	set_vector(SPURIOUS_VECTOR, (const void *)(uintptr_t)spurious);
+	set_vector(TIMER_VECTOR, (const void *)(uintptr_t)tick, 0);
+	set_vector(SPURIOUS_VECTOR, (const void *)(uintptr_t)spurious, 0);
 	APIC(SPURIOUS) = SOFT_ENABLE | SPURIOUS_VECTOR;
 	APIC(DIVIDE) = DIVIDE_BY_1;
 	APIC(LVT_TIMER) = PERIODIC | TIMER_VECTOR;
