@@ -3,6 +3,7 @@
 #include "boot_machine.h"
 
 #include <impost/mock.h>
+#include <impost/state.h>
 #include <impost/x86_64/vmgenid.h>
 
 #define GSI 5u
@@ -149,4 +150,32 @@ Test(vmgenid, what_is_wrong_is_refused_and_the_id_stays)
 	after = id_at(&m, IMPOST_X86_VMGENID_ADDR);
 	cr_expect(same(&before, &after));
 	machine_free(&m);
+}
+
+/* A state says where the id lies, and one that cannot be is refused. */
+Test(vmgenid, its_place_is_in_the_state)
+{
+	struct impost_x86_vmgenid there = at(IMPOST_X86_VMGENID_ADDR), back = at(0);
+	struct impost_x86_layout layout;
+	struct machine one = boot_with(there.gpa, &layout);
+	struct machine other = boot_with(there.gpa, &layout);
+	struct impost_state *state;
+
+	back.gsi = 0;
+	cr_expect_eq(impost_x86_vmgenid_add(NULL, &there), -EINVAL);
+	cr_expect_eq(impost_x86_vmgenid_add(one.vm, NULL), -EINVAL);
+	cr_assert_eq(impost_x86_vmgenid_add(one.vm, &there), 0, "%s", impost_error(one.ctx));
+	cr_expect_eq(impost_x86_vmgenid_add(one.vm, &there), -EEXIST);
+	cr_assert_eq(impost_x86_vmgenid_add(other.vm, &back), 0, "%s", impost_error(other.ctx));
+	cr_assert_eq(impost_state_take(one.vm, &state), 0, "%s", impost_error(one.ctx));
+	cr_assert_eq(impost_state_load(state, other.vm), 0, "%s", impost_error(other.ctx));
+	cr_expect(back.gpa == there.gpa && back.gsi == there.gsi && back.size == sizeof(back));
+	impost_state_free(state);
+	there.gpa++;
+	cr_assert_eq(impost_state_take(one.vm, &state), 0, "%s", impost_error(one.ctx));
+	cr_expect_neq(impost_state_load(state, other.vm), 0);
+	cr_expect(back.gpa == IMPOST_X86_VMGENID_ADDR);
+	impost_state_free(state);
+	machine_free(&one);
+	machine_free(&other);
 }

@@ -45,6 +45,13 @@ extern "C" {
 IMPOST_API int impost_x86_vmgenid_renew(struct impost_vm *vm,
 					const struct impost_x86_vmgenid *vmgenid);
 
+/*
+ * Registers where the id lies as device "vmgenid", instance 0 (device.h): it is saved with the VM's
+ * state, and loading a state sets VMGENID to what that has. VMGENID is the host's, and stays until
+ * the VM is destroyed or the device removed. -EINVAL: as above; else as impost_vm_add_device().
+ */
+IMPOST_API int impost_x86_vmgenid_add(struct impost_vm *vm, struct impost_x86_vmgenid *vmgenid);
+
 #ifdef __cplusplus
 }
 #endif
