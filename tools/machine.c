@@ -297,9 +297,26 @@ int machine_create(struct machine *machine, struct impost_context *ctx)
 	return create_cpus(machine, impost_vm_config(machine->vm)->cpus);
 }
 
+/* What is saved with the VM. Where the generation id lies is as tables.c tells it; what is restored
+ * says so itself. */
+static int register_devices(struct machine *machine, bool has_line)
+{
+	int err = impost_vm_add_device(machine->vm, "serial", 0, serial_record(), &machine->serial);
+
+	if (err < 0) /* a library without state saves nothing */
+		return err == -ENOTSUP ? 0 : err;
+	machine->vmgenid = (struct impost_x86_vmgenid){
+		.size = sizeof(machine->vmgenid),
+		.gsi = has_line ? PORTS_VMGENID_IRQ : 0,
+		.gpa = IMPOST_X86_VMGENID_ADDR,
+	};
+	return impost_x86_vmgenid_add(machine->vm, &machine->vmgenid);
+}
+
 int machine_add_devices(struct machine *machine)
 {
 	struct serial_wiring wiring = {.transmit = transmit, .room = room, .opaque = machine};
+	int err;
 
 	machine->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (machine->wake < 0)
@@ -309,7 +326,8 @@ int machine_add_devices(struct machine *machine)
 	    impost_vm_irqchip(machine->vm) == IMPOST_IRQCHIP_FULL)
 		wiring.interrupt = interrupt;
 	serial_init(&machine->serial, &wiring);
-	return ports_claim(machine->vm);
+	err = register_devices(machine, wiring.interrupt != NULL);
+	return err < 0 ? err : ports_claim(machine->vm);
 }
 
 int machine_start(struct machine *machine)

@@ -40,6 +40,7 @@ struct machine {
 	struct machine_cpu *cpus;
 	uint32_t ncpus;
 	struct serial serial;
+	struct impost_x86_vmgenid vmgenid;
 	struct console console;
 	int wake; /* eventfd: the run has ended, or the serial port takes input again */
 	atomic_bool stopping;

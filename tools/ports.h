@@ -7,9 +7,11 @@
 
 #include "serial.h"
 
-#define PORTS_SERIAL	    0x3f8u
-#define PORTS_SERIAL_IRQ    4u
-#define PORTS_VMGENID_IRQ   5u
+#define PORTS_SERIAL	 0x3f8u
+#define PORTS_SERIAL_IRQ 4u
+/* Not one of the PICs' lines: a guest that uses no ACPI may have left those open, and no handler.
+ */
+#define PORTS_VMGENID_IRQ   16u
 #define PORTS_RESET_CONTROL 0xcf9u
 #define PORTS_RESET_VALUE   6u
 

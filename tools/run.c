@@ -50,6 +50,8 @@ static int set_up(struct run *run)
 	if (err == 0)
 		err = run->snapshot ? impost_snapshot_load(run->snapshot, machine->vm)
 				    : boot_guest(machine, &run->images);
+	if (err == 0 && run->snapshot) /* others may go on from the same file */
+		err = impost_x86_vmgenid_renew(machine->vm, &machine->vmgenid);
 	run->times.create = created - start;
 	run->times.setup = clock_now_ns() - created;
 	return err;

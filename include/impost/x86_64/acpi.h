@@ -190,7 +190,8 @@ struct impost_x86_acpi_config {
 	 */
 	uint64_t vmgenid_gpa;
 	/* The interrupt, edge-triggered and of nothing else, that tells of a new one: a generic
-	 * event device \_SB.VGED (5.6.9). 0: none, and the guest sees the id when it boots only. */
+	 * event device \_SB.VGED (5.6.9). Best one above 15: a guest without ACPI may have left the
+	 * PICs' lines open. 0: none, and the guest sees the id when it boots only. */
 	uint32_t vmgenid_gsi;
 	uint32_t reserved3; /* 0 */
 };
