@@ -12,22 +12,21 @@
  * pair. GUEST is tests/guests/spin. Kicks are by a handler, but in exit-time-mask by a mask, which
  * asks nothing of the host and costs a little in each exit.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <impost/impost.h>
 
+#include "cases.h"
 #include "raw.h"
+#include "spin.h"
 #include "timing.h"
 
 #define MEMORY	   (UINT64_C(64) << 20)
-#define POST_PORT  0x80 /* where spin's OUTs go */
 #define MAX_PAIRS  1000
 #define MAX_SLICES 200
 
@@ -36,8 +35,7 @@ struct bench {
 	uint32_t kick_by;
 	struct raw_vm raw;
 	struct impost_context *ctx;
-	struct impost_vm *vm;
-	struct impost_vcpu *vcpu;
+	struct spin spin;
 };
 
 /* One of the two that are compared. */
@@ -55,19 +53,7 @@ static int create_raw(struct bench *bench)
 
 static int exits_raw(struct bench *bench, uint64_t count)
 {
-	const struct kvm_run *run = bench->raw.run;
-
-	for (uint64_t i = 0; i < count; i++) {
-		if (ioctl(bench->raw.vcpu, KVM_RUN, 0) < 0) {
-			perror("KVM_RUN");
-			return -1;
-		}
-		if (run->exit_reason != KVM_EXIT_IO || run->io.port != POST_PORT) {
-			fprintf(stderr, "plain ioctls: exit %u\n", run->exit_reason);
-			return -1;
-		}
-	}
-	return 0;
+	return raw_exits(&bench->raw, SPIN_PORT, count);
 }
 
 static void destroy_raw(struct bench *bench)
@@ -75,53 +61,19 @@ static void destroy_raw(struct bench *bench)
 	raw_destroy(&bench->raw);
 }
 
-static int failed(struct bench *bench, const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, impost_error(bench->ctx));
-	return -1;
-}
-
 static int create_impost(struct bench *bench)
 {
-	struct impost_vm_config config;
-	struct impost_x86_boot_config boot;
-
-	if (impost_vm_config_init(bench->ctx, &config))
-		return failed(bench, "configuration");
-	config.backend = "kvm";
-	config.kick_by = bench->kick_by;
-	config.memory = MEMORY;
-	impost_x86_boot_config_init(bench->ctx, &boot);
-	boot.kernel_fd = bench->guest;
-	if (impost_vm_create(bench->ctx, &config, &bench->vm) ||
-	    impost_x86_add_ram(impost_vm_memory(bench->vm), MEMORY) ||
-	    impost_vcpu_create(bench->vm, 0, &bench->vcpu) ||
-	    impost_x86_boot(bench->vm, &bench->vcpu, 1, &boot, NULL))
-		return failed(bench, "libimpost");
-	return 0;
+	return spin_create(bench->ctx, bench->guest, bench->kick_by, MEMORY, &bench->spin);
 }
 
 static int exits_impost(struct bench *bench, uint64_t count)
 {
-	struct impost_exit exit;
-
-	for (uint64_t i = 0; i < count; i++) {
-		if (impost_vcpu_run(bench->vcpu, &exit))
-			return failed(bench, "impost_vcpu_run");
-		if (exit.kind != IMPOST_EXIT_IO || exit.u.io.port != POST_PORT) {
-			fprintf(stderr, "libimpost: exit %s\n", impost_exit_name(&exit));
-			return -1;
-		}
-	}
-	return 0;
+	return spin_exits(bench->ctx, &bench->spin, count);
 }
 
 static void destroy_impost(struct bench *bench)
 {
-	impost_vcpu_destroy(bench->vcpu);
-	impost_vm_destroy(bench->vm);
-	bench->vcpu = NULL;
-	bench->vm = NULL;
+	spin_destroy(&bench->spin);
 }
 
 static const struct subject subjects[] = {
@@ -266,7 +218,7 @@ static int open_all(struct bench *bench, char **argv)
 	if (impost_context_open(NULL, NULL, &bench->ctx))
 		return -1;
 	if (impost_context_set(bench->ctx, "impost", "plugin_dir", argv[1]))
-		return failed(bench, "plugin_dir");
+		return failed(bench->ctx, "plugin_dir");
 	return 0;
 }
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <impost/impost.h>
+#include "cases.h"
 
 #define FIND_REGIONS   256u
 #define FIND_BYTES     (UINT64_C(1) << 20)
@@ -30,17 +30,7 @@
 #define SWAP_NS	       400e6
 #define SWAP_PACE      500.0 /* pairs of changes a second */
 
-#define MAX_NUMBERS    3u
-
-/* Takes a case and gives its numbers in RET, unused ones 0. Which of a kind is ARG's to say. */
-struct memory_case {
-	const char *name;
-	int (*take)(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUMBERS]);
-	uint32_t arg;
-};
-
-/* Each list ends with a NULL name. */
-extern const struct memory_case access_cases[], page_cases[], dirty_cases[], swap_cases[];
+extern const struct bench_case access_cases[], page_cases[], dirty_cases[], swap_cases[];
 
 /* Releases what the cases keep from one time to the next. */
 void access_cases_end(void);
@@ -63,9 +53,6 @@ static inline uint64_t random_below(uint64_t *state, uint64_t limit)
 	*state ^= *state << 17;
 	return *state % limit;
 }
-
-/* -1, when WHAT and CTX's text of what was wrong with it have been printed. */
-int failed(struct impost_context *ctx, const char *what);
 
 /* Makes a map of COUNT regions of BYTES each, one behind the other from 0 on. Says what failed. */
 int make_regions(struct impost_context *ctx, uint32_t count, uint64_t bytes,

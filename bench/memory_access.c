@@ -306,7 +306,7 @@ static int take_one_shot(struct impost_context *ctx, uint32_t writes, double ret
 		"memcpy-write-" name, take_memcpy, (place)*2u + 1u \
 	}
 
-const struct memory_case access_cases[] = {
+const struct bench_case access_cases[] = {
 	{"find-bases", take_find, FIND_BASES},
 	{"find-random", take_find, FIND_ANY},
 	{"find-far", take_find, FIND_ANY_FAR},

@@ -89,7 +89,7 @@ static int take_pass(struct impost_context *ctx, uint32_t per_mille, double ret[
 	return err ? failed(ctx, "a pass") : 0;
 }
 
-const struct memory_case dirty_cases[] = {
+const struct bench_case dirty_cases[] = {
 	{"tracked-write", take_tracked_write, 0},
 	{"pass-1", take_pass, 1},
 	{"pass-10", take_pass, 10},

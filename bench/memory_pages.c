@@ -195,7 +195,7 @@ static int take_zero(struct impost_context *ctx, uint32_t arg, double ret[MAX_NU
 		"ranges-" name, take_ranges, (per_mille)*2u + 1u \
 	}
 
-const struct memory_case page_cases[] = {
+const struct bench_case page_cases[] = {
 	RANGES_CASES("1", 1), RANGES_CASES("10", 10), RANGES_CASES("500", 500),
 	{"sum", take_sum, 0}, {"zero", take_zero, 0}, {NULL, NULL, 0},
 };

@@ -162,7 +162,7 @@ static int take_swap(struct impost_context *ctx, uint32_t pace, double ret[MAX_N
 	return err;
 }
 
-const struct memory_case swap_cases[] = {
+const struct bench_case swap_cases[] = {
 	{"swap-still", take_swap, STILL},
 	{"swap-paced", take_swap, PACED},
 	{"swap-flat", take_swap, FLAT},

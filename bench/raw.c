@@ -20,6 +20,8 @@
 #define PDPT_ADDR      0xa000
 #define PD_ADDR	       0xb000
 #define CMDLINE_ADDR   0x20000
+#define LOW_BYTES      (3ull << 30)
+#define HIGH_ADDR      (4ull << 30)
 #define GIBS	       4ull
 #define PAGE_BYTES     4096
 #define TABLE_ENTRIES  512
@@ -208,17 +210,24 @@ static int create_vm(struct raw_vm *raw)
 
 static int add_memory(struct raw_vm *raw, size_t bytes)
 {
-	void *memory =
-		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct kvm_userspace_memory_region region = {.memory_size = bytes};
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t low = bytes < LOW_BYTES ? bytes : LOW_BYTES;
+	struct kvm_userspace_memory_region regions[] = {
+		{.memory_size = low, .userspace_addr = (uintptr_t)memory},
+		{.slot = 1,
+		 .guest_phys_addr = HIGH_ADDR,
+		 .memory_size = bytes - low,
+		 .userspace_addr = (uintptr_t)memory + low},
+	};
 
 	if (memory == MAP_FAILED)
 		return failed("mmap");
 	raw->memory = memory;
 	raw->memory_bytes = bytes;
-	region.userspace_addr = (uintptr_t)memory;
-	if (ioctl(raw->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-		return failed("KVM_SET_USER_MEMORY_REGION");
+	for (unsigned int i = 0; i < 2 && regions[i].memory_size; i++)
+		if (ioctl(raw->vm, KVM_SET_USER_MEMORY_REGION, &regions[i]) < 0)
+			return failed("KVM_SET_USER_MEMORY_REGION");
 	return 0;
 }
 
@@ -251,6 +260,21 @@ int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes
 	write_tables(raw, cmdline);
 	if (set_cpuid(raw) || set_registers(raw, entry) || set_msrs(raw) || set_fpu_and_lapic(raw))
 		return -1;
+	return 0;
+}
+
+int raw_exits(const struct raw_vm *raw, uint16_t port, uint64_t count)
+{
+	const struct kvm_run *run = raw->run;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (ioctl(raw->vcpu, KVM_RUN, 0) < 0)
+			return failed("KVM_RUN");
+		if (run->exit_reason != KVM_EXIT_IO || run->io.port != port) {
+			fprintf(stderr, "plain ioctls: exit %u\n", run->exit_reason);
+			return -1;
+		}
+	}
 	return 0;
 }
 

@@ -19,11 +19,25 @@ struct raw_vm {
 };
 
 /*
- * Makes a VM of one vCPU and BYTES of memory that is about to enter the ELF64 at KERNEL with
- * CMDLINE. Returns 0, or -1 with a message on stderr. raw_destroy() is due in both cases.
+ * Makes a VM of one vCPU and BYTES of memory, those beyond 3 GiB behind a hole up to 4 GiB, that
+ * is about to enter the ELF64 at KERNEL with CMDLINE. Returns 0, or -1 with a message on stderr.
+ * raw_destroy() is due in both cases.
  */
 int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes);
 
+/* Runs the guest for COUNT exits by OUTs to PORT. Returns 0, or -1 with a message on stderr. */
+int raw_exits(const struct raw_vm *raw, uint16_t port, uint64_t count);
+
 void raw_destroy(struct raw_vm *raw);
+
+/* Room for all the state of a VM; NULL: a message is on stderr. */
+struct raw_state;
+struct raw_state *raw_state_new(const struct raw_vm *raw);
+
+/* Gets it all by one ioctl for each part. Returns 0, or -1 with a message on stderr. */
+int raw_state_get(const struct raw_vm *raw, struct raw_state *state);
+
+/* NULL is fine. */
+void raw_state_free(struct raw_state *state);
 
 #endif
