@@ -2,9 +2,10 @@
 /*
  * Measures state and snapshots, as it is asked (cases.h).
  *
- *   bench-state PLUGIN_DIR GUEST
+ *   bench-state PLUGIN_DIR GUEST FOLDER
  *
- * The cases are here and in pause.c. GUEST is tests/guests/spin.
+ * The cases are here, in pause.c and in snapshot.c. GUEST is tests/guests/spin; snapshots are
+ * written to FOLDER.
  */
 #include "state.h"
 
@@ -22,6 +23,7 @@
 #define TIMES  51u /* of each in a case, which gives the median: they are short */
 
 int state_guest = -1;
+const char *state_folder;
 
 /* The same guest, at its first exit, in two VMs. */
 static struct spin ours;
@@ -169,14 +171,15 @@ const struct bench_case state_cases[] = {
 
 int main(int argc, char **argv)
 {
-	static const struct bench_case *const lists[] = {state_cases, pause_cases};
+	static const struct bench_case *const lists[] = {state_cases, pause_cases, snapshot_cases};
 	struct impost_context *ctx;
 	int err;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s PLUGIN_DIR GUEST\n", argv[0]);
+	if (argc != 4) {
+		fprintf(stderr, "usage: %s PLUGIN_DIR GUEST FOLDER\n", argv[0]);
 		return EXIT_FAILURE;
 	}
+	state_folder = argv[3];
 	state_guest = open(argv[2], O_RDONLY | O_CLOEXEC);
 	if (state_guest < 0) {
 		perror(argv[2]);
@@ -191,6 +194,7 @@ int main(int argc, char **argv)
 		  : take_cases(ctx, lists, sizeof(lists) / sizeof(lists[0]));
 	state_cases_end();
 	pause_cases_end();
+	snapshot_cases_end();
 	impost_context_close(ctx);
 	close(state_guest);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
