@@ -263,14 +263,20 @@ static void put(struct item_writer *writer, const void *data, size_t len)
 	writer->len += len;
 }
 
+/* Unsigned integers below are their own head (RFC 8949, 3.1). */
+#define SHORT_NUMBER 24
+
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data)
 {
 	uint8_t head[9];
 	size_t len = 0;
 
 	switch (type) {
-	case ITEM_UINT:
-		len = cbor_encode_uint(number, head, sizeof(head));
+	case ITEM_UINT: /* nearly all are: zeros and bits, mostly */
+		if (number < SHORT_NUMBER)
+			head[len++] = (uint8_t)number;
+		else
+			len = cbor_encode_uint(number, head, sizeof(head));
 		break;
 	case ITEM_NEGINT:
 		len = cbor_encode_negint(number, head, sizeof(head));

@@ -188,7 +188,7 @@ static int decode_field(struct decoder *d, const struct impost_field *field, uin
 			const struct where *up, uint32_t depth)
 {
 	const struct where where = {.up = up, .name = field->name};
-	struct field_order order = {.count = 0};
+	struct field_order order; /* made for records alone: it is long, and fields are many */
 	int err;
 
 	if (field->type == IMPOST_FIELD_TYPE_RECORD) {

@@ -88,6 +88,14 @@ static int check_count(struct encoder *e, const struct impost_field *field, uint
 	return 0;
 }
 
+/* COUNT integers at AT, none of which can be wrong. */
+static void encode_numbers(struct encoder *e, const struct impost_field *field, const uint8_t *at,
+			   uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++, at += field->bytes)
+		item_put(&e->out, ITEM_UINT, member_load(at, field->bytes), NULL);
+}
+
 static int encode_field(struct encoder *e, const struct impost_field *field, const uint8_t *base,
 			const struct where *up, uint32_t depth)
 {
@@ -95,7 +103,7 @@ static int encode_field(struct encoder *e, const struct impost_field *field, con
 	struct where element = {.up = &where};
 	const uint8_t *at = field_elements(field, base);
 	uint64_t count = field_count(field, base);
-	struct field_order order = {.count = 0};
+	struct field_order order; /* made for records alone: it is long, and fields are many */
 	int err = check_count(e, field, count, at, &where);
 
 	if (!err && field->type == IMPOST_FIELD_TYPE_RECORD) {
@@ -112,6 +120,10 @@ static int encode_field(struct encoder *e, const struct impost_field *field, con
 	if (!(field->flags & IMPOST_FIELD_IS_ARRAY))
 		return encode_value(e, field, &order, at, &where, depth);
 	item_put(&e->out, ITEM_ARRAY, count, NULL);
+	if (field->type == IMPOST_FIELD_TYPE_UINT && !field->max) {
+		encode_numbers(e, field, at, count);
+		return 0;
+	}
 	for (; !err && element.index < count; element.index++, at += field->bytes)
 		err = encode_value(e, field, &order, at, &element, depth);
 	return err;
@@ -169,11 +181,14 @@ int impost_record_encode(struct impost_context *ctx, const struct impost_record 
 	return 0;
 }
 
+/* Nearly all records are shorter, and are encoded once. */
+#define LIKELY_BYTES 32768u
+
 int record_encode_new(struct impost_context *ctx, const struct impost_record *record,
 		      const void *saved, void **ret_data, size_t *ret_len)
 {
-	size_t len = 0, capacity = 512;
-	void *data;
+	size_t len = 0, capacity = LIKELY_BYTES;
+	void *data, *cut;
 	int err;
 
 	for (;;) {
@@ -182,7 +197,8 @@ int record_encode_new(struct impost_context *ctx, const struct impost_record *re
 			return impost_error_set(ctx, -ENOMEM, "no memory");
 		err = impost_record_encode(ctx, record, saved, data, capacity, &len);
 		if (!err) {
-			*ret_data = data;
+			cut = realloc(data, len);
+			*ret_data = cut ? cut : data;
 			*ret_len = len;
 			return 0;
 		}
