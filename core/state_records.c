@@ -109,7 +109,9 @@ IMPOST_FIELDS(
 	UINT(smi.pending, "SMIs that wait"), BOOL(smi.inside_nmi, "The SMI came inside an NMI"),
 	UINT(smi.latched_init, "An INIT waits for the end of system-management mode"),
 	UINT(sipi_vector, "Vector of the startup IPI"),
-	BOOL(triple_fault_pending, "A triple fault waits"))
+	BOOL(triple_fault_pending, "A triple fault waits"),
+	BOOL(waiting, "An interrupt that the host has injected waits until the guest can take it"),
+	UINT(waiting_vector, "Its vector"))
 INNER(events_record, "events", events_fields,
       "Events on their way into the vCPU (SDM vol. 3, 6.2 to 6.9, 25.8.3, 32.2).")
 #undef T
@@ -135,17 +137,19 @@ IMPOST_FIELDS(opaque_fields, TEXT(backend, "Who alone can read it"), TEXT(what, 
 INNER(opaque_record, "opaque", opaque_fields, "State that has no neutral form.")
 #undef T
 
-#define WORDS(member, counter, most, doc_)                                         \
-	{                                                                          \
-		IMPOST_FIELD_(struct T, member, UINT, POINTER,                     \
-			      IMPOST_ELEMENT_BYTES_(struct T, member), most,       \
-			      IMPOST_FIELD_IS_ARRAY | IMPOST_FIELD_HEX),           \
-			IMPOST_COUNTED(struct T, counter), .since = 1, .doc = doc_ \
+/* Numbers of which several make an entry. */
+#define WORDS(key, member, counter, most, doc_)                                               \
+	{                                                                                     \
+		.name = (key), .type = IMPOST_FIELD_TYPE_UINT, .where = IMPOST_FIELD_POINTER, \
+		.offset = (uint32_t)offsetof(struct T, member),                               \
+		.bytes = IMPOST_ELEMENT_BYTES_(struct T, member), .count = (uint32_t)(most),  \
+		.flags = IMPOST_FIELD_IS_ARRAY | IMPOST_FIELD_HEX,                            \
+		IMPOST_COUNTED(struct T, counter), .since = 1, .doc = (doc_)                  \
 	}
 
 #define T state_msrs
 IMPOST_FIELDS(hypervisor_fields, TEXT(backend, "Whose they are"),
-	      WORDS(words, nwords, STATE_MSRS_MAX *STATE_MSR_WORDS,
+	      WORDS("msrs", words, nwords, STATE_MSRS_MAX *STATE_MSR_WORDS,
 		    "Index and value of each, rising by index"))
 INNER(hypervisor_record, "hypervisor", hypervisor_fields,
       "MSRs that no CPU has: 0x11, 0x12, 0x40000000 and up, 0x4b564d00 and up. On another backend "
@@ -164,10 +168,10 @@ INNER(hypervisor_record, "hypervisor", hypervisor_fields,
 		MAYBE(tsc, tsc_record, "Time-stamp counter"),                        \
 		MAYBE(opaque, opaque_record, "Nested state")
 IMPOST_FIELDS(vcpu_fields, REGISTERS,
-	      WORDS(cpuid_words, ncpuid_words, STATE_CPUID_MAX *STATE_CPUID_WORDS,
+	      WORDS("cpuid", cpuid_words, ncpuid_words, STATE_CPUID_MAX *STATE_CPUID_WORDS,
 		    "CPUID (SDM vol. 2): leaf, sub-leaf, flags (bit 0: ECX selects), EAX, EBX, "
 		    "ECX, EDX and 0 of each answer"),
-	      WORDS(msr_words, nmsr_words, STATE_MSRS_MAX *STATE_MSR_WORDS,
+	      WORDS("msrs", msr_words, nmsr_words, STATE_MSRS_MAX *STATE_MSR_WORDS,
 		    "MSRs that no other field has: index and value of each, rising by index"),
 	      SUB(hypervisor, hypervisor_record, "MSRs of the hypervisor"))
 IMPOST_RECORD(vcpu_record, "vcpu", struct T, 1, 1, 1, vcpu_fields,

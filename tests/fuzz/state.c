@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sections of states: the first byte of the input says which, the rest is the section. What is taken is checked, shown,
- * compared, and loaded into a mock VM, which must then give it back.
+ * Sections of states: the first byte of the input says which, the rest is the section. What is
+ * taken is checked, shown, compared, and loaded into a mock VM, which must then give it back.
  */
 #include <stdint.h>
 #include <stdio.h>

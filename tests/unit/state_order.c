@@ -8,11 +8,10 @@
 
 #include "mock.h"
 
-/* What the table makes, under another name. */
-#define state_order real_order
-#include "../../core/state_order.c"
-#undef state_order
-uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS]);
+#include "state_steps.h"
+
+/* What core/state_order.c makes of the table: it is compiled again, under this name. */
+uint32_t real_order(bool load, const struct state_step *order[STATE_STEPS]);
 
 #define OK(ctx, call) cr_assert_eq((call), 0, "%s: %s", #call, impost_error(ctx))
 
@@ -51,19 +50,32 @@ uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS])
 
 /* --- the table itself --- */
 
-Test(state_order, places_are_single_and_rows_in_order)
+static uint32_t place(const struct state_step *step, bool load)
 {
-	for (uint32_t i = 0; i < ARRAY_SIZE(steps); i++) {
-		cr_assert(steps[i].reason[0] && steps[i].source[0], "%s has no reason",
-			  steps[i].name);
-		cr_assert((steps[i].take != NULL) == (steps[i].take_at != 0), "%s", steps[i].name);
-		cr_assert((steps[i].load != NULL) == (steps[i].load_at != 0), "%s", steps[i].name);
-		for (uint32_t k = 0; k < i; k++) {
-			cr_assert(!steps[i].take_at || steps[k].take_at != steps[i].take_at);
-			cr_assert(!steps[i].load_at || steps[k].load_at < steps[i].load_at, "%s",
-				  steps[i].name);
-		}
+	return load ? step->load_at : step->take_at;
+}
+
+static void check_order(bool load)
+{
+	const struct state_step *order[STATE_STEPS];
+	uint32_t count = real_order(load, order);
+
+	cr_assert_gt(count, 15u);
+	for (uint32_t i = 0; i < count; i++) {
+		cr_assert(order[i]->reason[0] && order[i]->source[0], "%s has no reason",
+			  order[i]->name);
+		cr_assert(load ? order[i]->load : order[i]->take, "%s does nothing",
+			  order[i]->name);
+		if (i)
+			cr_assert_lt(place(order[i - 1], load), place(order[i], load), "%s",
+				     order[i]->name);
 	}
+}
+
+Test(state_order, places_are_single_and_rows_have_reasons)
+{
+	check_order(true);
+	check_order(false);
 }
 
 Test(state_order, moves)
