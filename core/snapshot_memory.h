@@ -121,8 +121,8 @@ struct memory_plan;
  * regions must be; else the plan is one that is not detached. What another process writes to shared
  * memory is not held up.
  *
- * -EINVAL: SINCE is a reader of other memory; -ENOMEM; or what impost_dirty_sync() and take say.
- * Free with memory_plan_free().
+ * -EDEADLK: the calling thread has a view; -EINVAL: SINCE is a reader of other memory; -ENOMEM; or
+ * what impost_dirty_sync() and take say. Free with memory_plan_free().
  */
 int memory_plan_make(struct impost_memory *memory, const struct memory_write *want,
 		     struct memory_plan **ret_plan);
@@ -204,9 +204,10 @@ struct memory_restore {
  *
  * MAP: private mappings of the files, which must not become shorter while the memory is there; for
  * more than one layer, what is not worth a mapping is read. COPY: memory as [memory] of the
- * configuration has it, into which the layers are read; all that is read is verified. LAZY: such
- * memory too, of which a chunk is read and verified when it is touched, and the others by and by.
- * The files' descriptors may be closed, and the tables freed, when the call has returned.
+ * configuration has it (read-only regions: anonymous memory), into which the layers are read; all
+ * that is read is verified. LAZY: such memory too, of which a chunk is read and verified when it is
+ * touched, and the others by and by. The files' descriptors may be closed, and the tables freed,
+ * when the call has returned.
  *
  * On failure no region is left. -ENOTSUP: the backend makes the memory itself, so that it cannot be
  * mapped or lazy; [memory] has a file behind it, and it is to be lazy; the kernel has no

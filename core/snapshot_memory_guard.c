@@ -509,7 +509,9 @@ static void retire(struct guard *guard)
 	if (atomic_load(&guard->memory->guard) != guard)
 		return;
 	atomic_store(&guard->memory->guard, NULL);
+	pthread_mutex_lock(&guard->memory->lock);
 	memory_wait(guard->memory, readers_tick());
+	pthread_mutex_unlock(&guard->memory->lock);
 }
 
 /* Every chunk has been claimed. Writes what is queued, until nobody copies, which may be who waits

@@ -163,6 +163,8 @@ int memory_plan_make(struct impost_memory *memory, const struct memory_write *wa
 	int err = memory_check(memory);
 
 	if (!err)
+		err = memory_check_outside(memory, "saving memory");
+	if (!err)
 		err = check_wishes(memory, want);
 	if (!err)
 		err = memory_settle(memory);

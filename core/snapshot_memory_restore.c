@@ -31,6 +31,7 @@ struct restoring {
 	const struct memory_restore *want;
 	uint32_t mapped; /* parts so far */
 	uint64_t batches;
+	uint64_t file_offset; /* where the next region of [memory]'s file begins */
 };
 
 static int no_memory(const struct restoring *restoring)
@@ -181,10 +182,13 @@ static bool is_fresh(const struct mapped *mapped)
 	return mapped->kind == IMPOST_REGION_ANONYMOUS || mapped->kind == IMPOST_REGION_MEMFD;
 }
 
+/* The guest's RAM is made as [memory] says, and what is read-only is anonymous memory. Several
+ * regions of one file lie there one behind the other. */
 static int add_region(struct restoring *restoring, const struct table_region *region)
 {
-	struct impost_region add = {.size = sizeof(add)};
-	int err = impost_region_fill(restoring->ctx, &add);
+	struct impost_region add = {.size = sizeof(add), .kind = IMPOST_REGION_ANONYMOUS};
+	const bool ram = !(region->flags & IMPOST_REGION_READONLY);
+	int err = ram ? impost_region_fill(restoring->ctx, &add) : 0;
 
 	if (err)
 		return err;
@@ -193,9 +197,10 @@ static int add_region(struct restoring *restoring, const struct table_region *re
 	add.flags |= region->flags;
 	if (restoring->want->how == MEMORY_RESTORE_LAZY)
 		add.flags &= ~IMPOST_REGION_PREFAULT;
-	if (add.kind == IMPOST_REGION_FILE)
-		for (uint32_t i = 0; &restoring->layers[0].table->region[i] < region; i++)
-			add.fd_offset += restoring->layers[0].table->region[i].bytes;
+	if (add.kind == IMPOST_REGION_FILE) {
+		add.fd_offset = restoring->file_offset;
+		restoring->file_offset += region->bytes;
+	}
 	return impost_memory_add(restoring->memory, &add);
 }
 
@@ -356,7 +361,13 @@ static void remove_all(struct impost_memory *memory)
 int memory_layers_restore(struct impost_memory *memory, const struct memory_layer *layers,
 			  uint32_t n, const struct memory_restore *want)
 {
-	struct restoring restoring = {memory, memory->ctx, layers, n, want, 0, 0};
+	struct restoring restoring = {
+		.memory = memory,
+		.ctx = memory->ctx,
+		.layers = layers,
+		.n = n,
+		.want = want,
+	};
 	int err = memory_check(memory);
 
 	if (!err)
