@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes small valid images for the fuzz targets to start from. Usage: seeds.py FOLDER bz|elf|pvh"""
+"""Writes small valid images for the fuzz targets to start from. Usage: seeds.py FOLDER bz|elf|pvh, or
+of a snapshot: seeds.py FOLDER file|memory SNAPSHOT"""
 import struct
 import sys
 from pathlib import Path
@@ -75,9 +76,20 @@ SEEDS = {
     "elf-low": elf((PT_LOAD, 0x1000, 16, 0)),
 }
 
+def snapshot_seeds(path):
+    """The file at PATH, and its table of memory (docs/snapshot-format.md)."""
+    data = Path(path).read_bytes()
+    head, entry, sections = struct.unpack_from("<III", data, 16)
+    rows = [data[head + i * entry:][:entry] for i in range(sections)]
+    offset, size = next(struct.unpack_from("<QQ", row, 72) for row in rows if row.startswith(b"memory\0"))
+    return {"file-full": data, "memory-full": data[offset:offset + size]}
+
+
 if __name__ == "__main__":
     folder, kind = Path(sys.argv[1]), sys.argv[2]
     folder.mkdir(exist_ok=True)
+    if len(sys.argv) > 3:
+        SEEDS = snapshot_seeds(sys.argv[3])
     for name, image in SEEDS.items():
         if name.startswith(kind + "-"):
             (folder / name).write_bytes(image)
