@@ -42,15 +42,16 @@ static int add_section(struct impost_snapshot *snapshot, uint32_t index)
 	struct snapshot_file *file = snapshot->chain.file[0];
 	const struct snapshot_entry *entry = &file->entries[index];
 	void *data;
-	int err = snapshot_file_section(file, index, &data);
+	int err;
 
+	if (entry->kind != IMPOST_SNAPSHOT_STATE)
+		return 0;
+	err = snapshot_file_section(file, index, &data);
 	if (err)
 		return err;
-	if (entry->kind == IMPOST_SNAPSHOT_STATE) {
-		err = impost_state_add(snapshot->state, entry->name, data, entry->bytes);
-		if (err)
-			err = refused(file, entry->name, err);
-	}
+	err = impost_state_add(snapshot->state, entry->name, data, entry->bytes);
+	if (err)
+		err = refused(file, entry->name, err);
 	free(data);
 	return err;
 }

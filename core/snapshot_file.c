@@ -310,6 +310,14 @@ static int check_kind(struct snapshot_file *file, uint32_t index)
 	return 0;
 }
 
+static uint64_t section_most(const struct snapshot_file *file, const struct snapshot_entry *entry)
+{
+	uint64_t table =
+		entry->kind == IMPOST_SNAPSHOT_MEMORY ? file->head.memory_bytes / SNAPSHOT_PAGE : 0;
+
+	return SNAPSHOT_SECTION_MOST + table;
+}
+
 /* END is where what comes before it ends. */
 static int check_place(struct snapshot_file *file, uint32_t index, uint64_t *end)
 {
@@ -324,6 +332,8 @@ static int check_place(struct snapshot_file *file, uint32_t index, uint64_t *end
 	    entry->bytes > file->head.memory_offset - entry->offset)
 		return bad_section(file, index, -IMPOST_EFORMAT,
 				   "it reaches into memory, or beyond the file's end");
+	if (entry->bytes > section_most(file, entry))
+		return bad_section(file, index, -IMPOST_EFORMAT, "it is too long");
 	*end = entry->offset + entry->bytes;
 	return 0;
 }

@@ -20,6 +20,10 @@
 #define SNAPSHOT_PAGE	   4096u /* of the memory area; HUGE_PAGE where it is that long */
 #define SNAPSHOT_SECTIONS  16384u
 #define SNAPSHOT_BASE_NAME 255u
+/* A file can be much longer than what it takes of the disk, and what is read takes memory: so no
+ * section is longer than this; but the table of memory, which has less than a byte for each page,
+ * may be by that much. */
+#define SNAPSHOT_SECTION_MOST (UINT64_C(64) << 20)
 
 /* `flags` of the header. */
 #define HEADER_KEYED 1u
@@ -151,7 +155,7 @@ void snapshot_writer_free(struct snapshot_writer *writer);
 void snapshot_writer_base(struct snapshot_writer *writer, const struct snapshot_file *base);
 
 /* Adds a section, whose bytes are the caller's until the end and may be filled in until finish.
- * -EINVAL: a name that cannot be; -E2BIG: too many sections; -ENOMEM. */
+ * -EINVAL: a name that cannot be; -E2BIG: too many sections, or one that is too long; -ENOMEM. */
 int snapshot_writer_add(struct snapshot_writer *writer, const char *name, uint32_t kind,
 			const void *data, uint64_t bytes);
 

@@ -215,7 +215,7 @@ static int hold(struct save *save)
 	uint32_t ms = save->options.hold_ms ? save->options.hold_ms : DEFAULT_HOLD_MS;
 	int err = impost_vm_hold(save->vm, ms);
 
-	if (err == -EALREADY)
+	if (err == -EALREADY && vm_is_held(save->vm))
 		return 0;
 	if (err)
 		return err;

@@ -277,6 +277,10 @@ int snapshot_writer_add(struct snapshot_writer *writer, const char *name, uint32
 	if (len == 0 || len >= sizeof(entry->name))
 		return writer_error(writer, -EINVAL, "section %s: a name has 1 to %zu characters",
 				    name, sizeof(entry->name) - 1);
+	if (kind != IMPOST_SNAPSHOT_MEMORY && bytes > SNAPSHOT_SECTION_MOST)
+		return writer_error(writer, -E2BIG,
+				    "section %s has %" PRIu64 " bytes, and may have %" PRIu64, name,
+				    bytes, SNAPSHOT_SECTION_MOST);
 	err = grow(writer);
 	if (err)
 		return err;

@@ -209,7 +209,8 @@ extern "C" {
  *
  * -EINVAL: unknown flags; a BASE without SINCE, that is not in the folder that PATH is in, or that
  * is what PATH would replace; regions of memory that are not those of BASE; -ESTALE: SINCE goes
- * from another snapshot than BASE; -ELOOP: the chain would be too long: flatten it; -EISDIR,
+ * from another snapshot than BASE; -E2BIG: more than 64 MiB in a section of the state; -ELOOP: the
+ * chain would be too long: flatten it; -EISDIR,
  * -EEXIST: PATH is a folder, or no regular file; -EFBIG: a limit of the process (RLIMIT_FSIZE) or
  * the file system; -ENOSPC, -EIO and others: what the kernel says of the file; -ECANCELED; -ENOMEM;
  * what impost_vm_hold() and impost_state_take() say; and of BASE what impost_snapshot_open() says.

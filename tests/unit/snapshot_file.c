@@ -325,6 +325,9 @@ Test(snapshot_file, names_have_room)
 	expect_error(ctx, snapshot_writer_add(writer, name, IMPOST_SNAPSHOT_STATE, "", 0), -EINVAL,
 		     "1 to 63");
 	expect_ok(ctx, snapshot_writer_add(writer, name + 1, IMPOST_SNAPSHOT_STATE, "", 0));
+	expect_error(ctx,
+		     snapshot_writer_add(writer, "long", IMPOST_SNAPSHOT_STATE, "", (64 << 20) + 1),
+		     -E2BIG, "section long has");
 	snapshot_writer_free(writer);
 }
 
@@ -350,4 +353,33 @@ Test(snapshot_file, key_files)
 	expect_error(ctx, impost_snapshot_key_read(ctx, "key", &key), -EPERM, "chmod 600");
 	expect_error(ctx, impost_snapshot_key_read(ctx, folder, &key), -EINVAL, "regular file");
 	made_free(&made);
+}
+
+/* A file that takes nothing of the disk does not make its reader take memory. */
+Test(snapshot_file, long_sections_are_refused_unread)
+{
+	static const char *const names[] = {"machine", "memory"};
+	const uint64_t most = UINT64_C(64) << 20;
+
+	for (size_t i = 0; i < 2; i++) {
+		struct made made;
+		uint64_t memory = UINT64_C(1) << 40;
+
+		make("one", NULL, NULL);
+		made = made_read("one");
+		put(&made, H_MEMORY_OFFSET, 8, memory);
+		put(&made, H_MEMORY_BYTES, 8, AREA);
+		put(&made, H_FILE_BYTES, 8, memory + AREA);
+		put(&made, entry(&made, find(&made, "machine"), E_OFFSET), 8, most);
+		put(&made, entry(&made, find(&made, "empty"), E_OFFSET), 8, 4 * most);
+		put(&made, entry(&made, find(&made, names[i]), E_BYTES), 8,
+		    most + 1 + (i ? AREA / 4096 : 0));
+		if (i) /* it comes before the others */
+			put(&made, entry(&made, find(&made, "machine"), E_OFFSET), 8, 2 * most);
+		seal_header(&made);
+		made_write(&made, "one");
+		cr_assert(truncate("one", (off_t)(memory + AREA)) == 0);
+		expect_open("one", NULL, false, -IMPOST_EFORMAT, "it is too long");
+		made_free(&made);
+	}
 }
