@@ -17,17 +17,14 @@
 #define HEAD_MOST  4096u
 #define ENTRY_MOST 4096u
 
-int snapshot_file_error(struct snapshot_file *file, int err, const char *fmt, ...)
+int(snapshot_file_error)(struct snapshot_file *file, int err, const char *fmt, ...)
 {
-	int saved = errno; /* for %m */
-	char text[768];
 	va_list ap;
 
 	va_start(ap, fmt);
-	errno = saved;
-	vsnprintf(text, sizeof(text), fmt, ap);
+	impost_error_vset(file->ctx, err, fmt, ap);
 	va_end(ap);
-	return impost_error_set(file->ctx, err, "%.200s: %s", file->path, text);
+	return impost_error_set(file->ctx, err, "%.200s: %s", file->path, impost_error(file->ctx));
 }
 
 bool snapshot_all_zero(const void *data, size_t bytes)

@@ -135,6 +135,11 @@ bool snapshot_file_same(const struct snapshot_file *file, const struct stat *sta
 int snapshot_file_error(struct snapshot_file *file, int err, const char *fmt, ...)
 	IMPOST_PRINTF(3, 4);
 
+#ifdef __clang_analyzer__
+/* As with impost_error_set(). */
+#define snapshot_file_error(file, err, ...) (snapshot_file_error(file, err, __VA_ARGS__), (err))
+#endif
+
 /* --- snapshot_write.c: writing --- */
 
 struct snapshot_writer;

@@ -44,15 +44,13 @@ static int writer_error(struct snapshot_writer *writer, int err, const char *fmt
 
 static int writer_error(struct snapshot_writer *writer, int err, const char *fmt, ...)
 {
-	int saved = errno; /* for %m */
-	char text[512];
 	va_list ap;
 
 	va_start(ap, fmt);
-	errno = saved;
-	vsnprintf(text, sizeof(text), fmt, ap);
+	impost_error_vset(writer->ctx, err, fmt, ap);
 	va_end(ap);
-	return impost_error_set(writer->ctx, err, "%.200s: %s", writer->path, text);
+	return impost_error_set(writer->ctx, err, "%.200s: %s", writer->path,
+				impost_error(writer->ctx));
 }
 
 /* --- the new file --- */
