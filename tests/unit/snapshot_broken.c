@@ -121,7 +121,8 @@ Test(snapshot_broken, each_is_refused_by_name)
 		cr_expect(strstr(impost_error(ctx), NAME) || strstr(impost_error(ctx), "keyed") ||
 				  err == -IMPOST_EFORMAT || row->from == DIFF,
 			  "%s: '%s' names no file", row->name, impost_error(ctx));
-		expect_same_belongings(before);
+		/* Mappings are the sanitizers' too. */
+		cr_expect(count_belongings().fds == before.fds, "%s", row->name);
 	}
 }
 
