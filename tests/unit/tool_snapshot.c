@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Snapshots as the user of `impost` meets them: saved, looked at, compared, restored, refused. */
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+#include <json-c/json.h>
+
+#include "tool_process.h"
+
+#define PLUGINS "--plugin-dir", tool_env("IMPOST_PLUGINS")
+
+static pid_t run;
+
+static void unmake(void)
+{
+	if (run > 0 && waitpid(run, NULL, WNOHANG) == 0) {
+		kill(run, SIGKILL);
+		waitpid(run, NULL, 0);
+	}
+	tool_files_remove();
+}
+
+TestSuite(snapshot, .init = tool_files_make, .fini = unmake, .timeout = 120);
+
+/* --- runs --- */
+
+/* Starts the tool with ARGS, and with standard input and output at these files of the folder. */
+static void start(const char *const *args, const char *input, const char *output)
+{
+	run = fork();
+	cr_assert_geq(run, 0);
+	if (run == 0) {
+		dup2(open(input ? tool_path(input) : "/dev/null", O_RDWR | O_CLOEXEC),
+		     STDIN_FILENO);
+		dup2(open(tool_path(output), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600),
+		     STDOUT_FILENO);
+		tool_exec(args);
+	}
+}
+
+static int ended(void)
+{
+	int status;
+
+	cr_assert_eq(waitpid(run, &status, 0), run);
+	run = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static const char *contents(const char *name)
+{
+	static char text[1u << 20];
+	FILE *file = fopen(tool_path(name), "re");
+	size_t len = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+
+	if (file)
+		fclose(file);
+	text[len] = '\0';
+	return text;
+}
+
+/* Waits until TEXT is in the file. */
+static void expect(const char *name, const char *text)
+{
+	for (int i = 0; i < 2000; i++) {
+		if (strstr(contents(name), text))
+			return;
+		usleep(10000);
+	}
+	cr_assert_fail("no '%s' in '%s'", text, contents(name));
+}
+
+#define CHECK(status_, part, ...)                                                                 \
+	do {                                                                                      \
+		const struct tool_result *result_ = TOOL_RUN(__VA_ARGS__);                        \
+		cr_assert_eq(result_->status, status_, "%d: %s%s", result_->status, result_->out, \
+			     result_->err);                                                       \
+		cr_assert(strstr(result_->out, part) || strstr(result_->err, part),               \
+			  "no '%s' in %s%s", part, result_->out, result_->err);                   \
+	} while (0)
+
+/* A mock guest that sets its serial port up, says something, and sleeps. */
+#define PROLOGUE               \
+	"[vcpu 0]\n"           \
+	"out = 0x3f9 1 0x01\n" \
+	"out = 0x3fc 1 0x08\n" \
+	"out = 0x3ff 1 0x5a\n" \
+	"text = 0x3f8 \"first\\n\"\n"
+#define SLEEPER PROLOGUE "repeat = forever\nhalt =\nend =\n"
+static void start_mock(const char *script)
+{
+	const char *const args[] = {"run",	 "-c",	    "@mock.ini", PLUGINS,
+				    "--control", "@socket", NULL};
+
+	tool_write_mock(script);
+	start(args, NULL, "out");
+	expect("out", "first\n");
+}
+
+/* --- saved and restored --- */
+
+/* Executed, and not held up for longer than the state takes. */
+Test(snapshot, counting_guest_goes_on_kvm)
+{
+	const char *const args[] = {"run",	 PLUGINS,
+				    "--backend", "kvm",
+				    "--memory",	 "32M",
+				    "--kernel",	 tool_env("IMPOST_COUNT"),
+				    "--cmdline", "pages=64 rounds=400 every=10",
+				    "--control", "@socket",
+				    NULL};
+	const char *const again[] = {"run",	  PLUGINS, "--backend", "kvm",
+				     "--restore", "@snap", NULL};
+	static char whole[8192];
+	size_t len = 0;
+
+	if (access("/dev/kvm", R_OK | W_OK) != 0)
+		cr_skip_test("skipped: there is no /dev/kvm");
+	for (int round = 10; round <= 400; round += 10)
+		len += (size_t)snprintf(whole + len, sizeof(whole) - len, "round %d\n", round);
+	start(args, NULL, "out");
+	expect("out", "round 10\n");
+	CHECK(0, "", "ctl", "@socket", "pause");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
+	CHECK(0, "paused", "ctl", "@socket", "status");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	start(again, NULL, "out");
+	cr_assert_eq(ended(), 0);
+	cr_assert_str_eq(contents("out"), whole);
+}
+
+/* What a guest does between two snapshots is seen: registers by name, memory by range. */
+Test(snapshot, differences_are_told_kvm)
+{
+	const char *const args[] = {"run",	 PLUGINS,
+				    "--backend", "kvm",
+				    "--memory",	 "32M",
+				    "--kernel",	 tool_env("IMPOST_COUNT"),
+				    "--cmdline", "pages=4 rounds=0 every=1000",
+				    "--control", "@socket",
+				    NULL};
+
+	if (access("/dev/kvm", R_OK | W_OK) != 0)
+		cr_skip_test("skipped: there is no /dev/kvm");
+	start(args, NULL, "out");
+	expect("out", "round 1000\n");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	expect("out", "round 2000\n");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(1, "vcpu.0", "diff", "@a", "@b");
+	/* The counters: four pages at 16 MiB. */
+	CHECK(1, "memory     0x1000000-0x1003fff (4 pages)", "diff", "@a", "@b");
+	CHECK(0, "", "diff", "@b", "@b");
+}
+
+/* --- what cannot be --- */
+
+Test(snapshot, options_that_a_snapshot_settles)
+{
+	static const struct {
+		const char *option, *value, *part;
+	} refusals[] = {
+		{"--memory", "32M", "the guest's RAM"},
+		{"--cpus", "2", "the guest's vCPUs"},
+		{"--topology", "1:1:1:1", "the guest's vCPUs"},
+		{"--cpu-template", "x86-64-v1", "the guest's vCPUs"},
+		{"--kernel", "@kernel", "has been booted"},
+		{"--initrd", "@kernel", "has been booted"},
+		{"--cmdline", "x", "has been booted"},
+		{"--boot", "flat", "has been booted"},
+		{"--memory-backing", "memfd", "--restore-memory copy or lazy"},
+		{"--memory-pages", "2M", "--restore-memory copy or lazy"},
+		{"--restore-memory", "slow", "map, copy or lazy"},
+	};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		CHECK(2, refusals[i].part, "run", PLUGINS, "--restore", "@none", refusals[i].option,
+		      refusals[i].value);
+	CHECK(2, "--restore FILE", "run", PLUGINS, "--restore-memory", "map");
+	CHECK(3, "No such file", "run", PLUGINS, "--restore", "@none");
+	CHECK(2, "into which file", "ctl", "@socket", "save");
+	CHECK(2, "--diff is for save", "ctl", "@socket", "--diff", "x", "pause");
+	CHECK(2, "there is one missing", "diff", "@none");
+	CHECK(2, "there is one missing", "flatten", "@none");
+	CHECK(2, "of what?", "inspect");
+	CHECK(2, "of what?", "check");
+}
+
+/* What is no snapshot is refused by name, by every command, and nothing is made. */
+Test(snapshot, files_that_are_none)
+{
+	tool_write_text("empty", "");
+	tool_write_text("text", "This is no snapshot, though it is as long as some header may be.");
+	mkdir(tool_path("folder"), 0700);
+	for (int i = 0; i < 4; i++) {
+		static const char *const names[] = {"@empty", "@text", "@folder", "@none"};
+
+		CHECK(3, "impost:", "inspect", names[i]);
+		CHECK(3, "impost:", "inspect", "--header", names[i]);
+		CHECK(3, "impost:", "check", PLUGINS, names[i]);
+		CHECK(3, "impost:", "diff", names[i], names[i]);
+		CHECK(3, "impost:", "flatten", names[i], "@out");
+		CHECK(3, "impost:", "run", PLUGINS, "--restore", names[i]);
+		cr_assert_neq(access(tool_path("out"), F_OK), 0);
+	}
+}
+
+/* A save that fails says why, and the guest runs on. */
+Test(snapshot, saves_that_fail)
+{
+	start_mock(SLEEPER);
+	CHECK(1, "No such file", "ctl", "@socket", "save", "@missing/snap");
+	CHECK(1, "save it whole first", "ctl", "@socket", "save", "@snap", "--diff", "@base");
+	mkdir(tool_path("folder"), 0700);
+	CHECK(1, "impost: save:", "ctl", "@socket", "save", "@folder");
+	CHECK(0, "running", "ctl", "@socket", "status");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
+	CHECK(0, "/snap", "ctl", "@socket", "status");
+}
+
+/* Two requests at once: the save is whole, or as if it had not been asked for. */
+Test(snapshot, quit_in_a_save)
+{
+	static const char request[] = "import socket, sys\n"
+				      "s = socket.socket(socket.AF_UNIX)\n"
+				      "s.connect(sys.argv[1])\n"
+				      "s.send(b'{\"command\":\"save\",\"file\":\"%s\"}\\n'"
+				      "b'{\"command\":\"quit\"}\\n' % sys.argv[2].encode())\n"
+				      "while s.recv(4096): pass\n";
+	char line[4096];
+
+	tool_write_text("ask.py", request);
+	for (int i = 0; i < 5; i++) {
+		remove(tool_path("snap"));
+		remove(tool_path("out"));
+		start_mock(SLEEPER);
+		snprintf(line, sizeof(line), "python3 %s %s %s", tool_path("ask.py"),
+			 tool_path("socket"), tool_path("snap"));
+		cr_assert_eq(tool_shell(line), 0);
+		cr_assert_eq(ended(), 0);
+		if (access(tool_path("snap"), F_OK) == 0)
+			CHECK(0, "", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@snap");
+	}
+}
+
+/* --- diffs --- */
+
+Test(snapshot, chain_of_diffs)
+{
+	start_mock(SLEEPER);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(1, "not what was saved last", "ctl", "@socket", "save", "@c", "--diff", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@c", "--diff", "@b");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(0, "diff to", "inspect", "--header", "@c");
+	CHECK(0, "", "flatten", "@c", "@d");
+	CHECK(0, "", "diff", "@c", "@d");
+	remove(tool_path("a"));
+	CHECK(3, "/a", "check", "-c", "@mock.ini", PLUGINS, "@c");
+	CHECK(0, "rip", "inspect", "@c"); /* for its state the bases are not needed */
+	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@d");
+}
+
+/* A restored run can be saved as a diff to what it began with, where that is asked for. */
+Test(snapshot, diff_to_what_was_restored)
+{
+	const char *const args[] = {"run", "-c",	"@always.ini", PLUGINS, "--restore",
+				    "@a",  "--control", "@socket",     NULL};
+
+	start_mock(SLEEPER);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	tool_write_text("always.ini", "[impost]\nbackend = mock\n[backend.mock]\nscript = script\n"
+				      "[snapshot]\ntrack = always\n");
+	start(args, NULL, "out");
+	for (int i = 0; i < 1000 && TOOL_RUN("ctl", "@socket", "status")->status; i++)
+		usleep(10000);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@b");
+}
+
+/* --- looked at --- */
+
+Test(snapshot, inspected_and_compared)
+{
+	const struct tool_result *result;
+	struct json_object *object, *snapshot, *value;
+
+	start_mock(SLEEPER);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(0, "vcpu.0", "inspect", "@a");
+	CHECK(0, "device.serial.0", "inspect", "@a");
+	result = TOOL_RUN("inspect", "--header", "@a");
+	cr_assert(strstr(result->out, "digest") && !strstr(result->out, "rip"));
+	result = TOOL_RUN("inspect", "--json", "@a");
+	cr_assert_eq(result->status, 0);
+	object = json_tokener_parse(result->out);
+	cr_assert(json_object_object_get_ex(object, "snapshot", &snapshot));
+	cr_assert(json_object_object_get_ex(snapshot, "state", &value));
+	cr_assert(json_object_object_get_ex(value, "device.serial.0", &value));
+	json_object_put(object);
+	/* Two of the same guest, one after the other: nothing but time has passed. */
+	result = TOOL_RUN("diff", "@a", "@b");
+	cr_assert(result->status == 0 || result->status == 1);
+	cr_assert_null(strstr(result->out, "memory "), "%s", result->out);
+	CHECK(0, "", "diff", "@a", "@a");
+	result = TOOL_RUN("diff", "--json", "@a", "@a");
+	cr_assert_eq(result->status, 0);
+	object = json_tokener_parse(result->out);
+	cr_assert(json_object_object_get_ex(object, "differences", &value));
+	cr_assert(json_object_object_get_ex(value, "memory", &value));
+	cr_assert_eq(json_object_array_length(value), 0);
+	json_object_put(object);
+}
+
+/* --- keys --- */
+
+Test(snapshot, keys)
+{
+	const char *const args[] = {"run",     "-c",	     "@mock.ini", PLUGINS, "--control",
+				    "@socket", "--key-file", "@key",	  NULL};
+
+	tool_write_mock(SLEEPER);
+	tool_write_text("key", "a secret of enough bytes");
+	tool_write_text("other", "another one of enough bytes");
+	tool_write_text("short", "short");
+	chmod(tool_path("key"), 0600);
+	chmod(tool_path("other"), 0600);
+	chmod(tool_path("short"), 0600);
+	start(args, NULL, "out");
+	expect("out", "first\n");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(0, "verified with the key", "inspect", "--key-file", "@key", "@snap");
+	CHECK(0, "not verified", "inspect", "--header", "@snap");
+	CHECK(3, "impost:", "inspect", "@snap");
+	CHECK(3, "impost:", "inspect", "--key-file", "@other", "@snap");
+	CHECK(3, "impost:", "inspect", "--key-file", "@short", "@snap");
+	CHECK(3, "impost:", "run", "-c", "@mock.ini", PLUGINS, "--restore", "@snap");
+	chmod(tool_path("key"), 0644);
+	CHECK(3, "impost:", "inspect", "--key-file", "@key", "@snap");
+}
+
+/* --- the terminal --- */
+
+/* The bar is for people: not in what a program reads. */
+Test(snapshot, progress_is_shown_on_a_terminal)
+{
+	const char *const args[] = {"ctl", "@socket", "save", "@snap", NULL};
+	static char seen[65536];
+	size_t len = 0;
+	ssize_t count;
+	int master;
+	pid_t pid;
+
+	start_mock(SLEEPER);
+	cr_assert_null(strstr(TOOL_RUN("ctl", "@socket", "save", "@snap")->err, "saving"));
+	pid = forkpty(&master, NULL, NULL, NULL);
+	cr_assert_geq(pid, 0);
+	if (pid == 0)
+		tool_exec(args);
+	while ((count = read(master, seen + len, sizeof(seen) - 1 - len)) > 0)
+		len += (size_t)count;
+	waitpid(pid, NULL, 0);
+	close(master);
+	cr_assert(strstr(seen, "saving ["), "%s", seen);
+	cr_assert(strstr(seen, "100 %"), "%s", seen);
+	cr_assert(strstr(seen, "saved /"), "%s", seen);
+}
