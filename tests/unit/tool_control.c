@@ -46,13 +46,13 @@ static bool exists(const char *name)
 	return access(tool_path(name), F_OK) == 0;
 }
 
-static pid_t start_run(const char *script)
+/* What it runs has been written. */
+static pid_t start_run(void)
 {
 	const char *const args[] = {"run",	 "-c",	    "@mock.ini", PLUGINS,
 				    "--control", "@socket", NULL};
 	pid_t pid;
 
-	tool_write_mock(script);
 	pid = fork();
 	cr_assert_geq(pid, 0);
 	if (pid == 0) {
@@ -85,7 +85,8 @@ static int client(void)
 
 static void start(const char *script)
 {
-	run = start_run(script);
+	tool_write_mock(script);
+	run = start_run();
 	close(client()); /* it listens */
 }
 
@@ -309,12 +310,13 @@ Test(control, paths_that_cannot_be)
 /* Of two that start at once, beside a dead socket, one gets it. */
 Test(control, one_of_two_gets_the_socket)
 {
+	tool_write_mock(SLEEPER);
 	for (int i = 0; i < 5; i++) {
 		pid_t other;
 		int status;
 
-		run = start_run(SLEEPER);
-		other = start_run(SLEEPER);
+		run = start_run();
+		other = start_run();
 		cr_assert_gt(waitpid(-1, &status, 0), 0);
 		cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 3);
 		if (kill(run, 0) != 0)
