@@ -34,7 +34,7 @@ static bool is_locked(struct device *device)
 	return false;
 }
 
-/* In place of libcbor's: every number that is written comes by here. */
+/* In place of libcbor's: every number from 24 on that is written comes by here. */
 IMPOST_API size_t cbor_encode_uint(uint64_t value, unsigned char *buffer, size_t size);
 size_t cbor_encode_uint(uint64_t value, unsigned char *buffer, size_t size)
 {
@@ -170,7 +170,7 @@ Test(record_object, the_lock_is_held_while_it_is_converted_and_at_no_other_time)
 	void *data;
 	size_t len;
 
-	make_device(&from, 7);
+	make_device(&from, 1007);
 	make_device(&to, 2);
 	watched = &from;
 	expect_ok(ctx, impost_record_save_new(ctx, &device_record, &from, &data, &len));
@@ -181,7 +181,7 @@ Test(record_object, the_lock_is_held_while_it_is_converted_and_at_no_other_time)
 	expect_log(from, "pre_save *to_saved post_save");
 	expect_ok(ctx, impost_record_load(ctx, &device_record, &to, data, len));
 	expect_log(to, "pre_load *to_saved *from_saved post_load");
-	expect_device(&to, 7);
+	expect_device(&to, 1007);
 	free(data);
 	free(from.queue);
 	free(to.queue);
