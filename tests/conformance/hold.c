@@ -166,9 +166,17 @@ Test(hold, guests_that_exit, .timeout = 120)
 	machine_end(&m);
 }
 
-static void *hold_it(void *vm)
+struct holder {
+	struct impost_vm *vm;
+	atomic_bool there;
+};
+
+static void *hold_it(void *arg)
 {
-	return impost_vm_hold(vm, LONG_MS) ? vm : NULL;
+	struct holder *holder = arg;
+
+	atomic_store(&holder->there, true);
+	return impost_vm_hold(holder->vm, LONG_MS) ? holder : NULL;
 }
 
 /* mov rax, [rdi]; hlt, from the end of a page into the next: more than one exit's worth. */
@@ -178,6 +186,7 @@ Test(hold, what_finishing_makes_necessary_is_handed_out, .timeout = 60)
 	struct impost_x86_regs regs;
 	struct impost_exit exit;
 	uint32_t given = 0, exits = 0;
+	struct holder holder = {.there = false};
 	pthread_t thread;
 	void *failed;
 	struct box box;
@@ -189,7 +198,10 @@ Test(hold, what_finishing_makes_necessary_is_handed_out, .timeout = 60)
 	regs.rdi = HOLE + 0xffc;
 	set_regs(&box, box.vcpu, &regs);
 	run_to(&box, box.vcpu, IMPOST_EXIT_MMIO, &exit);
-	cr_assert_eq(pthread_create(&thread, NULL, hold_it, box.vm), 0);
+	holder.vm = box.vm;
+	cr_assert_eq(pthread_create(&thread, NULL, hold_it, &holder), 0);
+	while (!atomic_load(&holder.there))
+		sleep_us(1000);
 	sleep_us(20000); /* it waits for the exit by now: what comes is what run does then */
 	for (; exit.kind == IMPOST_EXIT_MMIO; exits++) {
 		cr_assert_eq(exit.u.mmio.gpa, HOLE + 0xffc + given);
