@@ -125,7 +125,9 @@ static int wait_once(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 		if (r != WAIT)
 			return r;
 	}
-	if (atomic_load(&vcpu->attention) & ATTENTION_KICKED) {
+	/* While another call is inside for a moment, finishing comes before a kick: who is kicked
+	 * need not come back. */
+	if (atomic_load(&vcpu->settled) && atomic_load(&vcpu->attention) & ATTENTION_KICKED) {
 		/* The backend has heard of this kick too, or is about to. */
 		atomic_fetch_or(&vcpu->attention, ATTENTION_STRAY);
 		atomic_fetch_and(&vcpu->attention, ~(unsigned)ATTENTION_KICKED);
