@@ -407,7 +407,7 @@ static int32_t find_section(struct mock_vcpu *v, uint32_t section, struct impost
 		[IMPOST_SECTION_TSC] = {tsc, sizeof(*tsc)},
 	};
 
-	if (!section || section >= ARRAY_LEN(table))
+	if (section >= ARRAY_LEN(table) || !table[section].from)
 		return mock_error(v->vm, -ENOTSUP, "the mock has no vCPU section %u", section);
 	if (section == IMPOST_SECTION_LAPIC && v->vm->irqchip == IMPOST_IRQCHIP_NONE)
 		return mock_error(v->vm, -ENOENT, "vCPU %u has no local APIC: irqchip none", v->id);
