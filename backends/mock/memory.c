@@ -2,6 +2,7 @@
 /* Memory slots, what the guest reads and writes through them, and their dirty logs. */
 #include "internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -283,13 +284,34 @@ static void store(void *to, const void *from, uint32_t bytes)
 	}
 }
 
+/* Since Linux 5.14 (madvise(2)). */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/*
+ * The slot that has GPA, if its page is there: the host's memory may be a file that has become
+ * shorter, whose touch is SIGBUS. Older kernels cannot tell; the page counts as there.
+ */
+static struct mock_slot *slot_to_touch(struct mock_vm *vm, uint64_t gpa, int how)
+{
+	struct mock_slot *s = slot_at(vm, gpa);
+	char *page;
+
+	if (!s)
+		return NULL;
+	page = (char *)s->s.hva + (gpa - s->s.gpa) / MOCK_PAGE * MOCK_PAGE;
+	return madvise(page, MOCK_PAGE, how) && errno == EFAULT ? NULL : s;
+}
+
 bool mock_mem_read(struct mock_vm *vm, uint64_t gpa, unsigned bytes, uint64_t *ret_value)
 {
 	uint64_t value = 0;
 	struct mock_slot *s;
 
 	pthread_mutex_lock(&vm->lock);
-	s = slot_at(vm, gpa);
+	s = slot_to_touch(vm, gpa, MADV_POPULATE_READ);
 	if (s)
 		load(&value, (const char *)s->s.hva + (gpa - s->s.gpa), bytes);
 	pthread_mutex_unlock(&vm->lock);
@@ -306,6 +328,12 @@ static void mark(struct mock_slot *s, uint64_t first, uint64_t last)
 		s->dirty[page / 64] |= UINT64_C(1) << (page % 64);
 }
 
+static void write_slot(struct mock_slot *s, uint64_t gpa, const uint8_t *data, uint32_t bytes)
+{
+	store((char *)s->s.hva + (gpa - s->s.gpa), data, bytes);
+	mark(s, (gpa - s->s.gpa) / MOCK_PAGE, (gpa - s->s.gpa) / MOCK_PAGE);
+}
+
 enum mock_write mock_mem_write(struct mock_vm *vm, uint64_t gpa, const uint8_t *data,
 			       uint32_t bytes, uint32_t *ret_done)
 {
@@ -316,13 +344,14 @@ enum mock_write mock_mem_write(struct mock_vm *vm, uint64_t gpa, const uint8_t *
 	*ret_done = bytes < room ? bytes : (uint32_t)room;
 	pthread_mutex_lock(&vm->lock);
 	s = slot_at(vm, gpa);
-	if (!s)
-		how = MOCK_WRITE_NOWHERE;
-	else if (s->s.flags & IMPOST_SLOT_READONLY)
+	if (s && s->s.flags & IMPOST_SLOT_READONLY) {
 		how = MOCK_WRITE_MMIO;
-	else if (!(s->s.flags & IMPOST_SLOT_ROM_DROP)) {
-		store((char *)s->s.hva + (gpa - s->s.gpa), data, *ret_done);
-		mark(s, (gpa - s->s.gpa) / MOCK_PAGE, (gpa - s->s.gpa) / MOCK_PAGE);
+	} else if (!s || !(s->s.flags & IMPOST_SLOT_ROM_DROP)) {
+		s = slot_to_touch(vm, gpa, MADV_POPULATE_WRITE);
+		if (s)
+			write_slot(s, gpa, data, *ret_done);
+		else
+			how = MOCK_WRITE_NOWHERE;
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return how;
