@@ -129,10 +129,23 @@ static const char *judge_machine(const struct state_machine *m)
 	return NULL;
 }
 
+/* Items of an opaque section are given to a backend together. */
+static const char *judge_opaque(const struct state_opaque *items, uint32_t count)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		bytes += sizeof(struct impost_x86_opaque) + items[i].nbytes;
+	return bytes > STATE_SCRATCH ? "the backend's own state is too long" : NULL;
+}
+
 static const char *judge_vcpu(const struct state_section *s, struct state_vcpu *v)
 {
 	const struct state_xsave *x = v->xsave;
+	const char *wrong = judge_opaque(v->opaque, v->nopaque);
 
+	if (wrong)
+		return wrong;
 	if (v->id != s->id)
 		return "it says that it is another vCPU's";
 	for (uint32_t i = 0; v->nxsave && i < x->ncomponents; i++)
@@ -150,6 +163,9 @@ static int judge(struct impost_context *ctx, const struct state_section *s)
 
 	if (s->kind == STATE_MACHINE)
 		wrong = judge_machine(s->decoded);
+	else if (s->kind == STATE_VM)
+		wrong = judge_opaque(((const struct state_vm *)s->decoded)->opaque,
+				     ((const struct state_vm *)s->decoded)->nopaque);
 	else if (s->kind == STATE_VCPU)
 		wrong = judge_vcpu(s, s->decoded);
 	return wrong ? state_wrong(ctx, s->name, wrong) : 0;

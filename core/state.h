@@ -13,13 +13,14 @@
 /* --- decoded sections: the saved forms of state_records.c --- */
 
 /* Most of what one vCPU can have of each. */
-#define STATE_CPUID_MAX	 1024u
-#define STATE_MSRS_MAX	 4096u
-#define STATE_OPAQUE_MAX (UINT32_C(1) << 20) /* bytes */
-#define STATE_XSAVE_MAX	 (UINT32_C(64) << 10)
-#define STATE_ROUTES_MAX 65536u
-#define STATE_VCPUS_MAX	 4096u
-#define STATE_SLOTS_MAX	 65536u
+#define STATE_CPUID_MAX	  1024u
+#define STATE_MSRS_MAX	  4096u
+#define STATE_OPAQUE_MAX  (UINT32_C(1) << 20) /* bytes */
+#define STATE_OPAQUES_MAX 16u
+#define STATE_XSAVE_MAX	  (UINT32_C(64) << 10)
+#define STATE_ROUTES_MAX  65536u
+#define STATE_VCPUS_MAX	  4096u
+#define STATE_SLOTS_MAX	  65536u
 
 struct state_machine {
 	char backend[16];
@@ -35,6 +36,7 @@ struct state_machine {
 	struct impost_gsi_route *routes;
 };
 
+/* One of the items that a backend puts into an opaque section, one after the other. */
 struct state_opaque {
 	char backend[24], what[24];
 	uint32_t version;
@@ -43,12 +45,13 @@ struct state_opaque {
 };
 
 struct state_vm {
-	uint32_t npic, nioapic, npit, nclock, nopaque; /* 0 or 1 */
+	uint32_t npic, nioapic, npit, nclock; /* 0 or 1 */
+	uint32_t nopaque;
 	struct impost_x86_pic pic[1];
 	struct impost_x86_ioapic ioapic[1];
 	struct impost_x86_pit pit[1];
 	struct impost_x86_clock clock[1];
-	struct state_opaque opaque[1];
+	struct state_opaque *opaque;
 };
 
 struct state_xsave {
@@ -86,8 +89,8 @@ struct state_msrs {
 
 struct state_vcpu {
 	uint32_t id;
-	uint32_t nxsave, ndebugregs, nlapic, nevents, nrunstate, ntsc, nopaque; /* 0 or 1 */
-	uint32_t ncpuid, nmsrs;
+	uint32_t nxsave, ndebugregs, nlapic, nevents, nrunstate, ntsc; /* 0 or 1 */
+	uint32_t nopaque, ncpuid, nmsrs;
 	uint32_t ncpuid_words, nmsr_words;
 	struct impost_x86_regs regs;
 	struct impost_x86_sregs sregs;
@@ -97,8 +100,7 @@ struct state_vcpu {
 	struct impost_x86_events events[1];
 	struct impost_x86_runstate runstate[1];
 	struct state_tsc tsc[1];
-	uint64_t host_tsc; /* while it is taken: when the TSC was `value` */
-	struct state_opaque opaque[1];
+	struct state_opaque *opaque;
 	union {
 		struct impost_x86_cpuid *cpuid;
 		uint32_t *cpuid_words;
@@ -184,6 +186,7 @@ struct state_work {
 	struct devices_load *devices;
 };
 
+/* All items of an opaque section have room in it together. */
 #define STATE_SCRATCH (STATE_OPAQUE_MAX + 4096u)
 
 /* A step; INDEX is the vCPU's place in `vcpus`, or 0. */

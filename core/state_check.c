@@ -152,11 +152,19 @@ static void check_routes(struct check *c)
 }
 
 /* What only BACKEND can read, on another. */
-static void check_opaque(struct check *c, uint32_t there, const struct state_opaque *o)
+static void check_opaque(struct check *c, const struct state_opaque *items, uint32_t count)
 {
-	if (there && strcmp(o->backend, c->name) != 0)
-		mismatch(c, "opaque", o->what, "only backend %s can read it, and this is %s",
-			 o->backend, c->name);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct state_opaque *o = &items[i];
+
+		if (strcmp(o->backend, c->name) != 0)
+			mismatch(c, "opaque", o->what,
+				 "only backend %s can read it, and this is %s", o->backend,
+				 c->name);
+		else if (strcmp(o->what, "nested") == 0)
+			need(c, "capability", IMPOST_CAP_NESTED,
+			     "the guest runs guests of its own");
+	}
 }
 
 static void check_machine(struct check *c)
@@ -170,7 +178,7 @@ static void check_machine(struct check *c)
 	check_routes(c);
 	if (c->vm->nclock)
 		need(c, "capability", IMPOST_CAP_CLOCK, "the VM has a clock");
-	check_opaque(c, c->vm->nopaque, c->vm->opaque);
+	check_opaque(c, c->vm->opaque, c->vm->nopaque);
 }
 
 /* --- sections of vCPUs --- */
@@ -239,10 +247,7 @@ static void check_sections(struct check *c, const struct state_vcpu *v)
 		check_xcr0(c, v->xsave);
 	if (v->ntsc)
 		check_tsc(c, v->tsc);
-	check_opaque(c, v->nopaque, v->opaque);
-	if (v->nopaque && strcmp(v->opaque->backend, c->name) == 0 &&
-	    strcmp(v->opaque->what, "nested") == 0)
-		need(c, "capability", IMPOST_CAP_NESTED, "the guest runs guests of its own");
+	check_opaque(c, v->opaque, v->nopaque);
 }
 
 /* --- MSRs --- */

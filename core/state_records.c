@@ -166,7 +166,8 @@ INNER(hypervisor_record, "hypervisor", hypervisor_fields,
 		MAYBE(events, events_record, "Events"),                              \
 		MAYBE(runstate, runstate_record, "Run state"),                       \
 		MAYBE(tsc, tsc_record, "Time-stamp counter"),                        \
-		MAYBE(opaque, opaque_record, "Nested state")
+		SOME(opaque, nopaque, STATE_OPAQUES_MAX, opaque_record,              \
+		     "Nested state, and what else the backend has")
 IMPOST_FIELDS(vcpu_fields, REGISTERS,
 	      WORDS("cpuid", cpuid_words, ncpuid_words, STATE_CPUID_MAX *STATE_CPUID_WORDS,
 		    "CPUID (SDM vol. 2): leaf, sub-leaf, flags (bit 0: ECX selects), EAX, EBX, "
@@ -246,7 +247,8 @@ IMPOST_FIELDS(vm_fields, MAYBE(pic, pic_record, "PIC, if it is the hypervisor's"
 	      MAYBE(ioapic, ioapic_record, "I/O APIC, if it is the hypervisor's"),
 	      MAYBE(pit, pit_record, "PIT, if it is the hypervisor's"),
 	      MAYBE(clock, clock_record, "Clock"),
-	      MAYBE(opaque, opaque_record, "What the backend has besides"))
+	      SOME(opaque, nopaque, STATE_OPAQUES_MAX, opaque_record,
+		   "What the backend has besides"))
 IMPOST_RECORD(vm_record, "vm", struct T, 1, 1, 1, vm_fields,
 	      "What belongs to no vCPU, in section `vm`.")
 #undef T

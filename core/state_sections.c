@@ -186,10 +186,46 @@ int load_xsave(struct state_work *work, uint32_t i)
 
 /* --- what has no neutral form --- */
 
-static int take_opaque(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
-		       struct state_opaque *ret, uint32_t *ret_there)
+static int copy_item(struct state_work *work, const uint8_t *at,
+		     const struct impost_x86_opaque *head, struct state_opaque *ret)
 {
-	const struct impost_x86_opaque *o = work->scratch;
+	*ret = (struct state_opaque){.version = head->version, .nbytes = head->data_size};
+	ret->data = malloc((size_t)head->data_size + 1);
+	if (!ret->data)
+		return no_memory(work);
+	memcpy(ret->data, at + sizeof(*head), head->data_size);
+	memcpy(ret->backend, head->backend, sizeof(head->backend));
+	memcpy(ret->what, head->what, sizeof(head->what));
+	return 0;
+}
+
+/* The items that lie, one after the other, in the SIZE bytes of the scratch. */
+static int copy_items(struct state_work *work, uint32_t size, struct state_opaque *items,
+		      uint32_t *count)
+{
+	const uint8_t *at = work->scratch;
+	struct impost_x86_opaque head;
+
+	for (; size; at += head.size, size -= head.size) {
+		int err;
+
+		if (size < sizeof(head) || *count == STATE_OPAQUES_MAX)
+			return malformed(work, "opaque");
+		memcpy(&head, at, sizeof(head));
+		if (head.size < sizeof(head) || head.size > size ||
+		    head.data_size > head.size - sizeof(head) || head.data_size > STATE_OPAQUE_MAX)
+			return malformed(work, "opaque");
+		err = copy_item(work, at, &head, &items[*count]);
+		if (err)
+			return err;
+		++*count;
+	}
+	return 0;
+}
+
+static int take_opaque(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
+		       struct state_opaque **ret_items, uint32_t *ret_count)
+{
 	uint32_t size = 0;
 	int err = get(work, object, i, section, work->scratch, STATE_SCRATCH, &size);
 
@@ -197,49 +233,51 @@ static int take_opaque(struct state_work *work, uint32_t object, uint32_t i, uin
 		return 0;
 	if (err)
 		return err;
-	if (size < sizeof(*o) || o->data_size > size - sizeof(*o) ||
-	    o->data_size > STATE_OPAQUE_MAX)
-		return malformed(work, "opaque");
-	ret->data = malloc(o->data_size + 1);
-	if (!ret->data)
+	*ret_items = calloc(STATE_OPAQUES_MAX, sizeof(**ret_items));
+	if (!*ret_items)
 		return no_memory(work);
-	memcpy(ret->data, o->data, o->data_size);
-	memcpy(ret->backend, o->backend, sizeof(o->backend));
-	memcpy(ret->what, o->what, sizeof(o->what));
-	ret->version = o->version;
-	ret->nbytes = o->data_size;
-	*ret_there = 1;
-	return 0;
+	return copy_items(work, size, *ret_items, ret_count);
+}
+
+/* Writes ITEM at AT, and returns how many bytes it takes. */
+static uint32_t put_item(const struct state_opaque *item, uint8_t *at)
+{
+	struct impost_x86_opaque head = {
+		.size = (uint32_t)sizeof(head) + item->nbytes,
+		.version = item->version,
+		.data_size = item->nbytes,
+	};
+
+	memcpy(head.backend, item->backend, sizeof(head.backend));
+	memcpy(head.what, item->what, sizeof(head.what));
+	memcpy(at, &head, sizeof(head));
+	if (item->nbytes)
+		memcpy(at + sizeof(head), item->data, item->nbytes);
+	return head.size;
 }
 
 static int load_opaque(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,
-		       const struct state_opaque *from, uint32_t there)
+		       const struct state_opaque *items, uint32_t count)
 {
-	struct impost_x86_opaque *o = work->scratch;
+	const char *backend = impost_vm_backend(work->vm);
+	uint32_t bytes = 0;
 
-	if (!there)
-		return 0;
-	if (strcmp(from->backend, impost_vm_backend(work->vm)) != 0)
-		return impost_error_set(work->ctx, -ENOTSUP,
-					"the state has \"%s\" of backend %s, which backend %s "
-					"cannot read",
-					from->what, from->backend, impost_vm_backend(work->vm));
-	memset(o, 0, sizeof(*o));
-	o->size = (uint32_t)sizeof(*o) + from->nbytes;
-	o->version = from->version;
-	o->data_size = from->nbytes;
-	memcpy(o->backend, from->backend, sizeof(o->backend));
-	memcpy(o->what, from->what, sizeof(o->what));
-	if (from->nbytes)
-		memcpy(o->data, from->data, from->nbytes);
-	return set(work, object, i, section, o, o->size);
+	for (uint32_t k = 0; k < count; k++) {
+		if (strcmp(items[k].backend, backend) != 0)
+			return impost_error_set(work->ctx, -ENOTSUP,
+						"the state has \"%s\" of backend %s, which "
+						"backend %s cannot read",
+						items[k].what, items[k].backend, backend);
+		bytes += put_item(&items[k], (uint8_t *)work->scratch + bytes);
+	}
+	return count ? set(work, object, i, section, work->scratch, bytes) : 0;
 }
 
 int take_vcpu_opaque(struct state_work *work, uint32_t i)
 {
 	struct state_vcpu *v = vcpu_of(work, i);
 
-	return take_opaque(work, STATE_OF_VCPU, i, IMPOST_SECTION_VCPU_OPAQUE, v->opaque,
+	return take_opaque(work, STATE_OF_VCPU, i, IMPOST_SECTION_VCPU_OPAQUE, &v->opaque,
 			   &v->nopaque);
 }
 
@@ -255,7 +293,7 @@ int take_vm_opaque(struct state_work *work, uint32_t i)
 {
 	struct state_vm *vm = &work->parts->vm;
 
-	return take_opaque(work, STATE_OF_VM, i, IMPOST_SECTION_VM_OPAQUE, vm->opaque,
+	return take_opaque(work, STATE_OF_VM, i, IMPOST_SECTION_VM_OPAQUE, &vm->opaque,
 			   &vm->nopaque);
 }
 

@@ -527,6 +527,54 @@ Test(state, is_small)
 	mock_close(&m);
 }
 
+/* --- what is a backend's own --- */
+
+/* Puts an item called WHAT, of BYTES, at AT; returns its length. */
+static uint32_t put_item(uint8_t *at, const char *what, uint32_t bytes)
+{
+	struct impost_x86_opaque head = {
+		.size = (uint32_t)sizeof(head) + bytes,
+		.version = 1,
+		.backend = "mock",
+		.data_size = bytes,
+	};
+
+	memcpy(head.what, what, strlen(what));
+	memcpy(at, &head, sizeof(head));
+	memset(at + sizeof(head), what[0], bytes);
+	return head.size;
+}
+
+/* Lengths that leave items at addresses of no alignment; the script's position is one more. */
+Test(state, all_items_of_an_opaque_section_are_kept)
+{
+	static const char script[] = "[vcpu 0]\nout = 0x80 1 1\nhlt =\n";
+	uint8_t own[1024], from[1024], to[1024];
+	uint32_t own_len, from_len, to_len;
+	struct impost_state *state, *read;
+	struct mock a, b;
+
+	own_len = put_item(own, "first", 3);
+	own_len += put_item(own + own_len, "second", 0);
+	own_len += put_item(own + own_len, "third", 77);
+	mock_open(&a, script);
+	mock_open(&b, script);
+	OK(a.ctx, impost_vcpu_set(a.cpu[0], IMPOST_SECTION_VCPU_OPAQUE, own, own_len));
+	state = take(&a);
+	read = copy(&b, state, NULL);
+	OK(b.ctx, impost_state_load(read, b.vm));
+	OK(a.ctx,
+	   impost_vcpu_get(a.cpu[0], IMPOST_SECTION_VCPU_OPAQUE, from, sizeof(from), &from_len));
+	OK(b.ctx, impost_vcpu_get(b.cpu[0], IMPOST_SECTION_VCPU_OPAQUE, to, sizeof(to), &to_len));
+	cr_assert_gt(from_len, own_len);
+	cr_assert_eq(from_len, to_len);
+	cr_assert_arr_eq(from, to, from_len);
+	impost_state_free(state);
+	impost_state_free(read);
+	mock_close(&a);
+	mock_close(&b);
+}
+
 /* --- devices --- */
 
 struct knob {
