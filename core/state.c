@@ -413,29 +413,6 @@ int impost_state_vcpu(const struct impost_state *state, uint32_t index, uint32_t
 
 /* --- a VM's --- */
 
-/* A vCPU's section fits. */
-#define ENCODED_MOST 32768u
-
-/* Like record_encode_new(), which begins with less. */
-static int encode(struct impost_context *ctx, const struct impost_record *record, const void *from,
-		  void **ret_data, size_t *ret_len)
-{
-	void *data = malloc(ENCODED_MOST), *fitting;
-	int err;
-
-	if (!data)
-		return no_memory(ctx);
-	err = impost_record_encode(ctx, record, from, data, ENCODED_MOST, ret_len);
-	if (err) {
-		free(data);
-		return err == -ENOSPC ? record_encode_new(ctx, record, from, ret_data, ret_len)
-				      : err;
-	}
-	fitting = realloc(data, *ret_len);
-	*ret_data = fitting ? fitting : data;
-	return 0;
-}
-
 /* Encodes the saved form at FROM, of BYTES, as section NAME. What FROM points to is the state's
  * from then on, and FROM is zeroed. */
 static int add_taken(struct impost_state *state, const char *name, void *from, size_t bytes)
@@ -445,7 +422,7 @@ static int add_taken(struct impost_state *state, const char *name, void *from, s
 	int err = parse_name(state->ctx, name, &s);
 
 	if (!err)
-		err = encode(state->ctx, record_of(s.kind), from, &data, &s.len);
+		err = record_encode_new(state->ctx, record_of(s.kind), from, &data, &s.len);
 	s.data = data;
 	if (!err) {
 		s.decoded = malloc(bytes);
