@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The clock, and the TSCs of all vCPUs by one formula. A TSC is kept as what the guest reads at the
- *moment of the clock, so that a state says nothing of a host's TSC. It is loaded by how far the
- *clock has gone on since then (kernel, Documentation/virt/kvm/devices/vcpu.rst, 4.1):
+ * moment of the clock, so that a state says nothing of a host's TSC. It is loaded by how far the
+ * clock has gone on since then (kernel, Documentation/virt/kvm/devices/vcpu.rst, 4.1):
  *
  *	value when loaded = value when taken + (clock when loaded - clock when taken) * rate
  */
