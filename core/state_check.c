@@ -396,12 +396,19 @@ static int no_memory(struct check *c)
 	return impost_error_set(c->ctx, -ENOMEM, "no memory to check a state");
 }
 
-/* What an array operation, which says -ENOSPC and how many there are, gave. */
-static int judge_call(struct check *c, int32_t err, const char *op)
+/* What array operation OP gave, which says how many there are: ERR and COUNT, where there is ROOM.
+ * SERIAL is that of the text before the call. */
+static int judge_call(struct check *c, uint64_t serial, int32_t err, const char *op, uint32_t count,
+		      uint32_t room)
 {
+	if (err >= 0 && count > room)
+		return impost_error_set(c->ctx, -EIO,
+					"backend %s: %s says that it gave %u where there is room "
+					"for %u",
+					c->name, op, count, room);
 	if (err >= 0)
 		return 0;
-	if (!*impost_error(c->ctx))
+	if (error_serial(c->ctx) == serial)
 		impost_error_set(c->ctx, err, "backend %s: %s failed", c->name, op);
 	return err;
 }
@@ -409,39 +416,45 @@ static int judge_call(struct check *c, int32_t err, const char *op)
 static int ask_cpuid(struct check *c)
 {
 	const struct impost_backend_ops *ops = &c->backend.plugin->ops;
-	uint32_t room = 0;
+	uint64_t serial = error_serial(c->ctx);
+	uint32_t room = 0, count = 0;
 	int32_t err;
 
 	if (!ops->cpuid_supported)
 		return 0;
 	err = ops->cpuid_supported(c->backend.handle, NULL, 0, &room);
 	if (err != -ENOSPC)
-		return judge_call(c, err, "cpuid_supported");
+		return judge_call(c, serial, err, "cpuid_supported", room, 0);
 	c->cpuid = calloc((size_t)room + 1, sizeof(*c->cpuid));
 	if (!c->cpuid)
 		return no_memory(c);
-	err = ops->cpuid_supported(c->backend.handle, c->cpuid, room, &room);
-	c->ncpuid = err ? 0 : room;
-	return judge_call(c, err, "cpuid_supported");
+	serial = error_serial(c->ctx);
+	err = ops->cpuid_supported(c->backend.handle, c->cpuid, room, &count);
+	err = judge_call(c, serial, err, "cpuid_supported", count, room);
+	c->ncpuid = err ? 0 : count;
+	return err;
 }
 
 static int ask_msrs(struct check *c)
 {
 	const struct impost_backend_ops *ops = &c->backend.plugin->ops;
-	uint32_t room = 0;
+	uint64_t serial = error_serial(c->ctx);
+	uint32_t room = 0, count = 0;
 	int32_t err;
 
 	if (!ops->msr_list)
 		return 0;
 	err = ops->msr_list(c->backend.handle, NULL, 0, &room);
 	if (err != -ENOSPC)
-		return judge_call(c, err, "msr_list");
+		return judge_call(c, serial, err, "msr_list", room, 0);
 	c->msrs = calloc((size_t)room + 1, sizeof(*c->msrs));
 	if (!c->msrs)
 		return no_memory(c);
-	err = ops->msr_list(c->backend.handle, c->msrs, room, &room);
-	c->nmsrs = err ? 0 : room;
-	return judge_call(c, err, "msr_list");
+	serial = error_serial(c->ctx);
+	err = ops->msr_list(c->backend.handle, c->msrs, room, &count);
+	err = judge_call(c, serial, err, "msr_list", count, room);
+	c->nmsrs = err ? 0 : count;
+	return err;
 }
 
 static int run(struct check *c)
