@@ -178,7 +178,8 @@ struct devices_load;
 struct state_work {
 	struct impost_context *ctx;
 	struct impost_vm *vm;
-	struct impost_vcpu **vcpus;
+	struct impost_vcpu **vcpus; /* `nvcpus` of them, by rising id, and NULL */
+	uint32_t nvcpus;
 	struct state_parts *parts; /* to fill, or to load from */
 	void *scratch;		   /* STATE_SCRATCH bytes */
 	/* Devices: the state that they go into, or what was prepared of them; NULL: leave them. */

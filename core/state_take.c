@@ -19,11 +19,14 @@ static int no_memory(struct impost_context *ctx)
 
 int state_work_begin(struct state_work *work, struct impost_vm *vm, struct state_parts *parts)
 {
-	uint32_t count = vm->nvcpus;
+	uint32_t count;
 
-	*work = (struct state_work){.ctx = vm->ctx, .vm = vm, .parts = parts};
+	pthread_mutex_lock(&vm->lock);
+	count = vm->nvcpus;
+	pthread_mutex_unlock(&vm->lock);
+	*work = (struct state_work){.ctx = vm->ctx, .vm = vm, .nvcpus = count, .parts = parts};
 	work->scratch = malloc(STATE_SCRATCH);
-	work->vcpus = calloc(count + 1, sizeof(struct impost_vcpu *));
+	work->vcpus = calloc((size_t)count + 1, sizeof(struct impost_vcpu *));
 	if (!work->scratch || !work->vcpus)
 		return no_memory(work->ctx);
 	for (uint32_t i = 0; i < count; i++) {
@@ -150,11 +153,11 @@ static int take_machine(struct state_work *work)
 	};
 	snprintf(m->backend, sizeof(m->backend), "%s", impost_vm_backend(work->vm));
 	snprintf(m->library, sizeof(m->library), "%s", impost_version());
-	m->vcpus = calloc(work->vm->nvcpus + 1, sizeof(*m->vcpus));
-	work->parts->vcpus = calloc(work->vm->nvcpus + 1, sizeof(*work->parts->vcpus));
+	m->vcpus = calloc((size_t)work->nvcpus + 1, sizeof(*m->vcpus));
+	work->parts->vcpus = calloc((size_t)work->nvcpus + 1, sizeof(*work->parts->vcpus));
 	if (!m->vcpus || !work->parts->vcpus)
 		return no_memory(work->ctx);
-	for (; work->vcpus[m->nvcpus]; m->nvcpus++) {
+	for (; m->nvcpus < work->nvcpus; m->nvcpus++) {
 		m->vcpus[m->nvcpus] = impost_vcpu_id(work->vcpus[m->nvcpus]);
 		work->parts->vcpus[m->nvcpus].id = m->vcpus[m->nvcpus];
 	}
