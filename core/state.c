@@ -430,8 +430,10 @@ static int add_taken(struct impost_state *state, const char *name, void *from, s
 	}
 	if (!err) {
 		memcpy(s.decoded, from, bytes);
-		err = insert(state, &s);
+		err = judge(state->ctx, &s);
 	}
+	if (!err)
+		err = insert(state, &s);
 	if (!err) {
 		memset(from, 0, bytes);
 		return 0;
