@@ -38,13 +38,6 @@ static const struct treatment *find(uint32_t index)
 	return NULL;
 }
 
-static uint32_t row_treatment(uint32_t index)
-{
-	const struct treatment *t = find(index);
-
-	return t ? t->treatment : 0;
-}
-
 uint32_t state_msr_treatment(uint32_t index)
 {
 	const struct treatment *t = find(index);
@@ -135,35 +128,44 @@ static int by_index(const void *a, const void *b)
 	return (*left > *right) - (*left < *right);
 }
 
-/* The backend's list, without what is left, sorted and with none twice. */
-static int fill_list(struct impost_vm *vm, uint32_t *list, uint32_t count, uint32_t *ret_count)
+/* Of the COUNT MSRs at INDICES, which it sorts, those that are taken, none twice. */
+static uint32_t choose_listed(uint32_t *indices, uint32_t count, struct listed_msr *list)
 {
 	uint32_t kept = 0;
-	int err = impost_vm_msr_list(vm, list, count, &count);
 
-	if (err)
-		return err;
-	qsort(list, count, sizeof(*list), by_index);
-	for (uint32_t i = 0; i < count; i++)
-		if (!(state_msr_treatment(list[i]) & LEAVE) && (!kept || list[kept - 1] != list[i]))
-			list[kept++] = list[i];
-	*ret_count = kept < STATE_MSRS_MAX ? kept : STATE_MSRS_MAX;
-	return 0;
+	qsort(indices, count, sizeof(*indices), by_index);
+	for (uint32_t i = 0; i < count && kept < STATE_MSRS_MAX; i++) {
+		uint32_t treatment = state_msr_treatment(indices[i]);
+
+		if ((treatment & LEAVE) || (kept && list[kept - 1].index == indices[i]))
+			continue;
+		list[kept++] = (struct listed_msr){
+			.index = indices[i],
+			.hypervisor = treatment & HYPERVISOR,
+		};
+	}
+	return kept;
 }
 
 /* Made once for a VM: it does not change. */
 static int make_list(struct state_work *work)
 {
 	struct impost_vm *vm = work->vm;
-	uint32_t count = 0, *list;
+	struct listed_msr *list;
+	uint32_t count = 0, *indices;
 	int err = impost_vm_msr_list(vm, NULL, 0, &count);
 
 	if (err && err != -ENOSPC)
 		return err == -ENOTSUP ? 0 : err;
+	indices = malloc(((size_t)count + 1) * sizeof(*indices));
 	list = malloc(((size_t)count + 1) * sizeof(*list));
-	if (!list)
-		return no_memory(work);
-	err = fill_list(vm, list, count, &count);
+	if (indices && list)
+		err = impost_vm_msr_list(vm, indices, count, &count);
+	else
+		err = no_memory(work);
+	if (!err)
+		count = choose_listed(indices, count, list);
+	free(indices);
 	pthread_mutex_lock(&vm->lock);
 	if (!err && !vm->msr_list) {
 		vm->nmsr_list = count;
@@ -210,17 +212,21 @@ static int read_msrs(struct impost_vcpu *vcpu, struct impost_x86_msr *msrs, uint
 	return 0;
 }
 
-/* Gives those of the hypervisor their own place. */
+/* Gives those of the hypervisor their own place. What is there is in the order of the list. */
 static void part_msrs(struct state_work *work, struct state_vcpu *v)
 {
+	const struct impost_vm *vm = work->vm;
 	struct state_msrs *own = &v->hypervisor;
-	uint32_t kept = 0;
+	uint32_t kept = 0, at = 0;
 
-	for (uint32_t i = 0; i < v->nmsrs; i++)
-		if (row_treatment(v->msrs[i].index) & HYPERVISOR)
+	for (uint32_t i = 0; i < v->nmsrs; i++) {
+		while (at + 1 < vm->nmsr_list && vm->msr_list[at].index < v->msrs[i].index)
+			at++;
+		if (vm->msr_list[at].hypervisor)
 			own->msrs[own->count++] = v->msrs[i];
 		else
 			v->msrs[kept++] = v->msrs[i];
+	}
 	v->nmsrs = kept;
 	if (own->count)
 		snprintf(own->backend, sizeof(own->backend), "%s", impost_vm_backend(work->vm));
@@ -239,7 +245,7 @@ int take_msrs(struct state_work *work, uint32_t i)
 	if (!v->msrs || !v->hypervisor.msrs)
 		return no_memory(work);
 	for (uint32_t k = 0; k < vm->nmsr_list; k++)
-		v->msrs[k].index = vm->msr_list[k];
+		v->msrs[k].index = vm->msr_list[k].index;
 	v->nmsrs = vm->nmsr_list;
 	err = read_msrs(work->vcpus[i], v->msrs, &v->nmsrs);
 	if (!err)

@@ -33,6 +33,12 @@ struct given_cpuid {
 	uint32_t count;
 };
 
+/* An MSR that is taken with a state. */
+struct listed_msr {
+	uint32_t index;
+	bool hypervisor; /* no CPU has it */
+};
+
 struct impost_vm {
 	struct impost_context *ctx;
 	struct backend backend;
@@ -58,8 +64,8 @@ struct impost_vm {
 	struct impost_gsi_route *routes; /* that the host has set */
 	uint32_t nroutes;
 	struct devices devices;
-	struct given_cpuid given; /* to all vCPUs at once */
-	uint32_t *msr_list;	  /* that are taken with a state: sorted; made by state_msrs.c */
+	struct given_cpuid given;    /* to all vCPUs at once */
+	struct listed_msr *msr_list; /* by rising index; made by state_msrs.c */
 	uint32_t nmsr_list;
 };
 
