@@ -263,6 +263,13 @@ static void put(struct item_writer *writer, const void *data, size_t len)
 	writer->len += len;
 }
 
+static void put_byte(struct item_writer *writer, uint8_t byte)
+{
+	if (writer->len < writer->capacity)
+		writer->buf[writer->len] = byte;
+	writer->len++;
+}
+
 /* Unsigned integers below are their own head (RFC 8949, 3.1). */
 #define SHORT_NUMBER 24
 
@@ -273,10 +280,11 @@ void item_put(struct item_writer *writer, enum item_type type, uint64_t number, 
 
 	switch (type) {
 	case ITEM_UINT: /* nearly all are: zeros and bits, mostly */
-		if (number < SHORT_NUMBER)
-			head[len++] = (uint8_t)number;
-		else
-			len = cbor_encode_uint(number, head, sizeof(head));
+		if (number < SHORT_NUMBER) {
+			put_byte(writer, (uint8_t)number);
+			return;
+		}
+		len = cbor_encode_uint(number, head, sizeof(head));
 		break;
 	case ITEM_NEGINT:
 		len = cbor_encode_negint(number, head, sizeof(head));

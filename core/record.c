@@ -44,19 +44,6 @@ int record_fail(struct impost_context *ctx, int err, const struct impost_record 
 
 /* --- members --- */
 
-uint64_t member_load(const void *at, uint32_t bytes)
-{
-	uint64_t value = 0;
-
-	memcpy(&value, at, bytes); /* x86: the low bytes come first */
-	return value;
-}
-
-void member_store(void *at, uint32_t bytes, uint64_t value)
-{
-	memcpy(at, &value, bytes);
-}
-
 uint64_t field_count(const struct impost_field *field, const void *base)
 {
 	if (!field->count_bytes)
@@ -73,11 +60,14 @@ void *field_elements(const struct impost_field *field, const void *base)
 	return at;
 }
 
-static int compare_keys(const struct field_order *order, const struct impost_record *record,
-			uint32_t a, uint32_t b)
+/* As item_compare_keys() has it, which need not be asked for keys that differ in length. */
+static bool is_greater(const struct field_order *order, const struct impost_record *record,
+		       uint32_t a, uint32_t b)
 {
-	return item_compare_keys(record_field(record, order->index[a])->name, order->length[a],
-				 record_field(record, order->index[b])->name, order->length[b]);
+	if (order->length[a] != order->length[b])
+		return order->length[a] > order->length[b];
+	return memcmp(record_field(record, order->index[a])->name,
+		      record_field(record, order->index[b])->name, order->length[a]) > 0;
 }
 
 void field_order_make(const struct impost_record *record, struct field_order *ret_order)
@@ -95,7 +85,7 @@ void field_order_make(const struct impost_record *record, struct field_order *re
 		order->length[at] = (uint8_t)strlen(field->name);
 		order->count++;
 		/* Insertion: there are few, and mostly they are in order. */
-		for (; at > 0 && compare_keys(order, record, at - 1, at) > 0; at--) {
+		for (; at > 0 && is_greater(order, record, at - 1, at); at--) {
 			uint8_t index = order->index[at], length = order->length[at];
 
 			order->index[at] = order->index[at - 1];
