@@ -17,6 +17,7 @@
 #define MXCSR	   24u
 #define MXCSR_MASK 28u
 #define OLD_BYTES  4096u /* of KVM_GET_XSAVE */
+#define IDS	   63u	 /* of components: bit 63 is none (SDM vol. 1, 13.1) */
 
 #define X87	   UINT64_C(1)
 #define SSE	   UINT64_C(2)
@@ -45,16 +46,31 @@ static uint64_t bv_of(const uint8_t *area)
 	return bv;
 }
 
-/* Where component ID lies on this host; false: the host has none such in the standard format. */
-static bool host_component(uint32_t id, struct impost_x86_xcomponent *ret)
+/* Where components lie on this host; `bytes` 0: it has none such in the standard format. */
+static struct impost_x86_xcomponent layout[IDS];
+static pthread_once_t layout_once = PTHREAD_ONCE_INIT;
+
+static void read_layout(void)
 {
 	uint32_t eax, ebx, ecx, edx;
+	uint64_t there = 0;
 
-	if (!__get_cpuid_count(0xd, id, &eax, &ebx, &ecx, &edx) || !eax || ebx < AREA_MIN ||
-	    (ecx & 1))
-		return false;
-	*ret = (struct impost_x86_xcomponent){.id = id, .offset = ebx, .bytes = eax};
-	return true;
+	if (__get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx))
+		there = (uint64_t)edx << 32 | eax;
+	for (uint32_t id = 2; id < IDS; id++) {
+		if (!(there >> id & 1) || !__get_cpuid_count(0xd, id, &eax, &ebx, &ecx, &edx) ||
+		    ebx < AREA_MIN || (ecx & 1))
+			continue;
+		layout[id] = (struct impost_x86_xcomponent){.id = id, .offset = ebx, .bytes = eax};
+	}
+}
+
+/* CPUID is asked once: in a virtual machine an answer takes longer than an ioctl. */
+static bool host_component(uint32_t id, struct impost_x86_xcomponent *ret)
+{
+	pthread_once(&layout_once, read_layout);
+	*ret = layout[id];
+	return ret->bytes;
 }
 
 static int32_t area_get(const struct vcpu *v, uint8_t *area)
@@ -101,7 +117,7 @@ static int32_t xcr0_set(const struct vcpu *v, uint64_t xcr0)
 static void describe(struct impost_x86_xsave *x, uint64_t components, uint32_t room)
 {
 	x->area_size = AREA_MIN;
-	for (uint32_t id = 2; id < 63; id++) {
+	for (uint32_t id = 2; id < IDS; id++) {
 		struct impost_x86_xcomponent c;
 		uint32_t end;
 
@@ -178,7 +194,7 @@ static int32_t check_lengths(const struct vcpu *v, const void *buf, uint32_t byt
 	for (uint32_t i = 0; i < x->ncomponents; i++) {
 		const struct impost_x86_xcomponent *c = &x->component[i];
 
-		if (c->id < 2 || c->id > 62 || c->offset < AREA_MIN || c->offset > x->area_size ||
+		if (c->id < 2 || c->id >= IDS || c->offset < AREA_MIN || c->offset > x->area_size ||
 		    c->bytes > x->area_size - c->offset)
 			return impost_host_error(v->host, -EINVAL,
 						 "extended state: component %u at %u, %u bytes, "
