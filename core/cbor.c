@@ -270,42 +270,45 @@ static void put_byte(struct item_writer *writer, uint8_t byte)
 	writer->len++;
 }
 
+#define HEAD_MAX 9u
+
+/* Writes the head of an item at HEAD, which has HEAD_MAX bytes, and returns how many it takes. */
+static size_t put_head(enum item_type type, uint64_t number, uint8_t *head)
+{
+	switch (type) {
+	case ITEM_UINT:
+		return cbor_encode_uint(number, head, HEAD_MAX);
+	case ITEM_NEGINT:
+		return cbor_encode_negint(number, head, HEAD_MAX);
+	case ITEM_BOOL:
+		return cbor_encode_bool(number != 0, head, HEAD_MAX);
+	case ITEM_BYTES:
+		return cbor_encode_bytestring_start(number, head, HEAD_MAX);
+	case ITEM_TEXT:
+		return cbor_encode_string_start(number, head, HEAD_MAX);
+	case ITEM_ARRAY:
+		return cbor_encode_array_start(number, head, HEAD_MAX);
+	case ITEM_MAP:
+		return cbor_encode_map_start(number, head, HEAD_MAX);
+	}
+	return 0;
+}
+
 /* Unsigned integers below are their own head (RFC 8949, 3.1). */
 #define SHORT_NUMBER 24
 
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data)
 {
-	uint8_t head[9];
-	size_t len = 0;
+	uint8_t head[HEAD_MAX];
 
-	switch (type) {
-	case ITEM_UINT: /* nearly all are: zeros and bits, mostly */
-		if (number < SHORT_NUMBER) {
-			put_byte(writer, (uint8_t)number);
-			return;
-		}
-		len = cbor_encode_uint(number, head, sizeof(head));
-		break;
-	case ITEM_NEGINT:
-		len = cbor_encode_negint(number, head, sizeof(head));
-		break;
-	case ITEM_BOOL:
-		len = cbor_encode_bool(number != 0, head, sizeof(head));
-		break;
-	case ITEM_BYTES:
-		len = cbor_encode_bytestring_start(number, head, sizeof(head));
-		break;
-	case ITEM_TEXT:
-		len = cbor_encode_string_start(number, head, sizeof(head));
-		break;
-	case ITEM_ARRAY:
-		len = cbor_encode_array_start(number, head, sizeof(head));
-		break;
-	case ITEM_MAP:
-		len = cbor_encode_map_start(number, head, sizeof(head));
-		break;
+	if (type == ITEM_UINT && number < SHORT_NUMBER) { /* nearly all are: zeros and bits */
+		put_byte(writer, (uint8_t)number);
+		return;
 	}
-	put(writer, head, len);
+	if (writer->len < writer->capacity && writer->capacity - writer->len >= HEAD_MAX)
+		writer->len += put_head(type, number, writer->buf + writer->len);
+	else
+		put(writer, head, put_head(type, number, head));
 	if (type == ITEM_BYTES || type == ITEM_TEXT)
 		put(writer, data, number);
 }
