@@ -7,12 +7,22 @@
 #include "text.h"
 #include "vm.h"
 
+/* What a backend does not have it never will (docs/plugin-abi.md): it is asked once, for it makes a
+ * text of that each time. */
 static int get(struct state_work *work, uint32_t object, uint32_t i, uint32_t section, void *buf,
 	       uint32_t capacity, uint32_t *ret_size)
 {
-	return object == STATE_OF_VM
-		       ? impost_vm_get(work->vm, section, buf, capacity, ret_size)
-		       : impost_vcpu_get(work->vcpus[i], section, buf, capacity, ret_size);
+	atomic_uint *lacks = &work->vm->lacks[object];
+	int err;
+
+	if (atomic_load_explicit(lacks, memory_order_relaxed) & 1u << section)
+		return -ENOTSUP;
+	err = object == STATE_OF_VM
+		      ? impost_vm_get(work->vm, section, buf, capacity, ret_size)
+		      : impost_vcpu_get(work->vcpus[i], section, buf, capacity, ret_size);
+	if (err == -ENOTSUP)
+		atomic_fetch_or_explicit(lacks, 1u << section, memory_order_relaxed);
+	return err;
 }
 
 static int set(struct state_work *work, uint32_t object, uint32_t i, uint32_t section,

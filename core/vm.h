@@ -67,6 +67,9 @@ struct impost_vm {
 	struct given_cpuid given;    /* to all vCPUs at once */
 	struct listed_msr *msr_list; /* by rising index; made by state_msrs.c */
 	uint32_t nmsr_list;
+	/* Sections, by number, that the backend has said it does not have: of the VM, and of vCPUs.
+	 */
+	atomic_uint lacks[2];
 };
 
 /* A call of an operation, from before it to after it. */
