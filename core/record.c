@@ -102,9 +102,13 @@ static void release(const struct impost_record *record, void *saved, uint32_t de
 {
 	for (uint32_t i = 0; depth && i < record->nfields; i++) {
 		const struct impost_field *field = record_field(record, i);
-		uint8_t *elements = field_elements(field, saved);
-		uint64_t count = elements ? field_count(field, saved) : 0;
+		uint8_t *elements;
+		uint64_t count;
 
+		if (field->type != IMPOST_FIELD_TYPE_RECORD && field->where != IMPOST_FIELD_POINTER)
+			continue;
+		elements = field_elements(field, saved);
+		count = elements ? field_count(field, saved) : 0;
 		if (field->type == IMPOST_FIELD_TYPE_RECORD)
 			for (uint64_t at = 0; at < count; at++)
 				release(field->record, elements + at * field->bytes, depth - 1);
