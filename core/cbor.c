@@ -263,13 +263,6 @@ static void put(struct item_writer *writer, const void *data, size_t len)
 	writer->len += len;
 }
 
-static void put_byte(struct item_writer *writer, uint8_t byte)
-{
-	if (writer->len < writer->capacity)
-		writer->buf[writer->len] = byte;
-	writer->len++;
-}
-
 #define HEAD_MAX 9u
 
 /* Writes the head of an item at HEAD, which has HEAD_MAX bytes, and returns how many it takes. */
@@ -294,17 +287,10 @@ static size_t put_head(enum item_type type, uint64_t number, uint8_t *head)
 	return 0;
 }
 
-/* Unsigned integers below are their own head (RFC 8949, 3.1). */
-#define SHORT_NUMBER 24
-
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data)
 {
 	uint8_t head[HEAD_MAX];
 
-	if (type == ITEM_UINT && number < SHORT_NUMBER) { /* nearly all are: zeros and bits */
-		put_byte(writer, (uint8_t)number);
-		return;
-	}
 	if (writer->len < writer->capacity && writer->capacity - writer->len >= HEAD_MAX)
 		writer->len += put_head(type, number, writer->buf + writer->len);
 	else

@@ -68,6 +68,17 @@ struct item_writer {
 };
 
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data);
+/* Unsigned integers below are their own head (RFC 8949, 3.1): nearly all are, zeros and bits. */
+#define ITEM_SHORT_NUMBER 24u
+
+static inline void item_put_uint(struct item_writer *writer, uint64_t number)
+{
+	if (number < ITEM_SHORT_NUMBER && writer->len < writer->capacity)
+		writer->buf[writer->len++] = (uint8_t)number;
+	else
+		item_put(writer, ITEM_UINT, number, NULL);
+}
+
 void item_put_key(struct item_writer *writer, const char *key, size_t len);
 void item_put_text(struct item_writer *writer, const char *text);
 

@@ -49,8 +49,10 @@ static int encode_number(struct encoder *e, const struct impost_field *field, co
 	if (max && value > max)
 		return record_fail(e->ctx, -EINVAL, e->record, where,
 				   "%" PRIu64 " is more than %" PRIu64, value, max);
-	item_put(&e->out, field->type == IMPOST_FIELD_TYPE_BOOL ? ITEM_BOOL : ITEM_UINT, value,
-		 NULL);
+	if (field->type == IMPOST_FIELD_TYPE_BOOL)
+		item_put(&e->out, ITEM_BOOL, value, NULL);
+	else
+		item_put_uint(&e->out, value);
 	return 0;
 }
 
@@ -93,7 +95,7 @@ static void encode_numbers(struct encoder *e, const struct impost_field *field, 
 			   uint64_t count)
 {
 	for (uint64_t i = 0; i < count; i++, at += field->bytes)
-		item_put(&e->out, ITEM_UINT, member_load(at, field->bytes), NULL);
+		item_put_uint(&e->out, member_load(at, field->bytes));
 }
 
 static int encode_field(struct encoder *e, const struct impost_field *field, const uint8_t *base,
