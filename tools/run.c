@@ -86,6 +86,10 @@ static int start(struct run *run)
 	if (err < 0)
 		return impost_error_set(run->invocation->ctx, err, "cannot take signals: %s",
 					strerror(-err));
+	/* From here on a signal does not leave the socket behind. */
+	err = open_control(run);
+	if (err < 0)
+		return err;
 	warn_of_silence(run);
 	err = console_open(&run->machine.console);
 	if (err < 0)
@@ -209,9 +213,7 @@ int command_run(const struct invocation *invocation)
 	int status = prepare(&run), err;
 
 	if (status == STATUS_OK) {
-		err = open_control(&run);
-		if (err == 0)
-			err = set_up(&run);
+		err = set_up(&run);
 		if (err == 0)
 			err = execute(&run);
 		status = err < 0 ? refuse(invocation, err) : conclude(&run);
