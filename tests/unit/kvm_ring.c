@@ -267,6 +267,8 @@ int32_t kvm_slot_set(const struct vm *vm, uint32_t number, const struct slot *s,
 
 static void boot(void)
 {
+	for (uint32_t i = 0; i < SLOTS; i++)
+		free(m.slots[i].log);
 	m = (struct machine){
 		.host = {.size = sizeof(m.host), .ctx = &m, .log = on_log, .error = on_error},
 		.backend = {.dirty = DIRTY_RING, .ring_entries = ENTRIES},
