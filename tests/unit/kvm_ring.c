@@ -2,6 +2,7 @@
 /* Dirty rings, against a model of the kernel's side of them. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
