@@ -170,8 +170,9 @@ struct memory_layer {
  * one below. -IMPOST_EFORMAT. The calls below take it for granted. */
 int memory_layers_check(struct impost_context *ctx, const struct memory_layer *layers, uint32_t n);
 
-/* Whether all digests of LAYERS are right. -EBADMSG: one is not, the text names file and address;
- * -ECANCELED; -ENODATA: a file has become shorter; or what pread(2) says. */
+/* Whether all digests of LAYERS are right, and what is not in their areas is zero there. -EBADMSG:
+ * it is not so, the text names file and address; -ECANCELED; -ENODATA: a file has become shorter;
+ * or what pread(2) says. */
 int memory_layers_verify(struct impost_context *ctx, const struct memory_layer *layers, uint32_t n,
 			 uint32_t threads, memory_progress_fn *progress, void *opaque);
 

@@ -11,6 +11,7 @@
 #include <impost/error.h>
 
 #include "crew.h"
+#include "pages.h"
 
 /* Chunks that are verified at a time. */
 #define BATCH 64u
@@ -237,6 +238,57 @@ static const struct memory_layer *find_batch(const struct verifying *verifying, 
 	return NULL;
 }
 
+/* Whether nothing of the file was ever written there. */
+static bool is_hole(const struct memory_layer *layer, uint64_t offset, uint64_t bytes)
+{
+	off_t data = lseek(layer->fd, (off_t)offset, SEEK_DATA);
+
+	return data < 0 ? errno == ENXIO : (uint64_t)data >= offset + bytes;
+}
+
+static bool pages_are_zero(const uint8_t *at, uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++)
+		if (!page_is_zero(at + i * IMPOST_PAGE_SIZE))
+			return false;
+	return true;
+}
+
+/* No digest is of pages that are not in the area, but a region is mapped with them: so they must
+ * be zero, or whoever has no key could put there what the guest is to read. */
+static int verify_gaps(struct impost_context *ctx, const struct memory_layer *layer,
+		       const struct table_region *region, uint64_t chunk, uint8_t *buffer)
+{
+	const uint64_t pages = chunk_pages(region, chunk) & ~region->data[chunk];
+	uint64_t first = 0, count;
+
+	for (; (count = next_run(pages, &first)); first += count) {
+		uint64_t at = chunk * CHUNK_BYTES + first * IMPOST_PAGE_SIZE;
+		uint64_t offset = layer_offset(layer, region, at), bytes = count * IMPOST_PAGE_SIZE;
+		int err;
+
+		if (is_hole(layer, offset, bytes))
+			continue;
+		err = layer_read(ctx, layer, buffer, bytes, offset);
+		if (err)
+			return err;
+		if (!pages_are_zero(buffer, count))
+			return impost_error_set(ctx, -EBADMSG,
+						"%s has something where it says nothing: for the "
+						"memory at 0x%" PRIx64,
+						layer->name, region->gpa + at);
+	}
+	return 0;
+}
+
+static int verify_chunk(struct impost_context *ctx, const struct memory_layer *layer,
+			const struct table_region *region, uint64_t chunk, uint8_t *buffer)
+{
+	int err = region->data[chunk] ? read_verified(ctx, layer, region, chunk, buffer) : 0;
+
+	return err ? err : verify_gaps(ctx, layer, region, chunk, buffer);
+}
+
 static int verify_batch(void *opaque, uint64_t batch)
 {
 	const struct verifying *verifying = opaque;
@@ -247,8 +299,7 @@ static int verify_batch(void *opaque, uint64_t batch)
 
 	for (uint64_t chunk = batch * BATCH;
 	     !err && layer && chunk < region->chunks && chunk < (batch + 1) * BATCH; chunk++)
-		if (region->data[chunk])
-			err = read_verified(verifying->ctx, layer, region, chunk, buffer);
+		err = verify_chunk(verifying->ctx, layer, region, chunk, buffer);
 	free(buffer);
 	return err;
 }

@@ -284,7 +284,8 @@ IMPOST_API int impost_snapshot_extent(struct impost_snapshot *snapshot, uint64_t
 IMPOST_API int impost_snapshot_read(struct impost_snapshot *snapshot, uint64_t gpa, void *buf,
 				    uint64_t bytes);
 
-/* Verifies the checksums, or tags, of all memory in the file and its bases. THREADS 0: chosen;
+/* Verifies the checksums, or tags, of all memory in the file and its bases, and that what is said
+ * to be zero is not something else in the file (-EBADMSG too). THREADS 0: chosen;
  * PROGRESS may be NULL. Errors as impost_snapshot_read() has them; -ECANCELED. */
 IMPOST_API int impost_snapshot_verify(struct impost_snapshot *snapshot, uint32_t threads,
 				      impost_snapshot_progress_fn progress, void *opaque);

@@ -423,6 +423,45 @@ Test(snapshot, damaged_memory_is_noticed_when_it_is_read)
 	mock_close(&m);
 }
 
+/* Tags are of what is said to be in the file: what lies where nothing is said to be reaches no
+ * guest, though the region is mapped as a whole. */
+Test(snapshot, nothing_is_put_into_its_holes)
+{
+	struct impost_snapshot_key key = {.size = sizeof(key)};
+	struct impost_snapshot_open_options options = {.size = sizeof(options), .key = &key};
+	struct impost_snapshot_save_options save_options = {.size = sizeof(save_options),
+							    .key = &key};
+	struct impost_snapshot_restore_options restore = {.size = sizeof(restore),
+							  .memory = IMPOST_SNAPSHOT_MAP};
+	struct impost_snapshot *snapshot;
+	struct belongings before;
+	struct impost_vm *vm;
+	struct made made;
+	struct mock m;
+
+	open_vm(&m);
+	expect_ok(m.ctx, impost_snapshot_key_make(m.ctx, "a secret of sixteen", 19, &key));
+	expect_ok(m.ctx, impost_snapshot_save(m.vm, "full", &save_options, NULL));
+	made = made_read("full");
+	/* A file without holes is as good. */
+	made_write(&made, "full");
+	expect_ok(m.ctx, impost_snapshot_open(m.ctx, "full", &options, &snapshot));
+	expect_restores(&m, snapshot, IMPOST_SNAPSHOT_MAP, SEED);
+	impost_snapshot_close(snapshot);
+	/* Page 0x102 is a third one. */
+	put(&made, get(&made, H_MEMORY_OFFSET, 8) + 0x102123, 1, 1);
+	made_write(&made, "full");
+	expect_ok(m.ctx, impost_snapshot_open(m.ctx, "full", &options, &snapshot));
+	expect_error(m.ctx, impost_snapshot_verify(snapshot, 0, NULL, NULL), -EBADMSG, "0x102000");
+	before = count_belongings();
+	expect_error(m.ctx, impost_snapshot_restore(snapshot, &restore, &vm), -EBADMSG, "0x102000");
+	cr_expect(count_belongings().fds == before.fds);
+	expect_restores(&m, snapshot, IMPOST_SNAPSHOT_COPY, SEED);
+	impost_snapshot_close(snapshot);
+	made_free(&made);
+	mock_close(&m);
+}
+
 /* --- arguments --- */
 
 Test(snapshot, wrong_arguments)
