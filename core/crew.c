@@ -12,6 +12,9 @@
 
 #define MOST_THREADS 64u
 
+/* How often the one who asks is told, at the most. */
+#define MOST_TOLD 256u
+
 struct shift {
 	const struct crew *crew;
 	_Atomic uint64_t next, done;
@@ -36,7 +39,8 @@ static void fail(struct shift *shift, int err)
 static void take_parts(struct shift *shift, bool caller)
 {
 	const struct crew *crew = shift->crew;
-	uint64_t part, done;
+	const uint64_t step = crew->parts / MOST_TOLD + 1;
+	uint64_t part, done, told = 0;
 	int err = 0;
 
 	while (!err && !atomic_load(&shift->stop)) {
@@ -47,8 +51,10 @@ static void take_parts(struct shift *shift, bool caller)
 		if (err)
 			break;
 		done = atomic_fetch_add(&shift->done, 1) + 1;
-		if (caller && crew->told)
-			err = crew->told(crew->opaque, done);
+		if (!caller || !crew->told || done - told < step)
+			continue;
+		told = done;
+		err = crew->told(crew->opaque, done);
 	}
 	if (err)
 		fail(shift, err);

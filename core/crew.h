@@ -15,8 +15,8 @@ struct crew {
 	/* Does part number PART. 0, or a negative errno with a text on CTX: then no other part is
 	 * begun. */
 	int (*work)(void *opaque, uint64_t part);
-	/* Told by the calling thread, between parts of its own, how many are done; what it returns
-	 * is as of WORK. NULL: nobody asks. */
+	/* Told by the calling thread, between parts of its own, how many are done: some hundred
+	 * times at the most. What it returns is as of WORK. NULL: nobody asks. */
 	int (*told)(void *opaque, uint64_t done);
 	void *opaque;
 };

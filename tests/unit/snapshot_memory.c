@@ -6,6 +6,7 @@
 
 #include <impost/pages.h>
 
+#include "crew.h"
 #include "pager.h"
 #include "snapshot_machine.h"
 
@@ -338,6 +339,42 @@ Test(snapshot_memory, failures, .timeout = 60)
 
 	for (int i = 0; i < 4; i++)
 		fails_and_goes_on(ctx, i & 1, i & 2);
+	impost_context_close(ctx);
+}
+
+static int no_work(void *opaque, uint64_t part)
+{
+	(void)opaque;
+	(void)part;
+	return 0;
+}
+
+static int count_told(void *opaque, uint64_t done)
+{
+	uint64_t *told = opaque;
+
+	cr_expect(done > told[1] || done == 100000);
+	told[0]++;
+	told[1] = done;
+	return 0;
+}
+
+/* However much there is to do, who asks is told some hundred times, and of the end. */
+Test(snapshot_memory, told_now_and_then)
+{
+	struct impost_context *ctx = open_context();
+	uint64_t told[2] = {0};
+	const struct crew crew = {
+		.ctx = ctx,
+		.threads = 1,
+		.parts = 100000,
+		.work = no_work,
+		.told = count_told,
+		.opaque = told,
+	};
+
+	expect_ok(ctx, crew_run(&crew));
+	cr_expect(told[0] > 100 && told[0] < 300 && told[1] == 100000);
 	impost_context_close(ctx);
 }
 
