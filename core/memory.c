@@ -282,6 +282,7 @@ static int remove_host(struct impost_memory *memory, struct map *map, uint32_t a
 	map_omit(map, memory->map, at); /* only now: what stays may have moved */
 	memory_wait(memory, memory_publish(memory, map));
 	dirty_left(memory, region.gpa);
+	pager_forget(memory, region.gpa);
 	region_unmap(&region);
 	return 0;
 }

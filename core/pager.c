@@ -32,6 +32,7 @@ struct paged {
 	bool huge;
 	uint64_t next; /* prefetching goes on here */
 	bool *there;
+	bool gone; /* it was removed: others' memory may lie there; guarded by the pager's lock */
 };
 
 /* A copy of a layer, with what it points to. */
@@ -71,6 +72,16 @@ static uint64_t unit_bytes(const struct paged *paged, uint64_t unit)
 	return left < paged->unit ? left : paged->unit;
 }
 
+static bool is_gone(struct pager *pager, const struct paged *paged)
+{
+	bool gone;
+
+	pthread_mutex_lock(&pager->lock);
+	gone = paged->gone;
+	pthread_mutex_unlock(&pager->lock);
+	return gone;
+}
+
 /* Fills what has been read of a chunk in, DATA in BUFFER, and the rest with zeros. */
 static int fill_chunk(const struct pager *pager, uint8_t *to, uint64_t bytes, uint64_t data,
 		      const uint8_t *buffer)
@@ -107,16 +118,62 @@ static int read_unit(const struct pager *pager, uint32_t at, uint64_t unit, uint
 	return err;
 }
 
+/* Fills what has been read of a unit in. -ENOENT: its region is not there any more. */
+static int fill_unit(struct pager *pager, const struct paged *paged, uint64_t unit, uint64_t data)
+{
+	uint8_t *to = paged->hva + unit * paged->unit;
+	uint64_t bytes = unit_bytes(paged, unit);
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&pager->lock);
+	if (!paged->gone)
+		err = paged->huge ? uffd_copy(pager->uffd, to, pager->buffer, bytes)
+				  : fill_chunk(pager, to, bytes, data, pager->buffer);
+	pthread_mutex_unlock(&pager->lock);
+	return err ? impost_error_set(pager->ctx, err, "%s", strerror(-err)) : 0;
+}
+
 /* Nobody is to see what a unit that cannot be brought has instead: who touches it is refused. */
-static void give_up(struct pager *pager, const struct paged *paged, uint64_t unit, int err)
+static void forbid(struct pager *pager, const struct paged *paged, uint64_t unit)
+{
+	pthread_mutex_lock(&pager->lock);
+	if (!paged->gone)
+		mprotect(paged->hva + unit * paged->unit, unit_bytes(paged, unit), PROT_NONE);
+	pthread_mutex_unlock(&pager->lock);
+}
+
+static void note_error(struct pager *pager, int err)
 {
 	int none = 0;
 
+	atomic_compare_exchange_strong(&pager->err, &none, err);
+}
+
+static void give_up(struct pager *pager, const struct paged *paged, uint64_t unit, int err)
+{
 	context_log(pager->ctx, IMPOST_LOG_ERROR,
 		    "restoring memory at 0x%" PRIx64 ": %s; the guest cannot use it",
 		    paged->gpa + unit * paged->unit, impost_error(pager->ctx));
-	mprotect(paged->hva + unit * paged->unit, unit_bytes(paged, unit), PROT_NONE);
-	atomic_compare_exchange_strong(&pager->err, &none, err);
+	forbid(pager, paged, unit);
+	note_error(pager, err);
+}
+
+/* Nobody tells of what is touched any more: what is not there will never be. */
+static void give_up_rest(struct pager *pager, int err)
+{
+	context_log(pager->ctx, IMPOST_LOG_ERROR,
+		    "restoring memory: userfaultfd fails: %s; the guest cannot use the %" PRIu64
+		    " bytes that are missing",
+		    strerror(-err), atomic_load(&pager->left));
+	for (uint32_t i = 0; i < pager->count; i++) {
+		const struct paged *paged = &pager->region[i];
+
+		for (uint64_t unit = 0; unit * paged->unit < paged->bytes; unit++)
+			if (!paged->there[unit])
+				forbid(pager, paged, unit);
+	}
+	note_error(pager, err);
+	atomic_store(&pager->left, 0);
 }
 
 /* Brings a unit, unless it is there. -ENOENT: its region was removed, and nobody asks for it. */
@@ -127,16 +184,12 @@ static void bring(struct pager *pager, uint32_t at, uint64_t unit)
 	uint64_t bytes = unit_bytes(paged, unit), data = 0;
 
 	if (!paged->there[unit]) {
-		int err = read_unit(pager, at, unit, &data);
+		int err = is_gone(pager, paged) ? -ENOENT : read_unit(pager, at, unit, &data);
 
 		/* Before the one who waits goes on, and asks. */
 		atomic_fetch_sub(&pager->left, bytes);
-		if (!err) {
-			err = paged->huge ? uffd_copy(pager->uffd, to, pager->buffer, bytes)
-					  : fill_chunk(pager, to, bytes, data, pager->buffer);
-			if (err)
-				impost_error_set(pager->ctx, err, "%s", strerror(-err));
-		}
+		if (!err)
+			err = fill_unit(pager, paged, unit, data);
 		if (err && err != -ENOENT)
 			give_up(pager, paged, unit, err);
 		paged->there[unit] = true;
@@ -216,6 +269,7 @@ static void close_files(struct pager *pager)
 			close(pager->layers[i].fd);
 		memory_table_free((struct memory_table *)(uintptr_t)pager->layers[i].table);
 		free(pager->kept[i].bytes);
+		explicit_bzero(&pager->kept[i].hash, sizeof(pager->kept[i].hash)); /* the key */
 		free((char *)(uintptr_t)pager->layers[i].name);
 	}
 	pager->nlayers = 0;
@@ -245,8 +299,9 @@ static void *run(void *opaque)
 		if (count == -ECANCELED && !atomic_load(&pager->quit)) {
 			eventfd_t value;
 
-			count = eventfd_read(pager->woken,
-					     &value); /* somebody waits for all of it */
+			/* Somebody waits for all of it. */
+			eventfd_read(pager->woken, &value);
+			count = 0;
 			pager->prefetch = true;
 		} else if (count == 0 && pager->prefetch) {
 			bring_next(pager);
@@ -254,6 +309,8 @@ static void *run(void *opaque)
 	}
 	if (count == -ECANCELED)
 		return NULL;
+	if (count < 0)
+		give_up_rest(pager, count);
 	close_files(pager);
 	/* First: who holds the lock that is taken now may wait for one who waits for this. */
 	announce(pager);
@@ -417,6 +474,19 @@ void pager_stop(struct impost_memory *memory)
 		pthread_join(pager->thread, NULL);
 	}
 	pager_free(pager);
+}
+
+void pager_forget(struct impost_memory *memory, uint64_t gpa)
+{
+	struct pager *pager = memory->pager;
+
+	if (!pager)
+		return;
+	pthread_mutex_lock(&pager->lock);
+	for (uint32_t i = 0; i < pager->count; i++)
+		if (pager->region[i].gpa == gpa)
+			pager->region[i].gone = true;
+	pthread_mutex_unlock(&pager->lock);
 }
 
 /* --- asking --- */

@@ -29,6 +29,10 @@ int pager_start(struct impost_memory *memory, const struct memory_layer *layers,
 /* Ends MEMORY's pager, if it has one, whatever is there by now. Nobody looks at the memory. */
 void pager_stop(struct impost_memory *memory);
 
+/* The region at GPA is out of the map, nobody looks at it any more, and it is about to be unmapped:
+ * what lies there from now on is not the pager's. */
+void pager_forget(struct impost_memory *memory, uint64_t gpa);
+
 /* Waits until all of MEMORY is there: at once, where it was not restored lazily. -EIO: some of it
  * could not be brought. May be called in a view. */
 int memory_settle(struct impost_memory *memory);

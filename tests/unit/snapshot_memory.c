@@ -574,6 +574,48 @@ Test(snapshot_memory, lazy)
 	impost_context_close(ctx);
 }
 
+/* A region that was removed is none of the pager's affair: neither what the file had for it, nor
+ * what lies where it lay. */
+Test(snapshot_memory, removed_while_it_comes)
+{
+	struct impost_context *ctx = open_context();
+	const struct impost_region anonymous = {0};
+	const struct memory_write want = {.hash = &plain};
+	const struct memory_restore lazy = {.how = MEMORY_RESTORE_LAZY, .no_prefetch = true};
+	struct impost_region region = {.size = sizeof(region)};
+	struct impost_memory *memory;
+	struct machine machine;
+	struct memory_layer layer;
+	struct saved saved;
+	uint64_t state = 13, left;
+	uint8_t *other;
+	int err;
+
+	if (!has_uffd())
+		cr_skip_test("this process may not have a userfaultfd");
+	make_machine(&machine, ctx, &anonymous);
+	write_pages(&machine, 0, 0, 64 * 19, false, &state);
+	save(&machine, &want, &saved);
+	(void)spoil(&saved, 0);
+	layer = layer_of(&saved);
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+	expect_ok(ctx, memory_layers_restore(memory, &layer, 1, &lazy));
+	expect_ok(ctx, impost_memory_get(memory, 0, &region));
+	expect_ok(ctx, impost_memory_remove(memory, 0));
+	other = mmap(region.hva, region.bytes, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	cr_assert_eq(other, region.hva);
+	expect_ok(ctx, memory_settle(memory));
+	memory_paging(memory, &left, &err);
+	cr_expect(left == 0 && err == 0);
+	memset(other, 1, region.bytes);
+	munmap(other, region.bytes);
+	impost_memory_destroy(memory);
+	free_saved(&saved);
+	destroy_machine(&machine);
+	impost_context_close(ctx);
+}
+
 /* What was restored lazily, and is not there yet, is there in the next snapshot. */
 Test(snapshot_memory, saved_again)
 {
