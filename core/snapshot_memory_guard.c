@@ -350,6 +350,13 @@ static int protect_chunks(const struct guard *guard, uint32_t region)
 	return err;
 }
 
+/* Whether MAPPED is what the plan has as REGION: that one may have been removed, and another be
+ * there, which is longer or shorter. */
+static bool is_planned(const struct mapped *mapped, const struct table_region *region)
+{
+	return mapped->gpa == region->gpa && mapped_bytes(mapped) == region->bytes;
+}
+
 /* NULL, or why a region cannot be protected. */
 static const char *add_region(struct guard *guard, struct guarded *guarded,
 			      const struct mapped *mapped)
@@ -376,10 +383,12 @@ static const char *add_regions(struct guard *guard)
 	if (view_begin(guard->memory, &view))
 		return "there is no memory for it";
 	for (uint32_t i = 0; !why && i < guard->count; i++) {
-		const struct mapped *mapped = map_at(view.map, guard->plan->table->region[i].gpa);
+		const struct table_region *region = &guard->plan->table->region[i];
+		const struct mapped *mapped = map_at(view.map, region->gpa);
 
-		why = mapped ? add_region(guard, &guard->region[i], mapped)
-			     : "a region was removed";
+		why = mapped && is_planned(mapped, region)
+			      ? add_region(guard, &guard->region[i], mapped)
+			      : "a region was removed";
 	}
 	view_end(&view);
 	return why;
@@ -578,7 +587,7 @@ void guard_save(struct impost_memory *memory, const struct mapped *mapped, uint6
 	if (!guard)
 		return;
 	region = memory_table_find(guard->plan->table, gpa);
-	if (region == guard->count || guard->plan->table->region[region].gpa != mapped->gpa)
+	if (region == guard->count || !is_planned(mapped, &guard->plan->table->region[region]))
 		return;
 	for (uint64_t chunk = (gpa - mapped->gpa) / CHUNK_BYTES;
 	     chunk * CHUNK_BYTES < gpa - mapped->gpa + bytes; chunk++) {
