@@ -103,9 +103,12 @@ static int read_content(struct impost_snapshot *snapshot)
 
 	for (uint32_t i = 0; i < chain->count && !err; i++)
 		err = read_table(snapshot, i);
-	if (!err && !snapshot_same_regions(snapshot->state, snapshot->table[0]))
-		err = snapshot_file_error(chain->file[0], -IMPOST_EFORMAT,
-					  "section memory has other regions than section machine");
+	for (uint32_t i = 0; i < chain->count && !err; i++)
+		if (!snapshot_same_regions(snapshot->state, snapshot->table[i]))
+			err = snapshot_file_error(chain->file[i], -IMPOST_EFORMAT,
+						  "section memory has other regions than section "
+						  "machine%s",
+						  i ? " of the diff to it" : "");
 	if (!err && has_bases(snapshot))
 		err = memory_layers_check(snapshot->ctx, snapshot->layer, chain->count);
 	return err;

@@ -8,6 +8,7 @@
 
 #include "context.h"
 #include "dirty.h"
+#include "pager.h"
 #include "text.h"
 #include "vm.h"
 
@@ -124,6 +125,12 @@ static int count_pages(struct save *save)
 
 	if (err)
 		return err;
+	if (!snapshot_same_regions(save->state, table)) {
+		memory_table_free(table);
+		return impost_error_set(save->ctx, -EFAULT,
+					"regions of memory were added or removed while the VM was "
+					"being saved");
+	}
 	memory_table_pages(table, &all, &data, &zero);
 	memory_table_free(table);
 	save->saved.data_bytes = data * IMPOST_PAGE_SIZE;
@@ -289,6 +296,9 @@ static int save_vm(struct save *save, const char *path)
 	err = snapshot_writer_open(save->ctx, path, save->options.key, &save->writer);
 	if (!err)
 		err = open_base(save);
+	/* What is still to be brought of a lazy restore is waited for while the guest runs. */
+	if (!err)
+		err = memory_settle(impost_vm_memory(save->vm));
 	if (!err)
 		err = hold(save);
 	if (err)

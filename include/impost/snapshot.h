@@ -212,7 +212,8 @@ extern "C" {
  * from another snapshot than BASE; -E2BIG: more than 64 MiB in a section of the state; -ELOOP: the
  * chain would be too long: flatten it; -EISDIR,
  * -EEXIST: PATH is a folder, or no regular file; -EFBIG: a limit of the process (RLIMIT_FSIZE) or
- * the file system; -ENOSPC, -EIO and others: what the kernel says of the file; -ECANCELED; -ENOMEM;
+ * the file system; -EFAULT: regions of memory were added or removed meanwhile; -ENOSPC, -EIO and
+ * others: what the kernel says of the file; -ECANCELED; -ENOMEM;
  * what impost_vm_hold() and impost_state_take() say; and of BASE what impost_snapshot_open() says.
  * After -EIO whose text says that only the folder could not be synchronised, the new file is there.
  */
