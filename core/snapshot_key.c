@@ -146,9 +146,8 @@ int impost_snapshot_key_read(struct impost_context *ctx, const char *path,
 	if (!err)
 		err = read_secret(ctx, path, fd, secret, &bytes);
 	close(fd);
-	if (err)
-		return err;
-	err = impost_snapshot_key_make(ctx, secret, bytes, ret_key);
+	if (!err)
+		err = impost_snapshot_key_make(ctx, secret, bytes, ret_key);
 	sodium_memzero(secret, sizeof(secret));
 	return err;
 }

@@ -250,5 +250,6 @@ void memory_plan_free(struct memory_plan *plan)
 		free_taken(plan);
 	memory_table_free(plan->table);
 	free(plan->bytes);
+	explicit_bzero(&plan->hash, sizeof(plan->hash)); /* the key */
 	free(plan);
 }

@@ -61,11 +61,12 @@ static int find_zero_pages(const struct memory_plan *plan, uint32_t at, uint64_t
 	uint8_t *buffer = aligned_alloc(64, CHUNK_BYTES);
 	const uint8_t *content = NULL;
 	struct impost_view view;
-	int err = buffer ? view_begin(plan->memory, &view) : -ENOMEM;
+	int err = buffer ? view_begin(plan->memory, &view)
+			 : impost_error_set(plan->ctx, -ENOMEM, "no memory for a chunk");
 
 	if (err) {
 		free(buffer);
-		return buffer ? err : impost_error_set(plan->ctx, err, "no memory for a chunk");
+		return err;
 	}
 	err = plan_look(plan, &view, at, chunk, pages, false, buffer, &content);
 	for (uint64_t left = err ? 0 : pages; left; left &= left - 1) {
