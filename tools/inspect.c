@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* impost inspect: what a snapshot file says of itself, and every register in it by name. */
+#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -178,11 +180,14 @@ static int read_state(const struct look *look, struct json_object **ret_object)
 	err = impost_state_json(impost_snapshot_state(look->snapshot), snapshots_write, file);
 	if (fclose(file) != 0 && err == 0)
 		err = impost_error_set(look->invocation->ctx, -ENOMEM, "no memory for JSON");
-	tokener = err == 0 ? json_tokener_new_ex(DEPTH) : NULL;
+	tokener = err == 0 && len < INT_MAX ? json_tokener_new_ex(DEPTH) : NULL;
 	if (tokener) {
 		*ret_object = json_tokener_parse_ex(tokener, text, (int)len + 1);
 		json_tokener_free(tokener);
 	}
+	if (err == 0 && !*ret_object)
+		err = impost_error_set(look->invocation->ctx, -EOVERFLOW,
+				       "the state is too much for one JSON object: %zu bytes", len);
 	free(text);
 	return err;
 }
