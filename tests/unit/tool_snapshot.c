@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -87,7 +88,8 @@ static void expect(const char *name, const char *text)
 			  "no '%s' in %s%s", part, result_->out, result_->err);                   \
 	} while (0)
 
-/* A mock guest that sets its serial port up, says something, and sleeps. */
+/* Mock guests that set their serial port up, say something, and sleep. What wakes a restored one is
+ * its new generation id (VMGenID): WAITER then looks whether the port is as it was. */
 #define PROLOGUE               \
 	"[vcpu 0]\n"           \
 	"out = 0x3f9 1 0x01\n" \
@@ -95,6 +97,14 @@ static void expect(const char *name, const char *text)
 	"out = 0x3ff 1 0x5a\n" \
 	"text = 0x3f8 \"first\\n\"\n"
 #define SLEEPER PROLOGUE "repeat = forever\nhalt =\nend =\n"
+#define WAITER                         \
+	PROLOGUE                       \
+	"halt =\n"                     \
+	"in = 0x3ff 1 expect 0x5a\n"   \
+	"in = 0x3f9 1 expect 0x01\n"   \
+	"text = 0x3f8 \"second\\n\"\n" \
+	"shutdown = guest\n"
+
 static void start_mock(const char *script)
 {
 	const char *const args[] = {"run",	 "-c",	    "@mock.ini", PLUGINS,
@@ -106,6 +116,39 @@ static void start_mock(const char *script)
 }
 
 /* --- saved and restored --- */
+
+/* userfaultfd(2): by the device's mode, or as CAP_SYS_PTRACE allows. */
+static bool has_uffd(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || access("/dev/userfaultfd", R_OK | W_OK) == 0;
+}
+
+/* The guest and its serial port go on where they were, in another process. */
+Test(snapshot, restored_run_goes_on)
+{
+	start_mock(WAITER);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
+	CHECK(0, "running", "ctl", "@socket", "status");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	cr_assert_str_eq(contents("out"), "first\n");
+
+	for (int i = 0; i < (has_uffd() ? 3 : 2); i++) {
+		static const char *const ways[] = {"map", "copy", "lazy"};
+		const char *const args[] = {"run",	 "-c",	  "@mock.ini",	      PLUGINS,
+					    "--restore", "@snap", "--restore-memory", ways[i],
+					    NULL};
+
+		remove(tool_path("out"));
+		start(args, NULL, "out");
+		cr_assert_eq(ended(), 0, "%s", ways[i]);
+		cr_assert_str_eq(contents("out"), "second\n");
+	}
+}
 
 /* Executed, and not held up for longer than the state takes. */
 Test(snapshot, counting_guest_goes_on_kvm)
