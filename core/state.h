@@ -216,6 +216,9 @@ void state_work_end(struct state_work *work);
 /* Does all steps of taking, or of loading. */
 int state_run_steps(struct state_work *work, bool load);
 
+/* Does all steps of loading, each as well as it can be: what one cannot keeps no other from it. */
+void state_put_back(struct state_work *work);
+
 /* Fills PARTS, which is zeroed, from VM: machine and all steps, without devices if INTO is NULL. On
  * failure PARTS is to be freed all the same. */
 int state_take_parts(struct impost_vm *vm, struct state_parts *parts, struct impost_state *into);

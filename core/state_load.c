@@ -161,7 +161,7 @@ static int put_back(struct state_work *work, struct state_parts *before, int err
 	snprintf(reason, sizeof(reason), "%s", impost_error(work->ctx));
 	work->parts = before;
 	work->devices = NULL;
-	(void)state_run_steps(work, true);
+	state_put_back(work);
 	return impost_error_set(work->ctx, err, "%s", reason);
 }
 

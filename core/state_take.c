@@ -44,15 +44,10 @@ void state_work_end(struct state_work *work)
 	free(work->vcpus);
 }
 
-/* Does STEP, for each vCPU if it is one of a vCPU's. */
-static int run_step(struct state_work *work, state_step_fn step, uint32_t object)
+/* How often a step of OBJECT is done: for each vCPU, if it is one of a vCPU's. */
+static uint32_t times(const struct state_work *work, uint32_t object)
 {
-	uint32_t times = object == STATE_OF_VM ? 1 : work->parts->machine.nvcpus;
-	int err = 0;
-
-	for (uint32_t i = 0; !err && i < times; i++)
-		err = step(work, i);
-	return err;
+	return object == STATE_OF_VM ? 1 : work->parts->machine.nvcpus;
 }
 
 int state_run_steps(struct state_work *work, bool load)
@@ -62,8 +57,19 @@ int state_run_steps(struct state_work *work, bool load)
 	int err = 0;
 
 	for (uint32_t i = 0; !err && i < count; i++)
-		err = run_step(work, load ? order[i]->load : order[i]->take, order[i]->object);
+		for (uint32_t k = 0; !err && k < times(work, order[i]->object); k++)
+			err = load ? order[i]->load(work, k) : order[i]->take(work, k);
 	return err;
+}
+
+void state_put_back(struct state_work *work)
+{
+	const struct state_step *order[STATE_STEPS];
+	uint32_t count = state_order(true, order);
+
+	for (uint32_t i = 0; i < count; i++)
+		for (uint32_t k = 0; k < times(work, order[i]->object); k++)
+			(void)order[i]->load(work, k);
 }
 
 /* --- steps --- */

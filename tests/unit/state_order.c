@@ -21,6 +21,19 @@ static struct {
 	bool load;
 } moved;
 
+/* The first step of loading is one that is done once, and not again, if this is set. */
+static bool stubborn;
+static uint32_t asked;
+
+static int load_stubborn(struct state_work *work, uint32_t i)
+{
+	(void)i;
+	return asked++ ? impost_error_set(work->ctx, -EIO, "not again") : 0;
+}
+
+static const struct state_step stubborn_step = {
+	.name = "stubborn", .object = STATE_OF_VM, .load_at = 1, .load = load_stubborn};
+
 static uint32_t find_step(const struct state_step *const *order, uint32_t count, const char *name)
 {
 	for (uint32_t i = 0; i < count; i++)
@@ -35,6 +48,11 @@ uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS])
 	uint32_t count = real_order(load, order), from, to;
 	const struct state_step *step;
 
+	if (stubborn && load) {
+		for (uint32_t i = count++; i > 0; i--)
+			order[i] = order[i - 1];
+		order[0] = &stubborn_step;
+	}
 	if (!moved.step || moved.load != load)
 		return count;
 	from = find_step(order, count, moved.step);
@@ -657,4 +675,43 @@ Test(state_order, devices_settle_before_controllers_are_taken)
 Test(state_order, devices_raise_lines_when_controllers_are_loaded)
 {
 	line_needs_the_place(WHEN_LOADED, true, "routes");
+}
+
+/* --- what was before --- */
+
+static int card_refuses(void *runtime)
+{
+	return ((const struct card *)runtime)->when == WHEN_LOADED ? -EPERM : 0;
+}
+
+IMPOST_RECORD(shy_record, "card", struct card, 1, 1, 1, card_fields, "A card that is not loaded",
+	      .to_saved = card_to_saved, .from_saved = card_from_saved, .pre_load = card_refuses)
+
+/* Devices come last: all else was loaded, and all but one step can be undone. */
+Test(state_order, a_step_that_is_not_undone_keeps_no_other_from_it)
+{
+	struct card from = {.level = 7}, to = {.when = WHEN_LOADED};
+	struct impost_x86_regs regs = {.size = sizeof(regs)};
+	struct impost_state *state = NULL;
+	struct box a, b;
+
+	open_box(&a, "mock", 0);
+	open_box(&b, "mock", 0);
+	OK(a.ctx, impost_vm_add_device(a.vm, "card", 0, &card_record, &from));
+	OK(b.ctx, impost_vm_add_device(b.vm, "card", 0, &shy_record, &to));
+	OK(a.ctx, impost_vcpu_get_regs(a.cpu[0], &regs));
+	regs.rax = 0x1234;
+	OK(a.ctx, impost_vcpu_set_regs(a.cpu[0], &regs));
+	OK(a.ctx, impost_state_take(a.vm, &state));
+	stubborn = true;
+	cr_assert_eq(impost_state_load(state, b.vm), -EPERM, "%s", impost_error(b.ctx));
+	cr_assert_eq(asked, 2u);
+	cr_assert_not(strstr(impost_error(b.ctx), "not again"));
+	OK(b.ctx, impost_vcpu_get_regs(b.cpu[0], &regs));
+	cr_assert_eq(regs.rax, 0u);
+	impost_state_free(state);
+	OK(a.ctx, impost_vm_remove_device(a.vm, "card", 0));
+	OK(b.ctx, impost_vm_remove_device(b.vm, "card", 0));
+	close_box(&a);
+	close_box(&b);
 }
