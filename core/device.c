@@ -161,6 +161,13 @@ static void use(struct impost_vm *vm, int by)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+/* ERR, with a text that says which device it was of: others may have the same record. */
+static int name_device(struct impost_vm *vm, const struct device *device, int err)
+{
+	return impost_error_set(vm->ctx, err, "device %s.%u: %s", device->name, device->instance,
+				impost_error(vm->ctx));
+}
+
 /* --- saving --- */
 
 int devices_save(struct impost_vm *vm, device_add_fn add, void *opaque)
@@ -174,8 +181,10 @@ int devices_save(struct impost_vm *vm, device_add_fn add, void *opaque)
 		size_t len;
 
 		err = impost_record_save_new(vm->ctx, device->record, device->runtime, &data, &len);
-		if (err)
+		if (err) {
+			err = name_device(vm, device, err);
 			break;
+		}
 		err = add(opaque, device->name, device->instance, data, len);
 		free(data);
 	}
@@ -188,7 +197,10 @@ int devices_save(struct impost_vm *vm, device_add_fn add, void *opaque)
 struct devices_load {
 	struct impost_vm *vm;
 	uint32_t count;
-	struct record_load loads[];
+	struct device_load {
+		const struct device *device;
+		struct record_load load;
+	} loads[];
 };
 
 /* The record of DEVICE, which must be there once; NULL, with a text, if it is not. */
@@ -229,13 +241,6 @@ static int check_records(struct impost_vm *vm, const struct device_record *recor
 					records[i - 1].name, records[i - 1].instance);
 }
 
-/* The text of a load says which device it was of. */
-static int name_device(struct impost_vm *vm, const struct device *device, int err)
-{
-	return impost_error_set(vm->ctx, err, "device %s.%u: %s", device->name, device->instance,
-				impost_error(vm->ctx));
-}
-
 static int prepare(struct devices_load *load, const struct device_record *records, uint32_t count)
 {
 	struct impost_vm *vm = load->vm;
@@ -247,10 +252,10 @@ static int prepare(struct devices_load *load, const struct device_record *record
 		if (!record)
 			return -EINVAL;
 		err = record_load_prepare(vm->ctx, device->record, device->runtime, record->data,
-					  record->len, &load->loads[load->count]);
+					  record->len, &load->loads[load->count].load);
 		if (err)
 			return name_device(vm, device, err);
-		load->count++;
+		load->loads[load->count++].device = device;
 	}
 	return err;
 }
@@ -284,8 +289,9 @@ int devices_apply(struct devices_load *load)
 	int err;
 
 	for (uint32_t i = 0; i < load->count; i++) {
-		err = record_load_apply(&load->loads[i]);
+		err = record_load_apply(&load->loads[i].load);
 		if (err) {
+			err = name_device(load->vm, load->loads[i].device, err);
 			devices_undo(load, err);
 			return err;
 		}
@@ -297,7 +303,7 @@ void devices_undo(struct devices_load *load, int result)
 {
 	/* The other way round: what depends on another was loaded after it. */
 	for (uint32_t i = load->count; i-- > 0;)
-		record_load_undo(&load->loads[i], result);
+		record_load_undo(&load->loads[i].load, result);
 }
 
 void devices_end(struct devices_load *load)
@@ -305,7 +311,7 @@ void devices_end(struct devices_load *load)
 	if (!load)
 		return;
 	for (uint32_t i = 0; i < load->count; i++)
-		record_load_end(&load->loads[i]);
+		record_load_end(&load->loads[i].load);
 	use(load->vm, -1);
 	free(load);
 }

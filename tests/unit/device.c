@@ -174,6 +174,7 @@ Test(device, all_are_loaded_or_none)
 
 	cr_expect_eq(load_three("post", 30, &log, d, error, sizeof(error)), -EIO);
 	cr_expect(d[0].value == 1 && d[1].value == 2 && d[2].value == 3);
+	cr_expect(strstr(error, "post_load failed") && strstr(error, "c.0"), "%s", error);
 
 	/* What is wrong in itself is seen before the first is touched. */
 	cr_expect_eq(load_three(NULL, 666, &log, d, error, sizeof(error)), -IMPOST_EFORMAT);
