@@ -172,7 +172,8 @@ static const char *judge_row(const struct row *row, uint64_t above, uint64_t are
 {
 	if (row->bytes == 0 || row->bytes % IMPOST_PAGE_SIZE || row->gpa % IMPOST_PAGE_SIZE)
 		return "is not made of whole pages";
-	if (row->gpa + (row->bytes - 1) < row->gpa)
+	/* Not up to it either: who walks would begin again at 0. */
+	if (row->gpa + row->bytes <= row->gpa)
 		return "goes beyond 2^64";
 	if (row->gpa < above)
 		return "is not behind the one before it";
@@ -221,8 +222,7 @@ static int read_rows(struct impost_context *ctx, struct memory_table *table, uin
 		struct table_region *region = &table->region[i];
 		struct row wanted = {0};
 
-		wrong = i > 0 && above == 0 ? "is not behind the one before it"
-					    : judge_row(&row[i], above, area, table->area_bytes);
+		wrong = judge_row(&row[i], above, area, table->area_bytes);
 		if (wrong)
 			break;
 		region->gpa = row[i].gpa;
@@ -385,7 +385,6 @@ bool memory_table_next(const struct memory_table *table, uint64_t *gpa,
 	const struct table_region *region = &table->region[at];
 	uint64_t page = 0, end;
 
-	/* A last region that ends at 2^64 has been passed when *gpa is 0 again. */
 	if (at == table->count)
 		return false;
 	if (*gpa > region->gpa)
