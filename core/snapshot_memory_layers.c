@@ -13,9 +13,6 @@
 #include "crew.h"
 #include "pages.h"
 
-/* Chunks that are verified at a time. */
-#define BATCH 64u
-
 const struct table_region *layer_region(const struct memory_layer *layer,
 					const struct table_region *region)
 {
@@ -215,11 +212,6 @@ struct verifying {
 	void *opaque;
 	uint64_t batches;
 };
-
-static uint64_t batches_of(const struct table_region *region)
-{
-	return (region->chunks + BATCH - 1) / BATCH;
-}
 
 /* The layer and the region that batch *BATCH is of; it becomes the number in that region. */
 static const struct memory_layer *find_batch(const struct verifying *verifying, uint64_t *batch,

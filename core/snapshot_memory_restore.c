@@ -14,9 +14,6 @@
 #include "snapshot_memory_layers.h"
 #include "view.h"
 
-/* Chunks that a thread reads at a time. */
-#define BATCH 64u
-
 /* Parts of a diff that are mapped over what is below them are at least this long, and no more than
  * so many: a process can have some 65,000 mappings (vm.max_map_count), and each costs a system call
  * here and a step in every fault. The others are read. */
@@ -248,11 +245,6 @@ static int copy_chunk(const struct restoring *restoring, const struct mapped *ma
 	if (!err && !is_fresh(mapped))
 		err = zero_pages(restoring, mapped, hva, chunk_pages(region, chunk) & ~data);
 	return err;
-}
-
-static uint64_t batches_of(const struct table_region *region)
-{
-	return (region->chunks + BATCH - 1) / BATCH;
 }
 
 static int copy_batch(void *opaque, uint64_t batch)

@@ -43,6 +43,14 @@ int memory_table_make(struct impost_context *ctx, const struct memory_place *pla
 /* The region that GPA lies in, or else the first behind it; count: none. */
 uint32_t memory_table_find(const struct memory_table *table, uint64_t gpa);
 
+/* Chunks that a thread takes at a time: 16 MiB, which is what the kernel is asked about at once. */
+#define BATCH 64u
+
+static inline uint64_t batches_of(const struct table_region *region)
+{
+	return (region->chunks + BATCH - 1) / BATCH;
+}
+
 /* The pages of chunk number CHUNK that there are: the last can have fewer than others. */
 static inline uint64_t chunk_pages(const struct table_region *region, uint64_t chunk)
 {

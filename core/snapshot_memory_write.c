@@ -17,9 +17,6 @@
 #include "snapshot_memory_plan.h"
 #include "view.h"
 
-/* Chunks that a thread takes at a time: 16 MiB, which is what the kernel is asked about at once. */
-#define BATCH 64u
-
 /* --- zero pages --- */
 
 /* Sets, in WORDS for the chunks from FIRST on, the pages of a range that is all zero. */
@@ -235,11 +232,6 @@ static int write_layers(struct memory_plan *plan, uint32_t region, uint64_t firs
 			err = plan_write_chunk(plan, region, chunk, data, 0, buffer);
 	}
 	return err;
-}
-
-static uint64_t batches_of(const struct table_region *region)
-{
-	return (region->chunks + BATCH - 1) / BATCH;
 }
 
 static uint64_t count_batches(const struct memory_table *table)
