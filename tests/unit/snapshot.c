@@ -307,6 +307,32 @@ Test(snapshot, diffs_that_cannot_be)
 }
 
 /* The bases' pages are not the diff's: each file alone says what it has. */
+/* A stranger's chain, whose files have not the same regions. */
+Test(snapshot, base_has_the_same_regions)
+{
+	struct impost_region more = {.size = sizeof(more), .gpa = UINT64_C(1) << 32, .bytes = PAGE};
+	struct impost_snapshot *snapshot = NULL;
+	struct impost_dirty *since;
+	struct made diff, base;
+	struct mock m;
+
+	since = save_chain(&m);
+	expect_ok(m.ctx, impost_memory_add(impost_vm_memory(m.vm), &more));
+	save(&m, "first");
+	base = made_read("first");
+	diff = made_read("second");
+	memcpy(diff.bytes + H_BASE_DIGEST, base.bytes + H_CHECKSUM, 16);
+	seal(&diff);
+	made_write(&diff, "second");
+	expect_error(m.ctx, impost_snapshot_open(m.ctx, "second", NULL, &snapshot), -IMPOST_EFORMAT,
+		     "first: section memory has other regions");
+	cr_expect(snapshot == NULL);
+	made_free(&diff);
+	made_free(&base);
+	expect_ok(m.ctx, impost_dirty_destroy(since));
+	mock_close(&m);
+}
+
 Test(snapshot, diff_alone)
 {
 	struct impost_snapshot_open_options options = {.size = sizeof(options),
