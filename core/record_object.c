@@ -133,25 +133,39 @@ static int take_saved(const struct object *o, void **ret_saved)
 	return 0;
 }
 
+/* The steps before it is encoded: ends with end_save() if it went well. */
+static int begin_save(const struct object *o, void **ret_saved)
+{
+	int err = check(o->ctx, o->record);
+
+	if (!err)
+		err = STEP(o, pre_save, o->runtime);
+	if (err)
+		return err;
+	err = take_saved(o, ret_saved);
+	if (err && o->record->post_save)
+		o->record->post_save(o->runtime, err);
+	return err;
+}
+
+/* And those after: ERR is how encoding went. */
+static int end_save(const struct object *o, void *saved, int err)
+{
+	record_free(o->record, saved);
+	if (o->record->post_save)
+		o->record->post_save(o->runtime, err);
+	return err;
+}
+
 int impost_record_save_new(struct impost_context *ctx, const struct impost_record *record,
 			   void *runtime, void **ret_data, size_t *ret_len)
 {
 	const struct object o = {ctx, record, runtime};
 	void *saved;
-	int err = check(ctx, record);
+	int err = begin_save(&o, &saved);
 
-	if (!err)
-		err = STEP(&o, pre_save, runtime);
-	if (err)
-		return err;
-	err = take_saved(&o, &saved);
-	if (!err) {
-		err = record_encode_new(ctx, record, saved, ret_data, ret_len);
-		record_free(record, saved);
-	}
-	if (record->post_save)
-		record->post_save(runtime, err);
-	return err;
+	return err ? err
+		   : end_save(&o, saved, record_encode_new(ctx, record, saved, ret_data, ret_len));
 }
 
 int impost_record_save(struct impost_context *ctx, const struct impost_record *record,
@@ -159,20 +173,11 @@ int impost_record_save(struct impost_context *ctx, const struct impost_record *r
 {
 	const struct object o = {ctx, record, runtime};
 	void *saved;
-	int err = check(ctx, record);
+	int err = begin_save(&o, &saved);
 
-	if (!err)
-		err = STEP(&o, pre_save, runtime);
-	if (err)
-		return err;
-	err = take_saved(&o, &saved);
-	if (!err) {
-		err = impost_record_encode(ctx, record, saved, buf, capacity, ret_len);
-		record_free(record, saved);
-	}
-	if (record->post_save)
-		record->post_save(runtime, err);
-	return err;
+	return err ? err
+		   : end_save(&o, saved,
+			      impost_record_encode(ctx, record, saved, buf, capacity, ret_len));
 }
 
 /* --- loading --- */
