@@ -18,13 +18,14 @@ void out_put(struct out *out, const char *text, size_t len)
 		out->err = out->write(out->opaque, text, len);
 }
 
-/* Of what is short: names, numbers. */
 void out_format(struct out *out, const char *fmt, ...)
 {
-	char text[WHERE_MAX + 64];
+	char text[OUT_FORMAT_MAX];
 	va_list ap;
 	int len;
 
+	if (out->err)
+		return;
 	va_start(ap, fmt);
 	len = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);

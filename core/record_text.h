@@ -14,6 +14,9 @@ struct out {
 };
 
 void out_put(struct out *out, const char *text, size_t len);
+
+/* At one time this much at the most: names, numbers, rows of tables with their reasons. */
+#define OUT_FORMAT_MAX 2048u
 void out_format(struct out *out, const char *fmt, ...) IMPOST_PRINTF(2, 3);
 
 /* Bytes of a byte string in one row; longer ones have several, of which rows of zeros are left out.

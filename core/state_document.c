@@ -1,32 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The reference of a state's format, written from the tables that states are made by. */
-#include <stdarg.h>
 #include <stdio.h>
 
+#include "record_text.h"
 #include "state.h"
 #include "text.h"
-
-struct out {
-	impost_write_fn write;
-	void *opaque;
-	int err;
-};
-
-static void put(struct out *out, const char *fmt, ...) IMPOST_PRINTF(2, 3);
-static void put(struct out *out, const char *fmt, ...)
-{
-	char text[2048];
-	va_list ap;
-	int len;
-
-	if (out->err)
-		return;
-	va_start(ap, fmt);
-	len = vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	out->err = out->write(out->opaque, text,
-			      (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
-}
 
 static const char *const head =
 	"<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
@@ -58,22 +36,22 @@ static void put_order(struct out *out)
 	const struct state_step *load[STATE_STEPS], *take[STATE_STEPS];
 	uint32_t nload = state_order(true, load), ntake = state_order(false, take);
 
-	put(out, "%s", order_head);
+	out_format(out, "%s", order_head);
 	for (uint32_t i = 0; i < nload; i++) {
 		char place[16] = "";
 
 		for (uint32_t k = 0; k < ntake; k++)
 			if (take[k] == load[i])
 				snprintf(place, sizeof(place), "%u", k + 1);
-		put(out, "| %u | `%s` | %s | %s | %s | %s |\n", i + 1, load[i]->name,
-		    load[i]->object == STATE_OF_VM ? "VM" : "vCPU", place, load[i]->reason,
-		    load[i]->source);
+		out_format(out, "| %u | `%s` | %s | %s | %s | %s |\n", i + 1, load[i]->name,
+			   load[i]->object == STATE_OF_VM ? "VM" : "vCPU", place, load[i]->reason,
+			   load[i]->source);
 	}
 	for (uint32_t k = 0; k < ntake; k++)
 		if (!take[k]->load)
-			put(out, "| | `%s` | %s | %u | %s | %s |\n", take[k]->name,
-			    take[k]->object == STATE_OF_VM ? "VM" : "vCPU", k + 1, take[k]->reason,
-			    take[k]->source);
+			out_format(out, "| | `%s` | %s | %u | %s | %s |\n", take[k]->name,
+				   take[k]->object == STATE_OF_VM ? "VM" : "vCPU", k + 1,
+				   take[k]->reason, take[k]->source);
 }
 
 #define LEAVE	   STATE_MSR_LEAVE
@@ -115,21 +93,21 @@ static void put_treatment(struct out *out, uint32_t treatment)
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		if (!(treatment & texts[i].bit))
 			continue;
-		put(out, "%s%s", comma, texts[i].text);
+		out_format(out, "%s%s", comma, texts[i].text);
 		comma = ", ";
 	}
 }
 
 static void put_msrs(struct out *out)
 {
-	put(out, "%s", msrs_head);
+	out_format(out, "%s", msrs_head);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		put(out, "| 0x%x", rows[i].first);
+		out_format(out, "| 0x%x", rows[i].first);
 		if (rows[i].last != rows[i].first)
-			put(out, " to 0x%x", rows[i].last);
-		put(out, " | ");
+			out_format(out, " to 0x%x", rows[i].last);
+		out_format(out, " | ");
 		put_treatment(out, rows[i].treatment);
-		put(out, " | %s | %s |\n", rows[i].field ? rows[i].field : "", rows[i].why);
+		out_format(out, " | %s | %s |\n", rows[i].field ? rows[i].field : "", rows[i].why);
 	}
 }
 
@@ -141,10 +119,10 @@ int impost_state_document(impost_write_fn write, void *opaque)
 
 	if (!write)
 		return -EINVAL;
-	put(&out, "%s", head);
+	out_format(&out, "%s", head);
 	for (size_t i = 0; i < ARRAY_SIZE(records) && !out.err; i++) {
 		out.err = impost_record_document(NULL, records[i], write, opaque);
-		put(&out, "\n");
+		out_format(&out, "\n");
 	}
 	put_order(&out);
 	put_msrs(&out);

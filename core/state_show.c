@@ -1,36 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A state as text and as JSON: records by their descriptions, MSRs and CPUID by their names. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <impost/x86_64/cpuid.h>
 
 #include "record.h"
+#include "record_text.h"
 #include "state.h"
-
-struct out {
-	impost_write_fn write;
-	void *opaque;
-	int err;
-};
-
-static void put(struct out *out, const char *fmt, ...) IMPOST_PRINTF(2, 3);
-static void put(struct out *out, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-	int len;
-
-	if (out->err)
-		return;
-	va_start(ap, fmt);
-	len = vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	out->err = out->write(out->opaque, text,
-			      (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
-}
 
 static const struct impost_record *record_of(enum state_kind kind)
 {
@@ -74,16 +52,16 @@ static void print_msrs(struct out *out, const char *title, const struct impost_x
 	char name[STATE_MSR_NAME];
 
 	for (uint32_t i = 0; i < count; i++)
-		put(out, "%s.%s: 0x%" PRIx64 "\n", title, state_msr_name(msrs[i].index, name),
-		    msrs[i].value);
+		out_format(out, "%s.%s: 0x%" PRIx64 "\n", title,
+			   state_msr_name(msrs[i].index, name), msrs[i].value);
 }
 
 static void print_field(void *opaque, const char *name, uint32_t value)
 {
 	if (value == 1)
-		put(opaque, " %s", name);
+		out_format(opaque, " %s", name);
 	else
-		put(opaque, " %s=0x%x", name, value);
+		out_format(opaque, " %s=0x%x", name, value);
 }
 
 static void print_cpuid(struct out *out, const struct state_vcpu *v)
@@ -91,10 +69,10 @@ static void print_cpuid(struct out *out, const struct state_vcpu *v)
 	for (uint32_t i = 0; i < v->ncpuid; i++) {
 		const struct impost_x86_cpuid *e = &v->cpuid[i];
 
-		put(out, "cpuid.0x%x.0x%x: 0x%08x 0x%08x 0x%08x 0x%08x", e->leaf, e->subleaf,
-		    e->eax, e->ebx, e->ecx, e->edx);
+		out_format(out, "cpuid.0x%x.0x%x: 0x%08x 0x%08x 0x%08x 0x%08x", e->leaf, e->subleaf,
+			   e->eax, e->ebx, e->ecx, e->edx);
 		each_field(e, print_field, out);
-		put(out, "\n");
+		out_format(out, "\n");
 	}
 }
 
@@ -117,7 +95,7 @@ int impost_state_print(const struct impost_state *state, impost_write_fn write, 
 	for (uint32_t i = 0; i < state->count && !out.err; i++) {
 		const struct state_section *s = &state->sections[i];
 
-		put(&out, "%s[%s]\n", i ? "\n" : "", s->name);
+		out_format(&out, "%s[%s]\n", i ? "\n" : "", s->name);
 		if (s->kind == STATE_VCPU)
 			print_vcpu(state->ctx, &out, s->decoded);
 		else if (s->decoded && !out.err)
@@ -137,8 +115,8 @@ static void json_msrs(struct out *out, const struct impost_x86_msr *msrs, uint32
 	char name[STATE_MSR_NAME];
 
 	for (uint32_t i = 0; i < count; i++)
-		put(out, "%s\"%s\": \"0x%" PRIx64 "\"", i ? ", " : "",
-		    state_msr_name(msrs[i].index, name), msrs[i].value);
+		out_format(out, "%s\"%s\": \"0x%" PRIx64 "\"", i ? ", " : "",
+			   state_msr_name(msrs[i].index, name), msrs[i].value);
 }
 
 struct json_fields {
@@ -150,7 +128,7 @@ static void json_field(void *opaque, const char *name, uint32_t value)
 {
 	struct json_fields *fields = opaque;
 
-	put(fields->out, "%s\"%s\": %u", fields->comma, name, value);
+	out_format(fields->out, "%s\"%s\": %u", fields->comma, name, value);
 	fields->comma = ", ";
 }
 
@@ -160,28 +138,29 @@ static void json_cpuid(struct out *out, const struct state_vcpu *v)
 		const struct impost_x86_cpuid *e = &v->cpuid[i];
 		struct json_fields fields = {.out = out, .comma = ""};
 
-		put(out,
-		    "%s{\"leaf\": \"0x%x\", \"subleaf\": \"0x%x\", \"eax\": \"0x%x\", \"ebx\": "
-		    "\"0x%x\", \"ecx\": \"0x%x\", \"edx\": \"0x%x\", \"fields\": {",
-		    i ? ", " : "", e->leaf, e->subleaf, e->eax, e->ebx, e->ecx, e->edx);
+		out_format(
+			out,
+			"%s{\"leaf\": \"0x%x\", \"subleaf\": \"0x%x\", \"eax\": \"0x%x\", \"ebx\": "
+			"\"0x%x\", \"ecx\": \"0x%x\", \"edx\": \"0x%x\", \"fields\": {",
+			i ? ", " : "", e->leaf, e->subleaf, e->eax, e->ebx, e->ecx, e->edx);
 		each_field(e, json_field, &fields);
-		put(out, "}}");
+		out_format(out, "}}");
 	}
 }
 
 static void json_vcpu(struct impost_context *ctx, struct out *out, const struct state_vcpu *v)
 {
-	put(out, "{\"registers\": ");
+	out_format(out, "{\"registers\": ");
 	if (!out->err)
 		out->err =
 			impost_record_json(ctx, state_registers_record, v, out->write, out->opaque);
-	put(out, ", \"msrs\": {");
+	out_format(out, ", \"msrs\": {");
 	json_msrs(out, v->msrs, v->nmsrs);
-	put(out, "}, \"hypervisor_msrs\": {");
+	out_format(out, "}, \"hypervisor_msrs\": {");
 	json_msrs(out, v->hypervisor.msrs, v->hypervisor.count);
-	put(out, "}, \"cpuid\": [");
+	out_format(out, "}, \"cpuid\": [");
 	json_cpuid(out, v);
-	put(out, "]}");
+	out_format(out, "]}");
 }
 
 int impost_state_json(const struct impost_state *state, impost_write_fn write, void *opaque)
@@ -190,11 +169,11 @@ int impost_state_json(const struct impost_state *state, impost_write_fn write, v
 
 	if (!state || !write)
 		return -EINVAL;
-	put(&out, "{");
+	out_format(&out, "{");
 	for (uint32_t i = 0; i < state->count && !out.err; i++) {
 		const struct state_section *s = &state->sections[i];
 
-		put(&out, "%s\"%s\": ", i ? ", " : "", s->name);
+		out_format(&out, "%s\"%s\": ", i ? ", " : "", s->name);
 		if (s->kind == STATE_VCPU)
 			json_vcpu(state->ctx, &out, s->decoded);
 		else if (s->decoded && !out.err)
@@ -204,6 +183,6 @@ int impost_state_json(const struct impost_state *state, impost_write_fn write, v
 			out.err =
 				impost_cbor_json(state->ctx, NULL, s->data, s->len, write, opaque);
 	}
-	put(&out, "}");
+	out_format(&out, "}");
 	return out.err;
 }
