@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "json.h"
 #include "request.h"
 #include "socket.h"
 
@@ -29,7 +30,7 @@ struct client {
 
 struct control {
 	struct socket_name name;
-	int spare; /* a descriptor to give up when there are no others: see refuse() */
+	int spare; /* a descriptor to give up when there are no others: see turn_away() */
 	uint64_t numbers;
 	control_line_fn line;
 	void *opaque;
@@ -114,18 +115,18 @@ static void hang_up_if_over(struct client *client)
 
 /* --- what goes out --- */
 
-/* Returns false when it does not fit. Releases OBJECT. */
+/* Returns false when it does not fit, or there is no memory. Releases OBJECT. */
 static bool put(struct client *client, struct json_object *object)
 {
-	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE);
-	size_t len = strlen(text);
-	bool fits = len < OUT_SIZE - client->out_count;
+	size_t len;
+	char *line = json_line(object, &len);
+	bool fits = line && len <= OUT_SIZE - client->out_count;
 
 	if (fits) {
-		memcpy(client->out + client->out_count, text, len);
-		client->out[client->out_count + len] = '\n';
-		client->out_count += len + 1;
+		memcpy(client->out + client->out_count, line, len);
+		client->out_count += len;
 	}
+	free(line);
 	json_object_put(object);
 	return fits;
 }
@@ -195,12 +196,13 @@ static void send_away(int fd, int err, const char *text)
 {
 	static const struct request none;
 	struct json_object *object = reply_error(&none, err, text);
-	char line[256];
-	int len = snprintf(line, sizeof(line), "%s\n",
-			   json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+	size_t len;
+	char *line = json_line(object, &len);
 
+	if (line)
+		send(fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	free(line);
 	json_object_put(object);
-	send(fd, line, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(fd);
 }
 

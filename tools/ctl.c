@@ -13,6 +13,7 @@
 #include "progress.h"
 #include "request.h"
 #include "socket.h"
+#include "utf8.h"
 
 /* --- the request --- */
 
@@ -43,10 +44,11 @@ static int check_operands(const struct invocation *invocation, enum request_comm
 }
 
 /* The other process has a current folder of its own. Returns false, with a message, if there is
- * none here. */
+ * none here, or if JSON cannot have the path: another file must not be written in its place. */
 static bool add_path(struct json_object *request, const char *key, const char *path)
 {
 	char *folder = path[0] == '/' ? NULL : getcwd(NULL, 0), *whole = NULL;
+	bool added = false;
 
 	if (path[0] == '/')
 		whole = strdup(path);
@@ -55,10 +57,12 @@ static bool add_path(struct json_object *request, const char *key, const char *p
 	free(folder);
 	if (!whole)
 		complain("ctl: the current folder: %s", strerror(errno));
+	else if (!utf8_is_valid(whole))
+		complain("ctl: the path %s is not UTF-8, as requests are", whole);
 	else
-		json_add_string(request, key, whole);
+		added = json_object_object_add(request, key, json_object_new_string(whole)) == 0;
 	free(whole);
-	return whole != NULL;
+	return added;
 }
 
 static struct json_object *compose(const struct invocation *invocation,
@@ -87,17 +91,16 @@ struct talk {
 
 static int send_request(const struct talk *talk, struct json_object *request)
 {
-	const char *text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_NOSLASHESCAPE);
-	char *line;
-	int len = asprintf(&line, "%s\n", text);
+	size_t len;
+	char *line = json_line(request, &len);
 	ssize_t sent = 0;
 
-	if (len < 0) {
+	if (!line) {
 		complain("no memory for the request");
 		return STATUS_HOST;
 	}
-	for (size_t at = 0; sent >= 0 && at < (size_t)len; at += (size_t)sent)
-		sent = send(talk->fd, line + at, (size_t)len - at, MSG_NOSIGNAL);
+	for (size_t at = 0; sent >= 0 && at < len; at += (size_t)sent)
+		sent = send(talk->fd, line + at, len - at, MSG_NOSIGNAL);
 	if (sent < 0)
 		complain("cannot send the request: %s", strerror(errno));
 	free(line);

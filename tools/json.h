@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The little that the subcommands need of json-c. */
+/* The little that the subcommands need of json-c. What is written is UTF-8 in any case. */
 #ifndef TOOLS_JSON_H
 #define TOOLS_JSON_H
 
 #include <stdbool.h>
-#include <stdio.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include <impost/version.h>
 #include <json-c/json.h>
@@ -25,19 +26,10 @@ static inline void json_add_uint(struct json_object *object, const char *key, ui
 	json_object_object_add(object, key, json_object_new_uint64(value));
 }
 
-/* Prints {"version": ..., "abi": ..., KEY: VALUE} and releases VALUE. */
-static inline void json_print(const char *key, struct json_object *value)
-{
-	struct json_object *object = json_object_new_object();
-	char abi[16];
+/* OBJECT on a line of its own, of *RET_LEN bytes with the newline; NULL: no memory. To be freed. */
+char *json_line(struct json_object *object, size_t *ret_len);
 
-	snprintf(abi, sizeof(abi), "%d.%d", IMPOST_PLUGIN_ABI_MAJOR, IMPOST_PLUGIN_ABI_MINOR);
-	json_add_string(object, "version", impost_version());
-	json_add_string(object, "abi", abi);
-	json_object_object_add(object, key, value);
-	puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
-							    JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(object);
-}
+/* Prints {"version": ..., "abi": ..., KEY: VALUE} and releases VALUE. */
+void json_print(const char *key, struct json_object *value);
 
 #endif

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "utf8.h"
+
 /* Standard output was closed by who started us. */
 static bool output_missing;
 
@@ -24,36 +26,15 @@ bool open_streams(void)
 	return true;
 }
 
-/* Bytes of the character at TEXT: 1 when it is no UTF-8 sequence. */
-static size_t character_length(const char *text)
-{
-	unsigned char first = (unsigned char)*text;
-	size_t want = first < 0xc2 || first > 0xf4 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-
-	for (size_t i = 1; i < want; i++)
-		if (((unsigned char)text[i] & 0xc0u) != 0x80u)
-			return 1;
-	return want;
-}
-
-/* C0, DEL and C1, which terminals obey, and bytes that are no UTF-8. */
-static bool is_printable(const char *character, size_t length)
-{
-	unsigned char first = (unsigned char)character[0];
-
-	if (length == 1)
-		return first >= 0x20 && first < 0x7f;
-	return first != 0xc2 || (unsigned char)character[1] >= 0xa0;
-}
-
 void put_text(FILE *file, const char *text, int width)
 {
 	for (size_t length; *text; text += length, width--) {
-		length = character_length(text);
-		if (is_printable(text, length)) {
+		length = utf8_length(text);
+		if (length && !utf8_is_control(text, length)) {
 			fwrite(text, 1, length, file);
 			continue;
 		}
+		length = length ? length : 1;
 		for (size_t i = 0; i < length; i++, width -= 3)
 			fprintf(file, "\\x%02x", (unsigned char)text[i]);
 	}

@@ -11,11 +11,14 @@
 #include <impost/error.h>
 
 #include "json.h"
+#include "utf8.h"
 
 /* Requests are one object of numbers and strings. */
 #define DEPTH 4
 /* Integers above are not the same number to every reader of JSON (RFC 8259, 6). */
 #define MOST_ID ((int64_t)1 << 53)
+/* Bytes of a strange member's name that are told. */
+#define MOST_KEY 64
 
 static const char *const names[REQUEST_COMMANDS] = {
 	[REQUEST_STATUS] = "status", [REQUEST_PAUSE] = "pause", [REQUEST_RESUME] = "resume",
@@ -139,7 +142,8 @@ static int refuse_others(struct json_object *object, const struct complaint *com
 		while (i < MEMBERS && strcmp(key, members[i].name) != 0)
 			i++;
 		if (i == MEMBERS)
-			return wrong(complaint, "a request has no member \"%.64s\"", key);
+			return wrong(complaint, "a request has no member \"%.*s\"",
+				     (int)utf8_cut(key, MOST_KEY), key);
 	}
 	return 0;
 }

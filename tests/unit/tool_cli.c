@@ -298,6 +298,23 @@ Test(tool, names_cannot_command_the_terminal)
 	}
 }
 
+/* Nor in JSON, which is UTF-8 whatever the names are made of (RFC 8259, 8.1). */
+Test(tool, json_is_utf8)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	const struct tool_result *result;
+
+	tool_write_text("\x9b\xe2\x82\302\233\x7f\303\251.so", "not a shared object");
+	result = TOOL_RUN("list", "--json", "--plugin-dir", "@.");
+	cr_assert(strstr(result->out,
+			 "/\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\\u009b\\u007f\303\251.so\""),
+		  "%s", result->out);
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	parsed = json_tokener_parse_ex(tokener, result->out, (int)result->out_size);
+	cr_assert_not_null(parsed);
+	json_tokener_free(tokener);
+}
+
 Test(tool, no_plugins_is_trouble)
 {
 	check_refusal((const char *const[]){"list", "--plugin-dir", "@.", NULL}, 3, "--plugin-dir");

@@ -144,6 +144,20 @@ static void expect(int fd, const char *key, const char *value)
 	json_object_put(object);
 }
 
+/* JSON that is read strictly. */
+static void check_utf8(const char *text)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	struct json_object *object;
+
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	object = json_tokener_parse_ex(tokener, text, (int)strlen(text));
+	cr_assert_not_null(object, "%s: %s",
+			   json_tokener_error_desc(json_tokener_get_error(tokener)), text);
+	json_object_put(object);
+	json_tokener_free(tokener);
+}
+
 /* Whether it still serves others. */
 static void check_alive(void)
 {
@@ -374,6 +388,33 @@ Test(control, wrong_requests_are_refused_by_name)
 	close(fd);
 }
 
+/* Wherever in a long name it is cut. */
+Test(control, replies_are_utf8)
+{
+	char name[160], line[256];
+	int fd;
+
+	start(SLEEPER);
+	fd = client();
+	for (size_t ascii = 0; ascii < 4; ascii++) {
+		static char answer[4096];
+		ssize_t count;
+
+		memset(name, 'a', ascii);
+		for (size_t i = 0; i < 50; i++)
+			memcpy(name + ascii + 3 * i, "\xe2\x82\xac", 4);
+		snprintf(line, sizeof(line), "{\"%s\":1}\n", name);
+		say(fd, line);
+		count = recv(fd, answer, sizeof(answer) - 1, 0);
+		cr_assert_gt(count, 0);
+		answer[count] = '\0';
+		cr_assert(strstr(answer, "no member"), "%s", answer);
+		cr_assert_null(strstr(answer, "\xef\xbf\xbd"), "nothing is cut: %s", answer);
+		check_utf8(answer);
+	}
+	close(fd);
+}
+
 /* Replies come in order; what is sent before the end of a client's talk is answered. */
 Test(control, requests_in_one_piece_and_in_many)
 {
@@ -511,6 +552,22 @@ Test(control, ctl_refuses)
 		cr_expect(strstr(result->err, refusals[i].part), "no '%s' in %s", refusals[i].part,
 			  result->err);
 	}
+}
+
+/* What JSON cannot have in it would be another file's name. */
+Test(control, ctl_saves_under_no_other_name)
+{
+	const struct tool_result *result;
+
+	start(SLEEPER);
+	result = TOOL_RUN("ctl", "@socket", "save", "@caf\xe9");
+	cr_assert_eq(result->status, 3);
+	cr_assert(strstr(result->err, "caf\\xe9 is not UTF-8"), "%s", result->err);
+	result = TOOL_RUN("ctl", "@socket", "save", "@caf\xc3\xa9 \x7f\xc2\x9b");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert(exists("caf\xc3\xa9 \x7f\xc2\x9b"));
+	result = TOOL_RUN("ctl", "--json", "@socket", "status");
+	cr_assert(strstr(result->out, "caf\xc3\xa9 \\u007f\\u009b\""), "%s", result->out);
 }
 
 /* What answers need not be an impost. */
