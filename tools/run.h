@@ -33,8 +33,8 @@ struct run {
 
 /*
  * Signals that end a run, and those that stop and continue the process, come through a descriptor
- * from here on: so they are dealt with between two steps, and not in the middle of one. Returns 0
- * or a negative errno.
+ * from here on: so they are dealt with between two steps, and not in the middle of one. Those that
+ * are ignored stay so. Returns 0 or a negative errno.
  */
 int run_take_signals(struct run *run);
 

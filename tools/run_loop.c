@@ -12,6 +12,15 @@
 
 /* --- signals --- */
 
+/* As nohup(1) and shells have it for what runs on without a terminal. A signal that is blocked is
+ * queued for a signalfd in spite of that. */
+static bool is_ignored(int number)
+{
+	struct sigaction now;
+
+	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 int run_take_signals(struct run *run)
 {
 	static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT};
@@ -19,7 +28,8 @@ int run_take_signals(struct run *run)
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
-		sigaddset(&set, taken[i]);
+		if (!is_ignored(taken[i]))
+			sigaddset(&set, taken[i]);
 	run->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->signals < 0)
 		return -errno;

@@ -240,6 +240,19 @@ Test(control, socket_is_removed_when_a_signal_ends_the_run)
 	cr_assert_not(exists("socket"));
 }
 
+/* As nohup(1) has it. */
+Test(control, signals_that_are_ignored_stay_so)
+{
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	start(SLEEPER);
+	kill(run, SIGHUP);
+	kill(run, SIGINT);
+	check_ctl(0, "running", "status");
+	kill(run, SIGTERM);
+	cr_assert_eq(ended(), 128 + SIGTERM);
+}
+
 Test(control, socket_is_removed_when_the_run_does_not_come_about)
 {
 	tool_write_text("nothing", "");
