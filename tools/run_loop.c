@@ -177,12 +177,12 @@ void run_drain(struct run *run)
 		fds[0].fd = console_has_output(&run->machine.console) ? STDOUT_FILENO : -1;
 		steering_poll(run->steering, fds + 2);
 		count = poll(fds, 2 + STEERING_FDS, hurry ? 0 : -1);
-		if (count == 0)
-			break;
 		if (count < 0)
 			continue;
 		if (fds[0].revents)
 			on_output(run);
+		else if (hurry) /* nor is a client waited for that goes on asking */
+			break;
 		steer(run, fds + 2);
 		if (fds[1].revents)
 			on_signal(run);
