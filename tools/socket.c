@@ -35,24 +35,25 @@ static int address(struct impost_context *ctx, const char *path, struct sockaddr
 	return 0;
 }
 
-static int make(struct impost_context *ctx, const char *path, struct sockaddr_un *ret_address,
-		int *ret_fd)
+static int make(struct impost_context *ctx, const char *path, int flags,
+		struct sockaddr_un *ret_address, int *ret_fd)
 {
 	int err = address(ctx, path, ret_address), fd;
 
 	if (err < 0)
 		return err;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (fd < 0)
 		return fail(ctx, -errno, "cannot make the socket", path);
 	*ret_fd = fd;
 	return 0;
 }
 
-int socket_connect(struct impost_context *ctx, const char *path, int *ret_fd)
+/* Connects to PATH with FLAGS of socket(2). */
+static int join(struct impost_context *ctx, const char *path, int flags, int *ret_fd)
 {
 	struct sockaddr_un to;
-	int fd = -1, err = make(ctx, path, &to, &fd);
+	int fd = -1, err = make(ctx, path, flags, &to, &fd);
 
 	if (err < 0)
 		return err;
@@ -65,6 +66,11 @@ int socket_connect(struct impost_context *ctx, const char *path, int *ret_fd)
 	if (err == -ECONNREFUSED)
 		return impost_error_set(ctx, err, "nobody listens at %s: the run is over", path);
 	return fail(ctx, err, "cannot connect to", path);
+}
+
+int socket_connect(struct impost_context *ctx, const char *path, int *ret_fd)
+{
+	return join(ctx, path, 0, ret_fd);
 }
 
 /*
@@ -107,12 +113,13 @@ static int clear(struct impost_context *ctx, const char *path)
 	if (!S_ISSOCK(st.st_mode))
 		return impost_error_set(
 			ctx, -EEXIST, "%s is there, and no socket: name another file for it", path);
-	err = socket_connect(ctx, path, &fd);
-	if (err == 0) {
+	err = join(ctx, path, SOCK_NONBLOCK, &fd);
+	if (err == 0)
 		close(fd);
+	/* EAGAIN: so many wait to be let in that there is no room for another. */
+	if (err == 0 || err == -EAGAIN)
 		return impost_error_set(ctx, -EADDRINUSE,
 					"somebody listens at %s: name another socket", path);
-	}
 	if (err != -ECONNREFUSED)
 		return err;
 	return unlink(path) == 0 ? 0 : fail(ctx, -errno, "cannot remove the dead socket", path);
@@ -157,15 +164,13 @@ int socket_listen(struct impost_context *ctx, const char *path, struct socket_na
 
 	if (!name.path)
 		return impost_error_set(ctx, -ENOMEM, "no memory for a path");
-	err = make(ctx, path, &at, &name.fd);
+	err = make(ctx, path, SOCK_NONBLOCK, &at, &name.fd);
 	if (err == 0)
 		err = lock_folder(ctx, path, &folder);
 	if (err == 0) {
 		err = listen_locked(ctx, &name, &at);
 		close(folder);
 	}
-	if (err == 0 && fcntl(name.fd, F_SETFL, O_NONBLOCK) < 0)
-		err = fail(ctx, -errno, "cannot set up the socket", path);
 	if (err == 0) {
 		*ret_name = name;
 		return 0;
