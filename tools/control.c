@@ -295,12 +295,12 @@ void control_poll(const struct control *control, struct pollfd *fds)
 
 static void serve(struct control *control, struct client *client, short events)
 {
-	if (events & (POLLOUT | POLLERR))
+	if (events & (POLLOUT | POLLHUP | POLLERR)) /* of one that is gone, send's error tells */
 		flush(client);
+	if (client->fd >= 0)
+		take_lines(control, client); /* those that waited for room */
 	if (client->fd >= 0 && events & (POLLIN | POLLHUP | POLLERR) && !client->out_count)
 		receive(control, client);
-	else if (client->fd >= 0)
-		take_lines(control, client); /* those that waited for room */
 	hang_up_if_over(client);
 }
 

@@ -123,8 +123,9 @@ static char *receive_line(struct talk *talk)
 		}
 		count = recv(talk->fd, talk->bytes + talk->count, REPLY_MAX - talk->count, 0);
 		if (count <= 0) {
-			complain("the connection was lost: %s",
-				 count < 0 ? strerror(errno) : "the run is over");
+			complain("the connection was lost: %s", count < 0 && errno != ECONNRESET
+									? strerror(errno)
+									: "the run is over");
 			return NULL;
 		}
 		talk->count += (size_t)count;

@@ -265,6 +265,16 @@ Test(control, socket_is_removed_when_the_run_does_not_come_about)
 
 /* --- the file --- */
 
+/* No run comes about with its socket at PATH. */
+static void check_path(const char *path, const char *message)
+{
+	const struct tool_result *result =
+		TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--control", path);
+
+	cr_expect_eq(result->status, 3);
+	cr_expect(strstr(result->err, message), "no '%s' in %s", message, result->err);
+}
+
 Test(control, socket_is_for_its_owner_alone)
 {
 	struct stat st;
@@ -298,6 +308,24 @@ Test(control, socket_of_the_living_stays)
 	check_ctl(0, "running", "status");
 }
 
+/* Who is stopped, and has more callers than there is room for, lives. */
+Test(control, socket_of_one_that_does_not_answer_stays)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+
+	tool_write_mock(SLEEPER);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", tool_path("socket"));
+	cr_assert_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(listen(listener, 0), 0);
+	do
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	while (connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0);
+	cr_assert_eq(errno, EAGAIN);
+	check_path("@socket", "somebody listens");
+	cr_assert(exists("socket"));
+}
+
 /* One that was moved away and replaced is not this run's to remove. */
 Test(control, file_of_another_is_not_removed)
 {
@@ -307,15 +335,6 @@ Test(control, file_of_another_is_not_removed)
 	kill(run, SIGTERM);
 	cr_assert_eq(ended(), 128 + SIGTERM);
 	cr_assert(exists("socket"));
-}
-
-static void check_path(const char *path, const char *message)
-{
-	const struct tool_result *result =
-		TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--control", path);
-
-	cr_expect_eq(result->status, 3);
-	cr_expect(strstr(result->err, message), "no '%s' in %s", message, result->err);
 }
 
 Test(control, paths_that_cannot_be)
@@ -499,15 +518,13 @@ Test(control, several_clients)
 	cr_assert_fail("the place was not given to another");
 }
 
-/* Its own requests wait, and nobody else's. */
-Test(control, client_that_does_not_read)
+/* Asks until nothing more is taken, and reads no reply; *RET_COUNT times. */
+static int ask_without_end(size_t *ret_count)
 {
 	static const char request[] = "{\"command\":\"status\"}\n";
-	int fd;
+	int fd = client();
 	size_t sent = 0;
 
-	start(SLEEPER);
-	fd = client();
 	cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
 	for (int idle = 0; idle < 20;) {
 		if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0) {
@@ -519,9 +536,44 @@ Test(control, client_that_does_not_read)
 		}
 		cr_assert_lt(sent, 1000000u, "it takes requests without end");
 	}
+	*ret_count = sent;
+	return fd;
+}
+
+/* Its own requests wait, and nobody else's; and they are dropped when it hangs up. */
+Test(control, client_that_does_not_read)
+{
+	size_t count;
+
+	start(SLEEPER);
+	for (int i = 0; i <= CLIENTS; i++) {
+		int fd = ask_without_end(&count);
+
+		check_alive();
+		close(fd);
+	}
 	check_alive();
+}
+
+/* Replies are owed to one that says no more: all that it asked for, when it reads at last. */
+Test(control, client_that_reads_late)
+{
+	struct json_object *object;
+	size_t count, replies = 0;
+	int fd;
+
+	start(SLEEPER);
+	fd = ask_without_end(&count);
+	shutdown(fd, SHUT_WR);
+	check_alive();
+	cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
+	while ((object = hear(fd)) != NULL) {
+		cr_assert_str_eq(member(object, "ok"), "true");
+		json_object_put(object);
+		replies++;
+	}
+	cr_assert_eq(replies, count);
 	close(fd);
-	check_alive();
 }
 
 /* Any bytes at all: each whole line is answered or the client is cut off, and the run lives. */
