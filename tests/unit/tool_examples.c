@@ -120,6 +120,45 @@ Test(examples, host_on_kvm)
 	host_on("kvm");
 }
 
+/* examples/snapshot.c: the line that was half in the console when it was saved is whole. */
+static void goes_on_on(const char *backend)
+{
+	const struct tool_result *result;
+	char said[64];
+
+	write_ini(backend);
+	setenv("IMPOST_TOOL", tool_env("IMPOST_SNAPSHOT_HOST"), 1);
+	result = TOOL_RUN("@hello.ini", "@hello.snapshot");
+	snprintf(said, sizeof(said), "%s: saved, with \"Hello\" in the console\n", backend);
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_str_eq(result->out, GREETING);
+	cr_assert_str_eq(result->err, said);
+}
+
+Test(examples, snapshot_on_mock)
+{
+	goes_on_on("mock");
+}
+
+Test(examples, snapshot_on_kvm)
+{
+	need_kvm();
+	goes_on_on("kvm");
+}
+
+/* Where nothing can be saved there is no second life. */
+Test(examples, snapshot_tells_what_is_wrong)
+{
+	const struct tool_result *result;
+
+	write_ini("mock");
+	setenv("IMPOST_TOOL", tool_env("IMPOST_SNAPSHOT_HOST"), 1);
+	result = TOOL_RUN("@hello.ini", "@none/hello.snapshot");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "none"), "%s", result->err);
+	cr_assert_str_eq(result->out, "");
+}
+
 static void write_ini_of_kernel(const char *boot)
 {
 	char text[4096];
