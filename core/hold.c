@@ -14,7 +14,7 @@
 #include <impost/vcpu.h>
 
 #include <sched.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "futex.h"
 #include "text.h"
@@ -202,6 +202,12 @@ static void unmark(struct impost_vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+/* The text that the calling thread has on CTX, which is to be there again later. */
+static void keep_text(struct impost_context *ctx, char *text, size_t room)
+{
+	snprintf(text, room, "%s", impost_error(ctx));
+}
+
 /*
  * Whether the exit that VCPU returned last is in the host's hands still. The backend knows: it has
  * no state to give then (backend.h). A thread is inside VCPU, which is this one.
@@ -216,8 +222,7 @@ static bool has_pending(struct impost_vcpu *vcpu)
 
 	if (!impost_caps_has(&vcpu->vm->caps, IMPOST_CAP_COMPLETE))
 		return false;
-	strncpy(text, impost_error(ctx), sizeof(text) - 1);
-	text[sizeof(text) - 1] = '\0';
+	keep_text(ctx, text, sizeof(text));
 	err = VCPU_CALL(vcpu, state_get, IMPOST_SECTION_REGS, &regs, sizeof(regs), &size);
 	if (err) /* nobody failed: the host finds the text that it had */
 		impost_error_set(ctx, err, "%s", text);
@@ -330,8 +335,13 @@ static int pause_and_wait(struct impost_vm *vm, uint32_t timeout_ms)
 	if (err)
 		return err;
 	err = wait_until_settled(vm, timeout_ms);
-	if (err && can_pause(vm))
-		(void)vm_resume_by(vm, PAUSED_BY_HOLD); /* what failed first is told */
+	if (err && can_pause(vm)) {
+		char text[1024];
+
+		keep_text(vm->ctx, text, sizeof(text));
+		if (vm_resume_by(vm, PAUSED_BY_HOLD)) /* what failed first is told */
+			impost_error_set(vm->ctx, err, "%s", text);
+	}
 	return err;
 }
 

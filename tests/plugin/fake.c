@@ -337,6 +337,24 @@ static int32_t vm_msi(void *handle, uint64_t address, uint32_t data)
 	return call(handle, "msi", address, data, 0, 0);
 }
 
+static int32_t vm_pause(void *handle)
+{
+	struct vm *vm = handle;
+	int32_t err = call(vm, "pause", 0, 0, 0, 0);
+
+	vm->fake.paused += err == 0;
+	return err;
+}
+
+static int32_t vm_resume(void *handle)
+{
+	struct vm *vm = handle;
+	int32_t err = call(vm, "resume", 0, 0, 0, 0);
+
+	vm->fake.paused -= err == 0;
+	return err;
+}
+
 static int32_t vm_io_claim(void *handle, uint32_t space, uint64_t first, uint64_t last)
 {
 	return call(handle, "io_claim", space, first, last, 0);
@@ -366,6 +384,8 @@ static const struct impost_vm_ops vm_ops = {
 	.dirty_clear = vm_dirty_clear,
 	.irq_line = vm_irq_line,
 	.msi = vm_msi,
+	.pause = vm_pause,
+	.resume = vm_resume,
 	.io_claim = vm_io_claim,
 	.io_release = vm_io_claim,
 	.extension = vm_extension,

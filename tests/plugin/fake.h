@@ -32,6 +32,7 @@ struct fake {
 	uint64_t dirty_gpa, dirty_bytes;
 	uint32_t dirty_calls;
 	uint32_t logs;		    /* dirty logs that are on */
+	uint32_t paused;	    /* pauses that no resume has ended */
 	struct impost_slot slot[8]; /* bytes 0: not there */
 	uint64_t arg[4];	    /* of the last operation with numbers */
 	uint32_t calls;		    /* operations called */
