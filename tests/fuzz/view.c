@@ -1,35 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzz target for access to guest memory: the input is what calls are made, with what; each is
  * compared with an array of bytes. */
-#include <stdint.h>
-
-#define MODEL_CHECK(condition)            \
-	do {                              \
-		if (!(condition))         \
-			__builtin_trap(); \
-	} while (0)
+#include "input.h"
 
 #include "../unit/view_model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-/* As many bytes as it takes to reach BELOW; 0 when there are no more. */
-static uint64_t draw(void *source, uint64_t below)
-{
-	struct input *input = source;
-	uint64_t number = 0;
-
-	for (uint64_t range = below - 1; range > 0 && input->size > 0; range >>= 8) {
-		number = number << 8 | *input->data++;
-		input->size--;
-	}
-	return number % below;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -42,9 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		MODEL_CHECK(impost_context_open(NULL, NULL, &ctx) == 0);
 	MODEL_CHECK(impost_memory_create(ctx, &memory) == 0);
 	memset(&model, 0, sizeof(model));
-	model.draw = draw;
+	model.draw = input_draw;
 	model.source = &input;
-	model_begin(&model, memory, draw(&input, 2) ? 0 : 0 - (uint64_t)MODEL_BYTES);
+	model_begin(&model, memory, input_draw(&input, 2) ? 0 : 0 - (uint64_t)MODEL_BYTES);
 	while (input.size > 0)
 		model_step(&model);
 	model_end(&model);
