@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "row.h"
 
 int cpu_open(const struct invocation *invocation, const char *operand,
 	     struct impost_x86_template **ret_template)
@@ -29,11 +30,6 @@ int cpu_open(const struct invocation *invocation, const char *operand,
 
 /* --- writing --- */
 
-static int put(void *opaque, const char *text, size_t len)
-{
-	return fwrite(text, 1, len, opaque) == len ? 0 : -EIO;
-}
-
 int cpu_write(const struct invocation *invocation, const struct impost_x86_template *tmpl)
 {
 	const char *path = invocation->values[OPTION_OUTPUT];
@@ -41,7 +37,7 @@ int cpu_write(const struct invocation *invocation, const struct impost_x86_templ
 	int err;
 
 	if (!path) {
-		impost_x86_template_write(tmpl, put, stdout);
+		impost_x86_template_write(tmpl, write_to_file, stdout);
 		return finish_output(STATUS_OK);
 	}
 	file = fopen(path, "we");
@@ -49,7 +45,7 @@ int cpu_write(const struct invocation *invocation, const struct impost_x86_templ
 		complain("cannot write %s: %s", path, strerror(errno));
 		return STATUS_HOST;
 	}
-	err = impost_x86_template_write(tmpl, put, file);
+	err = impost_x86_template_write(tmpl, write_to_file, file);
 	if (fclose(file) != 0 || err < 0) {
 		complain("cannot write all of %s: what is there now is no template", path);
 		return STATUS_HOST;
@@ -137,45 +133,24 @@ int command_cpu_dump(const struct invocation *invocation)
 
 /* --- compare --- */
 
-static void print_difference(void *opaque, const char *name, const char *a, const char *b)
+static void on_difference(void *differences, const char *name, const char *a, const char *b)
 {
-	(void)opaque;
-	printf("%s", colour(stdout, COLOUR_BOLD));
-	put_text(stdout, name, 40);
-	printf("%s ", colour(stdout, COLOUR_OFF));
-	put_text(stdout, a, 18);
-	printf(" ");
-	put_text(stdout, b, 0);
-	printf("\n");
-}
-
-static void add_difference(void *opaque, const char *name, const char *a, const char *b)
-{
-	struct json_object *object = json_object_new_object();
-
-	json_add_string(object, "name", name);
-	json_add_string(object, "a", a);
-	json_add_string(object, "b", b);
-	json_object_array_add(opaque, object);
+	ROW_TELL(differences, stdout, {"name", name, 40, " ", true}, {"a", a, 18, " ", false},
+		 {"b", b, 0, "", false});
 }
 
 static int compare(const struct invocation *invocation, const struct impost_x86_template *a,
 		   const struct impost_x86_template *b)
 {
-	struct json_object *differences;
-	int count;
+	struct json_object *differences =
+		invocation_has(invocation, OPTION_JSON) ? json_object_new_array() : NULL;
+	int count = impost_x86_template_compare(a, b, NULL, NULL);
 
-	if (invocation_has(invocation, OPTION_JSON)) {
-		differences = json_object_new_array();
-		count = impost_x86_template_compare(a, b, add_difference, differences);
+	if (count && !differences)
+		on_difference(NULL, "", invocation->operands[0], invocation->operands[1]);
+	impost_x86_template_compare(a, b, on_difference, differences);
+	if (differences)
 		json_print("differences", differences);
-	} else {
-		count = impost_x86_template_compare(a, b, NULL, NULL);
-		if (count)
-			print_difference(NULL, "", invocation->operands[0],
-					 invocation->operands[1]);
-		impost_x86_template_compare(a, b, print_difference, NULL);
-	}
 	return finish_output(count ? STATUS_FAILED : STATUS_OK);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "row.h"
 #include "snapshots.h"
 
 /* Bytes of memory that are read at a time. */
@@ -27,26 +28,10 @@ struct comparison {
 static void on_difference(void *opaque, const char *section, const char *path, const char *a,
 			  const char *b)
 {
-	struct comparison *comparison = opaque;
-	struct json_object *object;
+	const struct comparison *comparison = opaque;
 
-	if (!comparison->differences) {
-		put_text(stdout, section, 10);
-		printf(" ");
-		put_text(stdout, path, 28);
-		printf(" ");
-		put_text(stdout, a, 18);
-		printf(" ");
-		put_text(stdout, b, 0);
-		printf("\n");
-		return;
-	}
-	object = json_object_new_object();
-	json_add_string(object, "section", section);
-	json_add_string(object, "path", path);
-	json_add_string(object, "a", a);
-	json_add_string(object, "b", b);
-	json_object_array_add(comparison->differences, object);
+	ROW_TELL(comparison->differences, stdout, {"section", section, 10, " ", false},
+		 {"path", path, 28, " ", true}, {"a", a, 18, " ", false}, {"b", b, 0, "", false});
 }
 
 static int compare_state(struct comparison *comparison)

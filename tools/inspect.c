@@ -107,7 +107,7 @@ static int show_text(const struct look *look)
 	if (look->header)
 		return finish_output(STATUS_OK);
 	printf("\n");
-	err = impost_state_print(impost_snapshot_state(look->snapshot), snapshots_write, stdout);
+	err = impost_state_print(impost_snapshot_state(look->snapshot), write_to_file, stdout);
 	if (err < 0 && !ferror(stdout))
 		return complain_error(look->invocation, err);
 	return finish_output(STATUS_OK);
@@ -177,7 +177,7 @@ static int read_state(const struct look *look, struct json_object **ret_object)
 
 	if (!file)
 		return impost_error_set(look->invocation->ctx, -ENOMEM, "no memory for JSON");
-	err = impost_state_json(impost_snapshot_state(look->snapshot), snapshots_write, file);
+	err = impost_state_json(impost_snapshot_state(look->snapshot), write_to_file, file);
 	if (fclose(file) != 0 && err == 0)
 		err = impost_error_set(look->invocation->ctx, -ENOMEM, "no memory for JSON");
 	tokener = err == 0 && len < INT_MAX ? json_tokener_new_ex(DEPTH) : NULL;

@@ -2,6 +2,7 @@
 /* What the tool says to its user, and in which colour. */
 #include "tool.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -39,6 +40,11 @@ void put_text(FILE *file, const char *text, int width)
 			fprintf(file, "\\x%02x", (unsigned char)text[i]);
 	}
 	fprintf(file, "%*s", width > 0 ? width : 0, "");
+}
+
+int write_to_file(void *file, const char *text, size_t len)
+{
+	return fwrite(text, 1, len, file) == len ? 0 : -EIO;
 }
 
 void complain(const char *fmt, ...)

@@ -8,19 +8,19 @@
 
 #include "json.h"
 #include "progress.h"
+#include "row.h"
 
-/* The key that is configured. */
-static int read_key(const struct invocation *invocation, struct impost_snapshot_key *key,
-		    const struct impost_snapshot_key **ret_key)
+int snapshots_key(struct impost_context *ctx, struct impost_snapshot_key *key,
+		  const struct impost_snapshot_key **ret_key)
 {
-	const char *path = impost_context_get(invocation->ctx, "snapshot", "key_file");
+	const char *path = impost_context_get(ctx, "snapshot", "key_file");
 
 	*ret_key = NULL;
 	if (!path)
 		return 0;
 	key->size = sizeof(*key);
 	*ret_key = key;
-	return impost_snapshot_key_read(invocation->ctx, path, key);
+	return impost_snapshot_key_read(ctx, path, key);
 }
 
 int snapshots_open(const struct invocation *invocation, const char *path, uint32_t flags,
@@ -28,17 +28,12 @@ int snapshots_open(const struct invocation *invocation, const char *path, uint32
 {
 	struct impost_snapshot_open_options options = {.size = sizeof(options), .flags = flags};
 	struct impost_snapshot_key key;
-	int err = read_key(invocation, &key, &options.key);
+	int err = snapshots_key(invocation->ctx, &key, &options.key);
 
 	if (err == 0)
 		err = impost_snapshot_open(invocation->ctx, path, &options, ret_snapshot);
 	explicit_bzero(&key, sizeof(key));
 	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
-}
-
-int snapshots_write(void *file, const char *text, size_t len)
-{
-	return fwrite(text, 1, len, file) == len ? 0 : -EIO;
 }
 
 /* --- impost flatten --- */
@@ -63,7 +58,7 @@ int command_flatten(const struct invocation *invocation)
 
 	if (status != STATUS_OK)
 		return status;
-	err = read_key(invocation, &key, &options.key);
+	err = snapshots_key(invocation->ctx, &key, &options.key);
 	if (err == 0)
 		err = impost_snapshot_flatten(snapshot, invocation->operands[1], &options, NULL);
 	explicit_bzero(&key, sizeof(key));
@@ -76,30 +71,12 @@ int command_flatten(const struct invocation *invocation)
 
 /* --- impost check --- */
 
-/* What was found, and how it is told. */
-struct findings {
-	struct json_object *mismatches; /* NULL: text */
-};
-
-static void on_mismatch(void *opaque, const char *kind, const char *name, const char *reason)
+void snapshots_mismatch(void *opaque, const char *kind, const char *name, const char *reason)
 {
-	struct findings *findings = opaque;
-	struct json_object *object;
+	const struct snapshots_findings *findings = opaque;
 
-	if (!findings->mismatches) {
-		put_text(stdout, kind, 11);
-		printf(" ");
-		put_text(stdout, name, 0);
-		printf(": ");
-		put_text(stdout, reason, 0);
-		printf("\n");
-		return;
-	}
-	object = json_object_new_object();
-	json_add_string(object, "kind", kind);
-	json_add_string(object, "name", name);
-	json_add_string(object, "reason", reason);
-	json_object_array_add(findings->mismatches, object);
+	ROW_TELL(findings->mismatches, findings->file, {"kind", kind, 11, " ", false},
+		 {"name", name, 0, ": ", true}, {"reason", reason, 0, "", false});
 }
 
 /* Memory's checksums, if they are asked for. */
@@ -117,7 +94,7 @@ static int verify(const struct invocation *invocation, struct impost_snapshot *s
 
 static int check(const struct invocation *invocation, struct impost_snapshot *snapshot)
 {
-	struct findings findings = {0};
+	struct snapshots_findings findings = {.file = stdout};
 	int count = verify(invocation, snapshot);
 
 	if (count < 0)
@@ -125,7 +102,7 @@ static int check(const struct invocation *invocation, struct impost_snapshot *sn
 	if (invocation_has(invocation, OPTION_JSON))
 		findings.mismatches = json_object_new_array();
 	/* On the first backend of the configuration, which --backend has set. */
-	count = impost_snapshot_check(snapshot, NULL, on_mismatch, &findings);
+	count = impost_snapshot_check(snapshot, NULL, snapshots_mismatch, &findings);
 	if (count < 0) {
 		json_object_put(findings.mismatches);
 		return complain_error(invocation, count);

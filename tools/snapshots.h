@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+
+#include <json-c/json.h>
 
 #include "tool.h"
 
@@ -15,7 +18,16 @@
 int snapshots_open(const struct invocation *invocation, const char *path, uint32_t flags,
 		   struct impost_snapshot **ret_snapshot);
 
-/* An impost_write_fn to a FILE. */
-int snapshots_write(void *file, const char *text, size_t len);
+/* Reads the key that CTX has in `[snapshot]` into KEY; *RET_KEY is KEY, or NULL where there is
+ * none. KEY is to be wiped in any case. Returns 0 or a negative error with its text on CTX. */
+int snapshots_key(struct impost_context *ctx, struct impost_snapshot_key *key,
+		  const struct impost_snapshot_key **ret_key);
+
+/* Where mismatches go: an impost_state_mismatch_fn, and what it is called with. */
+struct snapshots_findings {
+	struct json_object *mismatches; /* NULL: they are printed to FILE */
+	FILE *file;
+};
+void snapshots_mismatch(void *opaque, const char *kind, const char *name, const char *reason);
 
 #endif

@@ -104,6 +104,9 @@ bool open_streams(void);
 /* Prints TEXT, what a terminal would obey written as \xHH, and blanks up to WIDTH columns. */
 void put_text(FILE *file, const char *text, int width);
 
+/* An impost_write_fn to a FILE. */
+int write_to_file(void *file, const char *text, size_t len);
+
 /* Prints "impost: " and a message to standard error. */
 void complain(const char *fmt, ...) IMPOST_PRINTF(1, 2);
 
