@@ -2,7 +2,11 @@
 /* Runs that begin with a snapshot: which options go with it, and the machine that comes of it. */
 #include "restore.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "snapshots.h"
 
 /* What the snapshot has settled, so that options can say nothing about it. */
 static const char has_memory[] = "the snapshot has the guest's RAM";
@@ -111,6 +115,24 @@ int restore_open(const struct invocation *invocation, const struct saving *savin
 	return STATUS_OK;
 }
 
+/* An error has room for a few of the reasons: here are all of them. Returns ERR, with its text anew
+ * where there are such reasons. */
+static int tell_hindrances(const struct invocation *invocation, struct impost_snapshot *snapshot,
+			   int err)
+{
+	struct snapshots_findings findings = {.file = stderr};
+	char text[1024];
+	int count;
+
+	snprintf(text, sizeof(text), "%s", impost_error(invocation->ctx));
+	count = impost_snapshot_check(snapshot, NULL, snapshots_mismatch, &findings);
+	if (count <= 0)
+		return impost_error_set(invocation->ctx, err, "%s", text);
+	return impost_error_set(invocation->ctx, err, "%s cannot be restored here, for %s",
+				invocation->values[OPTION_RESTORE],
+				count == 1 ? "this reason" : "these reasons");
+}
+
 int restore_machine(const struct invocation *invocation, struct impost_snapshot *snapshot,
 		    struct machine *machine)
 {
@@ -125,5 +147,7 @@ int restore_machine(const struct invocation *invocation, struct impost_snapshot 
 		return err;
 	find_way(invocation, &options.memory);
 	err = impost_snapshot_restore(snapshot, &options, &machine->vm);
+	if (err == -ENOTSUP)
+		err = tell_hindrances(invocation, snapshot, err);
 	return err < 0 ? err : machine_take_cpus(machine);
 }

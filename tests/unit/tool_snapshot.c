@@ -150,16 +150,21 @@ Test(snapshot, restored_run_goes_on)
 	}
 }
 
+/* Starts the counting guest on KVM, and waits until it counts. */
+static void start_counting(const char *cmdline)
+{
+	const char *const args[] = {"run",	 PLUGINS, "--backend", "kvm",
+				    "--memory",	 "32M",	  "--kernel",  tool_env("IMPOST_COUNT"),
+				    "--cmdline", cmdline, "--control", "@socket",
+				    NULL};
+
+	start(args, NULL, "out");
+	expect("out", "round ");
+}
+
 /* Executed, and not held up for longer than the state takes. */
 Test(snapshot, counting_guest_goes_on_kvm)
 {
-	const char *const args[] = {"run",	 PLUGINS,
-				    "--backend", "kvm",
-				    "--memory",	 "32M",
-				    "--kernel",	 tool_env("IMPOST_COUNT"),
-				    "--cmdline", "pages=64 rounds=400 every=10",
-				    "--control", "@socket",
-				    NULL};
 	const char *const again[] = {"run",	  PLUGINS, "--backend", "kvm",
 				     "--restore", "@snap", NULL};
 	static char whole[8192];
@@ -169,8 +174,7 @@ Test(snapshot, counting_guest_goes_on_kvm)
 		cr_skip_test("skipped: there is no /dev/kvm");
 	for (int round = 10; round <= 400; round += 10)
 		len += (size_t)snprintf(whole + len, sizeof(whole) - len, "round %d\n", round);
-	start(args, NULL, "out");
-	expect("out", "round 10\n");
+	start_counting("pages=64 rounds=400 every=10");
 	CHECK(0, "", "ctl", "@socket", "pause");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
 	CHECK(0, "paused", "ctl", "@socket", "status");
@@ -184,18 +188,9 @@ Test(snapshot, counting_guest_goes_on_kvm)
 /* What a guest does between two snapshots is seen: registers by name, memory by range. */
 Test(snapshot, differences_are_told_kvm)
 {
-	const char *const args[] = {"run",	 PLUGINS,
-				    "--backend", "kvm",
-				    "--memory",	 "32M",
-				    "--kernel",	 tool_env("IMPOST_COUNT"),
-				    "--cmdline", "pages=4 rounds=0 every=1000",
-				    "--control", "@socket",
-				    NULL};
-
 	if (access("/dev/kvm", R_OK | W_OK) != 0)
 		cr_skip_test("skipped: there is no /dev/kvm");
-	start(args, NULL, "out");
-	expect("out", "round 1000\n");
+	start_counting("pages=4 rounds=0 every=1000");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
 	expect("out", "round 2000\n");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
@@ -238,6 +233,26 @@ Test(snapshot, options_that_a_snapshot_settles)
 	CHECK(2, "there is one missing", "flatten", "@none");
 	CHECK(2, "of what?", "inspect");
 	CHECK(2, "of what?", "check");
+}
+
+/* All of it, however much there is: the mock has little of what KVM gave the guest. */
+Test(snapshot, restore_tells_everything_that_is_in_the_way_kvm)
+{
+	static char found[TOOL_OUTPUT_MAX];
+
+	if (access("/dev/kvm", R_OK | W_OK) != 0)
+		cr_skip_test("skipped: there is no /dev/kvm");
+	start_counting("pages=4 rounds=0 every=1000");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(1, "", "check", PLUGINS, "--backend", "mock", "@snap");
+	snprintf(found, sizeof(found), "%s",
+		 TOOL_RUN("check", PLUGINS, "--backend", "mock", "@snap")->out);
+	cr_assert_gt(strlen(found), 1024, "an error would have room for them");
+	CHECK(3, found, "run", PLUGINS, "--backend", "mock", "--restore", "@snap");
+	CHECK(3, "snap cannot be restored here, for these reasons\n", "run", PLUGINS, "--backend",
+	      "mock", "--restore", "@snap");
 }
 
 /* What is no snapshot is refused by name, by every command, and nothing is made. */
