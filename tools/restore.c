@@ -103,7 +103,7 @@ int restore_open(const struct invocation *invocation, const struct saving *savin
 	const char *path = invocation->values[OPTION_RESTORE];
 	const struct impost_snapshot_open_options options = {
 		.size = sizeof(options),
-		.key = saving->has_key ? &saving->key : NULL,
+		.key = saving->key,
 	};
 	int status = check_options(invocation);
 

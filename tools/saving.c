@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "snapshots.h"
 
 /* Whether a setting that the library has found to be a boolean is on. */
 static bool is_on(const char *value)
@@ -23,20 +24,13 @@ static bool is_on(const char *value)
 int saving_configure(struct saving *saving, struct impost_context *ctx)
 {
 	const char *track = impost_context_get(ctx, "snapshot", "track");
-	const char *key = impost_context_get(ctx, "snapshot", "key_file");
-	int err;
 
 	*saving = (struct saving){.ctx = ctx};
 	saving->background = is_on(impost_context_get(ctx, "snapshot", "background"));
 	saving->track = strcmp(track, "always") == 0  ? SAVING_TRACK_ALWAYS
 			: strcmp(track, "never") == 0 ? SAVING_TRACK_NEVER
 						      : SAVING_TRACK_AFTER_SAVE;
-	if (!key)
-		return 0;
-	saving->key.size = sizeof(saving->key);
-	err = impost_snapshot_key_read(ctx, key, &saving->key);
-	saving->has_key = err == 0;
-	return err;
+	return snapshots_key(ctx, &saving->secret, &saving->key);
 }
 
 void saving_release(struct saving *saving)
@@ -45,18 +39,13 @@ void saving_release(struct saving *saving)
 	saving->dirty = NULL;
 	free(saving->file);
 	saving->file = NULL;
-	explicit_bzero(&saving->key, sizeof(saving->key));
+	explicit_bzero(&saving->secret, sizeof(saving->secret));
 }
 
 void saving_digest_text(const uint8_t digest[16], char text[SAVING_DIGEST_TEXT])
 {
 	for (size_t i = 0; i < 16; i++)
 		snprintf(text + 2 * i, 3, "%02x", digest[i]);
-}
-
-static const struct impost_snapshot_key *key_of(const struct saving *saving)
-{
-	return saving->has_key ? &saving->key : NULL;
 }
 
 /* --- what a diff can be to --- */
@@ -91,7 +80,7 @@ static int check_base(struct saving *saving, const char *base)
 	const struct impost_snapshot_open_options options = {
 		.size = sizeof(options),
 		.flags = IMPOST_SNAPSHOT_HEADER,
-		.key = key_of(saving),
+		.key = saving->key,
 	};
 	struct impost_snapshot_info info = {.size = sizeof(info)};
 	struct impost_snapshot *snapshot;
@@ -171,7 +160,7 @@ int saving_save(struct saving *saving, const char *file, const char *base,
 		.size = sizeof(options),
 		.flags = saving->background ? IMPOST_SNAPSHOT_BACKGROUND : 0,
 		.base = base,
-		.key = key_of(saving),
+		.key = saving->key,
 		.progress = progress,
 		.opaque = opaque,
 	};

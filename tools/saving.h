@@ -15,8 +15,8 @@ struct saving {
 	struct impost_context *ctx;
 	bool background;
 	enum saving_track track;
-	bool has_key;
-	struct impost_snapshot_key key;
+	struct impost_snapshot_key secret;
+	const struct impost_snapshot_key *key; /* SECRET; NULL: none */
 	struct impost_vm *vm;
 	struct impost_dirty *dirty; /* what was written since the last one; NULL: not tracked */
 	/* The last one that was saved, or that the run began with. */

@@ -14,13 +14,16 @@ int snapshots_key(struct impost_context *ctx, struct impost_snapshot_key *key,
 		  const struct impost_snapshot_key **ret_key)
 {
 	const char *path = impost_context_get(ctx, "snapshot", "key_file");
+	int err;
 
 	*ret_key = NULL;
 	if (!path)
 		return 0;
 	key->size = sizeof(*key);
-	*ret_key = key;
-	return impost_snapshot_key_read(ctx, path, key);
+	err = impost_snapshot_key_read(ctx, path, key);
+	if (err == 0)
+		*ret_key = key;
+	return err;
 }
 
 int snapshots_open(const struct invocation *invocation, const char *path, uint32_t flags,
