@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "path.h"
 #include "progress.h"
 #include "request.h"
 #include "socket.h"
@@ -47,14 +48,9 @@ static int check_operands(const struct invocation *invocation, enum request_comm
  * none here, or if JSON cannot have the path: another file must not be written in its place. */
 static bool add_path(struct json_object *request, const char *key, const char *path)
 {
-	char *folder = path[0] == '/' ? NULL : getcwd(NULL, 0), *whole = NULL;
+	char *whole = path_absolute(path);
 	bool added = false;
 
-	if (path[0] == '/')
-		whole = strdup(path);
-	else if (folder && asprintf(&whole, "%s/%s", folder, path) < 0)
-		whole = NULL;
-	free(folder);
 	if (!whole)
 		complain("ctl: the current folder: %s", strerror(errno));
 	else if (!utf8_is_valid(whole))
@@ -153,6 +149,13 @@ static const char *string(struct json_object *object, const char *key)
 	return json_object_get_string(value);
 }
 
+static bool is_true(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) && json_object_get_boolean(value);
+}
+
 /* Shows progress until the reply comes. NULL, with a message: it is none. */
 static struct json_object *receive_reply(struct talk *talk)
 {
@@ -209,7 +212,7 @@ static void print_status(struct json_object *reply)
 	print_row("process", text);
 	if (!json_object_object_get_ex(reply, "saved", &last) || !last)
 		return;
-	print_row("saved", string(last, "file"));
+	print_row(is_true(last, "restored") ? "restored" : "saved", string(last, "file"));
 	snprintf(text, sizeof(text), "%.1f s ago, digest %.32s",
 		 (double)number(last, "age_ms") / 1000, string(last, "digest"));
 	print_row("", text);
@@ -227,8 +230,7 @@ static void print_save(struct json_object *reply)
 static int conclude(const struct invocation *invocation, enum request_command command,
 		    struct json_object *reply)
 {
-	struct json_object *ok;
-	bool went_well = json_object_object_get_ex(reply, "ok", &ok) && json_object_get_boolean(ok);
+	bool went_well = is_true(reply, "ok");
 
 	if (invocation_has(invocation, OPTION_JSON))
 		json_print("reply", json_object_get(reply));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "path.h"
 #include "snapshots.h"
 
 /* Whether a setting that the library has found to be a boolean is on. */
@@ -56,6 +57,7 @@ static void remember(struct saving *saving, char *file, const uint8_t digest[16]
 	free(saving->file);
 	saving->file = file;
 	saving->at = clock_now_ns();
+	saving->is_restored = false;
 	saving->is_diff = is_diff;
 	memcpy(saving->digest, digest, sizeof(saving->digest));
 }
@@ -64,14 +66,35 @@ static int remember_restored(struct saving *saving, struct impost_snapshot *snap
 {
 	struct impost_snapshot_info info = {.size = sizeof(info)};
 	int err = impost_snapshot_info(snapshot, &info);
-	char *file = err == 0 ? strdup(info.path) : NULL;
+	char *file = err == 0 ? path_absolute(info.path) : NULL;
 
 	if (err < 0)
 		return err;
 	if (!file)
-		return impost_error_set(saving->ctx, -ENOMEM, "no memory for a path");
+		return impost_error_set(saving->ctx, -errno, "the current folder: %s",
+					strerror(errno));
 	remember(saving, file, info.digest, info.flags & IMPOST_SNAPSHOT_IS_DIFF);
+	saving->is_restored = true;
 	return 0;
+}
+
+static bool can_track(const struct saving *saving)
+{
+	return impost_caps_has(impost_vm_caps(saving->vm), IMPOST_CAP_DIRTY_LOG);
+}
+
+static int refuse_untracked(const struct saving *saving)
+{
+	const char *why;
+
+	if (saving->track == SAVING_TRACK_NEVER)
+		why = "what the guest writes is not tracked, for [snapshot] track is never";
+	else if (!can_track(saving))
+		why = "this backend cannot tell what the guest writes";
+	else
+		why = "what the guest has written since it was restored was not tracked, for "
+		      "which [snapshot] track must be always";
+	return impost_error_set(saving->ctx, -ENOTSUP, "%s: save it whole", why);
 }
 
 /* Whether what is tracked is what was written since BASE. */
@@ -90,13 +113,7 @@ static int check_base(struct saving *saving, const char *base)
 		return impost_error_set(saving->ctx, -ENOENT,
 					"nothing was saved of this VM yet: save it whole first");
 	if (!saving->dirty)
-		return impost_error_set(
-			saving->ctx, -ENOTSUP, "%s",
-			saving->track == SAVING_TRACK_NEVER
-				? "what the guest writes is not tracked: [snapshot] "
-				  "track is never"
-				: "this backend cannot tell what the guest writes: "
-				  "save it whole");
+		return refuse_untracked(saving);
 	err = impost_snapshot_open(saving->ctx, base, &options, &snapshot);
 	if (err < 0)
 		return err;
@@ -115,19 +132,19 @@ static int check_base(struct saving *saving, const char *base)
 
 static int start_tracking(struct saving *saving)
 {
-	if (saving->dirty || saving->track == SAVING_TRACK_NEVER ||
-	    !impost_caps_has(impost_vm_caps(saving->vm), IMPOST_CAP_DIRTY_LOG))
+	if (saving->dirty || saving->track == SAVING_TRACK_NEVER || !can_track(saving))
 		return 0;
 	return impost_dirty_create(impost_vm_memory(saving->vm), NULL, &saving->dirty);
 }
 
 int saving_begin(struct saving *saving, struct impost_vm *vm, struct impost_snapshot *snapshot)
 {
-	int err = 0;
+	int err;
 
 	saving->vm = vm;
-	if (snapshot)
-		err = remember_restored(saving, snapshot);
+	if (!snapshot) /* there is nothing that a diff can be to */
+		return 0;
+	err = remember_restored(saving, snapshot);
 	if (err == 0 && saving->track == SAVING_TRACK_ALWAYS)
 		err = start_tracking(saving);
 	return err;

@@ -20,9 +20,10 @@ struct saving {
 	struct impost_vm *vm;
 	struct impost_dirty *dirty; /* what was written since the last one; NULL: not tracked */
 	/* The last one that was saved, or that the run began with. */
-	char *file; /* NULL: none */
+	char *file; /* an absolute path; NULL: none */
 	uint8_t digest[16];
-	uint64_t at; /* CLOCK_MONOTONIC, in ns */
+	uint64_t at;	  /* CLOCK_MONOTONIC, in ns: when it was saved, or restored */
+	bool is_restored; /* the run began with it */
 	bool is_diff;
 };
 
@@ -36,8 +37,8 @@ void saving_release(struct saving *saving);
 int saving_begin(struct saving *saving, struct impost_vm *vm, struct impost_snapshot *snapshot);
 
 /*
- * Saves the VM to FILE, as a diff to BASE, or NULL: whole. Returns 0 or a negative error with its
- * text on the context, and all is as it was.
+ * Saves the VM to FILE, an absolute path, as a diff to BASE, or NULL: whole. Returns 0 or a
+ * negative error with its text on the context, and all is as it was.
  */
 int saving_save(struct saving *saving, const char *file, const char *base,
 		impost_snapshot_progress_fn progress, void *opaque,

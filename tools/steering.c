@@ -76,6 +76,7 @@ static struct json_object *describe_saved(const struct saving *saving)
 	json_add_string(object, "file", saving->file);
 	json_add_string(object, "digest", digest);
 	json_add_bool(object, "diff", saving->is_diff);
+	json_add_bool(object, "restored", saving->is_restored);
 	json_add_uint(object, "age_ms", (clock_now_ns() - saving->at) / 1000000);
 	json_add_bool(object, "tracked", saving->dirty != NULL);
 	return object;

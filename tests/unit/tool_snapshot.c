@@ -150,6 +150,12 @@ Test(snapshot, restored_run_goes_on)
 	}
 }
 
+static void expect_running(void)
+{
+	for (int i = 0; i < 1000 && TOOL_RUN("ctl", "@socket", "status")->status; i++)
+		usleep(10000);
+}
+
 /* Starts the counting guest on KVM, and waits until it counts. */
 static void start_counting(const char *cmdline)
 {
@@ -332,6 +338,34 @@ Test(snapshot, chain_of_diffs)
 	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@d");
 }
 
+/* What a run began with is told as others can open it. Without tracking there is no diff to it, but
+ * one to what was saved since. */
+Test(snapshot, diff_to_what_was_restored_untracked)
+{
+	const char *const args[] = {"run", "-c",	"@mock.ini", PLUGINS, "--restore",
+				    "a",   "--control", "socket",    NULL};
+	char line[4096];
+
+	start_mock(SLEEPER);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	cr_assert_eq(chdir(tool_path("")), 0);
+	start(args, NULL, "out");
+	expect_running();
+	snprintf(line, sizeof(line), "restored  %s\n", tool_path("a"));
+	CHECK(0, line, "ctl", "@socket", "status");
+	CHECK(0, "\"restored\":true", "ctl", "--json", "@socket", "status");
+	CHECK(1, "track must be always", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a"); /* which RAM is mapped from */
+	CHECK(0, "saved     ", "ctl", "@socket", "status");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(1, "cannot take the place", "ctl", "@socket", "save", "@a", "--diff", "@b");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@b");
+}
+
 /* A restored run can be saved as a diff to what it began with, where that is asked for. */
 Test(snapshot, diff_to_what_was_restored)
 {
@@ -345,8 +379,7 @@ Test(snapshot, diff_to_what_was_restored)
 	tool_write_text("always.ini", "[impost]\nbackend = mock\n[backend.mock]\nscript = script\n"
 				      "[snapshot]\ntrack = always\n");
 	start(args, NULL, "out");
-	for (int i = 0; i < 1000 && TOOL_RUN("ctl", "@socket", "status")->status; i++)
-		usleep(10000);
+	expect_running();
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
 	CHECK(0, "", "ctl", "@socket", "quit");
 	cr_assert_eq(ended(), 0);
