@@ -47,7 +47,7 @@ static void print_help(const struct command *command)
 		snprintf(head, sizeof(head), "--%s%s%s", option->name,
 			 has_argument(option) == required_argument ? " " : "",
 			 option->argument ? option->argument : "");
-		printf("  %c%c%c %-23s %s\n", option->letter ? '-' : ' ',
+		printf("  %c%c%c %-24s %s\n", option->letter ? '-' : ' ',
 		       option->letter ? option->letter : ' ', option->letter ? ',' : ' ', head,
 		       option->help);
 	}
