@@ -168,6 +168,39 @@ static void start_counting(const char *cmdline)
 	expect("out", "round ");
 }
 
+/* What is typed reaches the serial port of a restored guest as it did that of the first: by an
+ * interrupt, and not while it is paused. */
+Test(snapshot, restored_run_hears_what_is_typed)
+{
+	static const char script[] = PROLOGUE "halt =\n"
+					      "text = 0x3f8 \"awake\\n\"\n"
+					      "halt =\n"
+					      "in = 0x3fd 1 expect 0x61\n"
+					      "in = 0x3f8 1 expect 0x78\n"
+					      "text = 0x3f8 \"second\\n\"\n"
+					      "shutdown = guest\n";
+	const char *const args[] = {"run",   "-c",	  "@mock.ini", PLUGINS, "--restore",
+				    "@snap", "--control", "@socket",   NULL};
+	int keys;
+
+	start_mock(script);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(ended(), 0);
+	cr_assert_eq(mkfifo(tool_path("keys"), 0600), 0);
+	start(args, "keys", "out");
+	expect("out", "awake\n");
+	CHECK(0, "", "ctl", "@socket", "pause");
+	keys = open(tool_path("keys"), O_WRONLY | O_CLOEXEC);
+	cr_assert_eq(write(keys, "x", 1), 1);
+	CHECK(0, "paused", "ctl", "@socket", "status");
+	usleep(50000);
+	CHECK(0, "", "ctl", "@socket", "resume");
+	cr_assert_eq(ended(), 0);
+	close(keys);
+	cr_assert_str_eq(contents("out"), "first\nawake\nsecond\n");
+}
+
 /* Executed, and not held up for longer than the state takes. */
 Test(snapshot, counting_guest_goes_on_kvm)
 {
