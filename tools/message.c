@@ -76,17 +76,22 @@ int complain_no_plugins(const struct invocation *invocation)
 	return STATUS_HOST;
 }
 
+bool is_terminal(FILE *file)
+{
+	const char *term = getenv("TERM");
+
+	return term && *term && strcmp(term, "dumb") != 0 && isatty(fileno(file));
+}
+
 const char *colour(FILE *file, enum colour which)
 {
 	static const char *const sequences[] = {
 		[COLOUR_OFF] = "\033[m",  [COLOUR_GOOD] = "\033[32m", [COLOUR_BAD] = "\033[31m",
 		[COLOUR_DIM] = "\033[2m", [COLOUR_BOLD] = "\033[1m",
 	};
-	const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+	const char *no_color = getenv("NO_COLOR");
 
-	if (!isatty(fileno(file)) || !term || strcmp(term, "dumb") == 0 || (no_color && *no_color))
-		return "";
-	return sequences[which];
+	return is_terminal(file) && !(no_color && *no_color) ? sequences[which] : "";
 }
 
 int finish_output(int status)

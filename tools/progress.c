@@ -3,7 +3,6 @@
 #include "progress.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #include "tool.h"
 
@@ -23,7 +22,7 @@ void progress_show(struct progress *progress, uint64_t done, uint64_t total)
 	static const char marks[CELLS + 1] = "########################################";
 	unsigned int percent = part(done, total, 100), cells = part(done, total, CELLS);
 
-	if (!isatty(STDERR_FILENO) || (progress->shown && percent == progress->percent))
+	if (!is_terminal(stderr) || (progress->shown && percent == progress->percent))
 		return;
 	progress->shown = true;
 	progress->percent = percent;

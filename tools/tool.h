@@ -116,6 +116,9 @@ int complain_error(const struct invocation *invocation, int err);
 /* Prints the error text of a look for plugins that found none and returns STATUS_HOST. */
 int complain_no_plugins(const struct invocation *invocation);
 
+/* Whether FILE is a terminal that obeys escape sequences, as TERM has it. */
+bool is_terminal(FILE *file);
+
 /* Escape sequences for FILE, or "" where it is no terminal that wants colours. */
 enum colour { COLOUR_OFF, COLOUR_GOOD, COLOUR_BAD, COLOUR_DIM, COLOUR_BOLD };
 const char *colour(FILE *file, enum colour which);

@@ -16,6 +16,7 @@
 
 static char folder[PATH_MAX];
 static struct tool_result result;
+const char *tool_term = "xterm";
 
 void tool_files_make(void)
 {
@@ -139,7 +140,7 @@ void tool_exec(const char *const *args)
 
 	for (size_t i = 0; args[i] && argc < TOOL_ARGS_MAX; i++)
 		argv[argc++] = args[i][0] == '@' ? strdup(tool_path(args[i] + 1)) : args[i];
-	setenv("TERM", "xterm", 1);
+	setenv("TERM", tool_term, 1);
 	if (tool)
 		execv(tool, (char *const *)argv);
 	_exit(126);

@@ -46,6 +46,9 @@ int tool_shell(const char *line);
 /* The environment variable NAME, which meson sets; the test fails where it is not set. */
 const char *tool_env(const char *name);
 
+/* TERM of what is run from here on; "xterm" if nothing else is said. */
+extern const char *tool_term;
+
 /* Becomes the tool; for tests that fork by themselves. Does not return. */
 void tool_exec(const char *const *args);
 
