@@ -8,6 +8,7 @@
 
 #include <impost/error.h>
 
+#include "record.h" /* member_load() */
 #include "text.h"
 
 const char *item_type_name(enum item_type type)
@@ -189,6 +190,23 @@ int item_next(struct item_reader *reader, struct item *ret_item)
 	return 0;
 }
 
+bool item_take_long_uint(struct item_reader *reader, uint64_t *ret_number)
+{
+	uint32_t bytes = 1u << (*reader->at & 3);
+	uint64_t number = 0;
+
+	/* 24 to 27: the number is in the next 1, 2, 4 or 8 bytes. */
+	if (*reader->at < 24 || *reader->at > 27 || (size_t)(reader->end - reader->at) <= bytes)
+		return false;
+	for (uint32_t i = 1; i <= bytes; i++)
+		number = number << 8 | reader->at[i];
+	if (shortest(number) != 1 + bytes)
+		return false;
+	reader->at += 1 + bytes;
+	*ret_number = number;
+	return true;
+}
+
 int item_compare_keys(const void *a, size_t a_len, const void *b, size_t b_len)
 {
 	/* Their encodings are compared, which begin with the length. */
@@ -265,16 +283,13 @@ static void put(struct item_writer *writer, const void *data, size_t len)
 
 #define HEAD_MAX 9u
 
-/* Writes the head of an item at HEAD, which has HEAD_MAX bytes, and returns how many it takes. */
-static size_t put_head(enum item_type type, uint64_t number, uint8_t *head)
+static size_t put_long_head(enum item_type type, uint64_t number, uint8_t *head)
 {
 	switch (type) {
 	case ITEM_UINT:
 		return cbor_encode_uint(number, head, HEAD_MAX);
 	case ITEM_NEGINT:
 		return cbor_encode_negint(number, head, HEAD_MAX);
-	case ITEM_BOOL:
-		return cbor_encode_bool(number != 0, head, HEAD_MAX);
 	case ITEM_BYTES:
 		return cbor_encode_bytestring_start(number, head, HEAD_MAX);
 	case ITEM_TEXT:
@@ -283,8 +298,26 @@ static size_t put_head(enum item_type type, uint64_t number, uint8_t *head)
 		return cbor_encode_array_start(number, head, HEAD_MAX);
 	case ITEM_MAP:
 		return cbor_encode_map_start(number, head, HEAD_MAX);
+	case ITEM_BOOL:
+		break;
 	}
 	return 0;
+}
+
+/* Writes the head of an item at HEAD, which has HEAD_MAX bytes, and returns how many it takes.
+ * Nearly all are one byte, the major type and the number (RFC 8949, 3). */
+static inline size_t put_head(enum item_type type, uint64_t number, uint8_t *head)
+{
+	static const uint8_t majors[] = {
+		[ITEM_UINT] = 0u << 5,	[ITEM_NEGINT] = 1u << 5, [ITEM_BOOL] = 7u << 5 | 20,
+		[ITEM_BYTES] = 2u << 5, [ITEM_TEXT] = 3u << 5,	 [ITEM_ARRAY] = 4u << 5,
+		[ITEM_MAP] = 5u << 5,
+	};
+
+	if (number >= ITEM_SHORT_NUMBER)
+		return put_long_head(type, number, head);
+	head[0] = (uint8_t)(majors[type] | number);
+	return 1;
 }
 
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data)
@@ -299,17 +332,21 @@ void item_put(struct item_writer *writer, enum item_type type, uint64_t number, 
 		put(writer, data, number);
 }
 
-void item_put_key(struct item_writer *writer, const char *key, size_t len)
+void item_put_uints(struct item_writer *writer, const void *from, uint32_t bytes, uint64_t count)
 {
-	uint8_t text[SHORT_TEXT];
+	const uint8_t *at = from;
+	uint8_t *to;
 
-	if (len >= SHORT_TEXT) {
-		item_put(writer, ITEM_TEXT, len, key);
+	/* With room for all, nothing is counted but the bytes that were written. */
+	if (writer->len > writer->capacity || (writer->capacity - writer->len) / HEAD_MAX < count) {
+		for (; count; count--, at += bytes)
+			item_put(writer, ITEM_UINT, member_load(at, bytes), NULL);
 		return;
 	}
-	text[0] = TEXT_HEAD(len);
-	memcpy(text + 1, key, len);
-	put(writer, text, 1 + len);
+	to = writer->buf + writer->len;
+	for (; count; count--, at += bytes)
+		to += put_head(ITEM_UINT, member_load(at, bytes), to);
+	writer->len = (size_t)(to - writer->buf);
 }
 
 void item_put_text(struct item_writer *writer, const char *text)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * CBOR items one by one (RFC 8949), in the form that record.h describes, on a bounded buffer.
- * libcbor's streaming calls read and write heads; what is deterministic is judged here.
+ * libcbor's streaming calls read heads; what is deterministic is judged here. Numbers, of which
+ * there are many, are read here too, and heads are written here: each has one form only.
  */
 #ifndef CORE_CBOR_H
 #define CORE_CBOR_H
@@ -52,6 +53,24 @@ int item_next_key(struct item_reader *reader, const struct item *previous, struc
  * is it then. Nothing needs to be judged that equals what is known to be right. */
 bool item_take_key(struct item_reader *reader, const char *key, size_t len, struct item *ret_key);
 
+/* Unsigned integers below are their own head (RFC 8949, 3.1): nearly all are, zeros and bits. */
+#define ITEM_SHORT_NUMBER 24u
+
+/* item_take_uint() of one whose head has bytes of its own. */
+bool item_take_long_uint(struct item_reader *reader, uint64_t *ret_number);
+
+/* Goes past the next item if it is an unsigned integer in its shortest form: what else it may be,
+ * and what is wrong with it, item_next() tells. */
+static inline bool item_take_uint(struct item_reader *reader, uint64_t *ret_number)
+{
+	if (reader->at == reader->end)
+		return false;
+	if (*reader->at >= ITEM_SHORT_NUMBER)
+		return item_take_long_uint(reader, ret_number);
+	*ret_number = *reader->at++;
+	return true;
+}
+
 /* The order of keys: negative, 0 or positive as A is less than, equal to, or greater than B. */
 int item_compare_keys(const void *a, size_t a_len, const void *b, size_t b_len);
 
@@ -68,18 +87,10 @@ struct item_writer {
 };
 
 void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data);
-/* Unsigned integers below are their own head (RFC 8949, 3.1): nearly all are, zeros and bits. */
-#define ITEM_SHORT_NUMBER 24u
 
-static inline void item_put_uint(struct item_writer *writer, uint64_t number)
-{
-	if (number < ITEM_SHORT_NUMBER && writer->len < writer->capacity)
-		writer->buf[writer->len++] = (uint8_t)number;
-	else
-		item_put(writer, ITEM_UINT, number, NULL);
-}
+/* COUNT unsigned integers of BYTES, 1, 2, 4 or 8, each, at FROM, one behind the other. */
+void item_put_uints(struct item_writer *writer, const void *from, uint32_t bytes, uint64_t count);
 
-void item_put_key(struct item_writer *writer, const char *key, size_t len);
 void item_put_text(struct item_writer *writer, const char *text);
 
 #endif

@@ -60,19 +60,36 @@ void *field_elements(const struct impost_field *field, const void *base)
 	return at;
 }
 
-/* As item_compare_keys() has it, which need not be asked for keys that differ in length. */
-static bool is_greater(const struct field_order *order, const struct impost_record *record,
-		       uint32_t a, uint32_t b)
+#define HEAD_BYTES 7u
+
+/* A key's length and first bytes as one number, which is in the order of item_compare_keys(). */
+static uint64_t key_head(const char *name, uint8_t *ret_length)
 {
-	if (order->length[a] != order->length[b])
-		return order->length[a] > order->length[b];
-	return memcmp(record_field(record, order->index[a])->name,
-		      record_field(record, order->index[b])->name, order->length[a]) > 0;
+	uint64_t head = 0;
+	uint8_t length = 0;
+
+	while (name[length] && length < HEAD_BYTES)
+		head = head << 8 | (uint8_t)name[length++];
+	head <<= 8 * (HEAD_BYTES - length);
+	if (name[length])
+		length = (uint8_t)strlen(name);
+	*ret_length = length;
+	return (uint64_t)length << 8 * HEAD_BYTES | head;
 }
 
-void field_order_make(const struct impost_record *record, struct field_order *ret_order)
+/* Whether the key of field A is greater than B's; their heads are mostly enough. */
+static bool is_greater(const struct impost_record *record, const uint64_t *heads, uint32_t a,
+		       uint32_t b)
 {
-	struct field_order *order = ret_order;
+	if (heads[a] != heads[b])
+		return heads[a] > heads[b];
+	return strcmp(record_field(record, a)->name, record_field(record, b)->name) > 0;
+}
+
+static void field_order_make(const struct impost_record *record, struct field_order *order)
+{
+	uint64_t heads[IMPOST_RECORD_FIELDS]; /* of field I */
+	uint8_t lengths[IMPOST_RECORD_FIELDS];
 
 	order->count = 0;
 	for (uint32_t i = 0; i < record->nfields; i++) {
@@ -81,19 +98,15 @@ void field_order_make(const struct impost_record *record, struct field_order *re
 
 		if (field->type == IMPOST_FIELD_TYPE_SIZE)
 			continue;
-		order->index[at] = (uint8_t)i;
-		order->length[at] = (uint8_t)strlen(field->name);
-		order->count++;
+		heads[i] = key_head(field->name, &lengths[i]);
 		/* Insertion: there are few, and mostly they are in order. */
-		for (; at > 0 && is_greater(order, record, at - 1, at); at--) {
-			uint8_t index = order->index[at], length = order->length[at];
-
+		for (; at > 0 && is_greater(record, heads, order->index[at - 1], i); at--)
 			order->index[at] = order->index[at - 1];
-			order->length[at] = order->length[at - 1];
-			order->index[at - 1] = index;
-			order->length[at - 1] = length;
-		}
+		order->index[at] = (uint8_t)i;
+		order->count++;
 	}
+	for (uint32_t i = 0; i < order->count; i++)
+		order->length[i] = lengths[order->index[i]];
 }
 
 /* --- freeing --- */
@@ -151,5 +164,22 @@ int record_check(struct impost_context *ctx, const struct impost_record *record,
 	if (record->nfields > IMPOST_RECORD_FIELDS)
 		return record_fail(ctx, -EINVAL, record, NULL, "it has %u fields: %u at the most",
 				   record->nfields, IMPOST_RECORD_FIELDS);
+	return 0;
+}
+
+int nested_order(struct impost_context *ctx, struct nested_orders *orders,
+		 const struct impost_record *record, uint32_t depth,
+		 const struct field_order **ret_order)
+{
+	int err;
+
+	if (depth >= IMPOST_RECORD_DEPTH || orders->of[depth] != record || !record) {
+		err = record_check(ctx, record, depth);
+		if (err)
+			return err;
+		field_order_make(record, &orders->order[depth]);
+		orders->of[depth] = record;
+	}
+	*ret_order = &orders->order[depth];
 	return 0;
 }

@@ -44,7 +44,17 @@ int record_check(struct impost_context *ctx, const struct impost_record *record,
 /* Why RECORD cannot be saved from, or loaded into, a runtime form; NULL: it can. */
 const char *record_bad_runtime(const struct impost_record *record);
 
-void field_order_make(const struct impost_record *record, struct field_order *ret_order);
+/* The order of the record that was met last at each depth: fields in a row nest the same one. */
+struct nested_orders {
+	const struct impost_record *of[IMPOST_RECORD_DEPTH];
+	struct field_order order[IMPOST_RECORD_DEPTH];
+};
+
+/* The order of RECORD, which is nested DEPTH records deep, when it has been checked; it is there
+ * until another one is met at that depth. */
+int nested_order(struct impost_context *ctx, struct nested_orders *orders,
+		 const struct impost_record *record, uint32_t depth,
+		 const struct field_order **ret_order);
 
 static inline const struct impost_field *record_field(const struct impost_record *record,
 						      uint32_t index)

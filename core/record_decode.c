@@ -16,6 +16,7 @@ struct decoder {
 	uint32_t version; /* of what is read */
 	uint8_t *saved;	  /* moves when the tail is met */
 	size_t bytes;
+	struct nested_orders orders;
 };
 
 static int decode_fields(struct decoder *d, const struct impost_record *record,
@@ -56,8 +57,10 @@ static int decode_uint(struct decoder *d, const struct impost_field *field, uint
 	bool is_bool = field->type == IMPOST_FIELD_TYPE_BOOL;
 	uint64_t max = field->max ? field->max : member_max(field->bytes);
 	struct item item;
-	int err = expect(d, is_bool ? ITEM_BOOL : ITEM_UINT, where, &item);
+	int err = 0;
 
+	if (is_bool || !item_take_uint(&d->in, &item.number))
+		err = expect(d, is_bool ? ITEM_BOOL : ITEM_UINT, where, &item);
 	if (!err && item.number > max)
 		err = record_fail(d->ctx, -IMPOST_EFORMAT, d->record, where,
 				  "%" PRIu64 " is more than %" PRIu64, item.number, max);
@@ -159,6 +162,24 @@ static int check_count(struct decoder *d, const struct impost_field *field, uint
 			   field->count_bytes ? " at the most" : "");
 }
 
+/* As many of COUNT elements at AT as can be taken without a second look; returns how many. */
+static uint64_t decode_numbers(struct decoder *d, const struct impost_field *field, uint8_t *at,
+			       uint64_t count)
+{
+	uint64_t max = field->max ? field->max : member_max(field->bytes), done = 0, number;
+	const uint8_t *before = d->in.at;
+
+	for (; done < count && item_take_uint(&d->in, &number); done++, at += field->bytes) {
+		if (number > max) {
+			d->in.at = before;
+			break;
+		}
+		before = d->in.at;
+		member_store(at, field->bytes, number);
+	}
+	return done;
+}
+
 /* Elements, or bytes, of FIELD. *BASE moves with the tail. */
 static int decode_array(struct decoder *d, const struct impost_field *field,
 			const struct field_order *order, uint8_t **base, const struct where *where,
@@ -178,6 +199,8 @@ static int decode_array(struct decoder *d, const struct impost_field *field,
 		return err;
 	if (is_bytes && item.number)
 		memcpy(at, item.data, item.number);
+	if (field->type == IMPOST_FIELD_TYPE_UINT)
+		element.index = decode_numbers(d, field, at, item.number);
 	for (; !is_bytes && !err && element.index < item.number; element.index++)
 		err = decode_value(d, field, order, at + element.index * field->bytes, &element,
 				   depth);
@@ -188,18 +211,16 @@ static int decode_field(struct decoder *d, const struct impost_field *field, uin
 			const struct where *up, uint32_t depth)
 {
 	const struct where where = {.up = up, .name = field->name};
-	struct field_order order; /* made for records alone: it is long, and fields are many */
-	int err;
+	const struct field_order *order = NULL;
+	int err = 0;
 
-	if (field->type == IMPOST_FIELD_TYPE_RECORD) {
-		err = record_check(d->ctx, field->record, depth + 1);
-		if (err)
-			return err;
-		field_order_make(field->record, &order);
-	}
+	if (field->type == IMPOST_FIELD_TYPE_RECORD)
+		err = nested_order(d->ctx, &d->orders, field->record, depth + 1, &order);
+	if (err)
+		return err;
 	if (field->type == IMPOST_FIELD_TYPE_BYTES || (field->flags & IMPOST_FIELD_IS_ARRAY))
-		return decode_array(d, field, &order, base, &where, depth);
-	return decode_value(d, field, &order, *base + field->offset, &where, depth);
+		return decode_array(d, field, order, base, &where, depth);
+	return decode_value(d, field, order, *base + field->offset, &where, depth);
 }
 
 /* --- fields --- */
@@ -420,13 +441,14 @@ static int decode_envelope(struct decoder *d)
 
 static int decode(struct decoder *d)
 {
-	struct field_order order;
+	const struct field_order *order;
 	int err = decode_envelope(d);
 
+	if (!err)
+		err = nested_order(d->ctx, &d->orders, d->record, 0, &order);
 	if (err)
 		return err;
-	field_order_make(d->record, &order);
-	err = decode_fields(d, d->record, &order, d->saved, NULL, 0);
+	err = decode_fields(d, d->record, order, d->saved, NULL, 0);
 	return !err && item_end(&d->in) ? malformed(d, NULL) : err;
 }
 
@@ -434,11 +456,14 @@ int record_decode_new(struct impost_context *ctx, const struct impost_record *re
 		      const void *data, size_t len, void **ret_saved, size_t *ret_bytes,
 		      uint32_t *ret_version)
 {
-	struct decoder d = {.ctx = ctx, .record = record};
+	struct decoder d; /* of which the orders are long, and nothing before they are made */
 	int err = record_check(ctx, record, 0);
 
 	if (err)
 		return err;
+	d.ctx = ctx;
+	d.record = record;
+	memset(d.orders.of, 0, sizeof(d.orders.of));
 	d.bytes = record->bytes;
 	d.saved = calloc(1, d.bytes ? d.bytes : 1);
 	if (!d.saved)

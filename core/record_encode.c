@@ -12,6 +12,7 @@ struct encoder {
 	struct impost_context *ctx;
 	const struct impost_record *record; /* the outermost */
 	struct item_writer out;
+	struct nested_orders orders;
 };
 
 static int encode_fields(struct encoder *e, const struct impost_record *record,
@@ -52,7 +53,7 @@ static int encode_number(struct encoder *e, const struct impost_field *field, co
 	if (field->type == IMPOST_FIELD_TYPE_BOOL)
 		item_put(&e->out, ITEM_BOOL, value, NULL);
 	else
-		item_put_uint(&e->out, value);
+		item_put(&e->out, ITEM_UINT, value, NULL);
 	return 0;
 }
 
@@ -90,14 +91,6 @@ static int check_count(struct encoder *e, const struct impost_field *field, uint
 	return 0;
 }
 
-/* COUNT integers at AT, none of which can be wrong. */
-static void encode_numbers(struct encoder *e, const struct impost_field *field, const uint8_t *at,
-			   uint64_t count)
-{
-	for (uint64_t i = 0; i < count; i++, at += field->bytes)
-		item_put_uint(&e->out, member_load(at, field->bytes));
-}
-
 static int encode_field(struct encoder *e, const struct impost_field *field, const uint8_t *base,
 			const struct where *up, uint32_t depth)
 {
@@ -105,14 +98,11 @@ static int encode_field(struct encoder *e, const struct impost_field *field, con
 	struct where element = {.up = &where};
 	const uint8_t *at = field_elements(field, base);
 	uint64_t count = field_count(field, base);
-	struct field_order order; /* made for records alone: it is long, and fields are many */
+	const struct field_order *order = NULL;
 	int err = check_count(e, field, count, at, &where);
 
-	if (!err && field->type == IMPOST_FIELD_TYPE_RECORD) {
-		err = record_check(e->ctx, field->record, depth + 1);
-		if (!err)
-			field_order_make(field->record, &order);
-	}
+	if (!err && field->type == IMPOST_FIELD_TYPE_RECORD)
+		err = nested_order(e->ctx, &e->orders, field->record, depth + 1, &order);
 	if (err)
 		return err;
 	if (field->type == IMPOST_FIELD_TYPE_BYTES) {
@@ -120,14 +110,15 @@ static int encode_field(struct encoder *e, const struct impost_field *field, con
 		return 0;
 	}
 	if (!(field->flags & IMPOST_FIELD_IS_ARRAY))
-		return encode_value(e, field, &order, at, &where, depth);
+		return encode_value(e, field, order, at, &where, depth);
 	item_put(&e->out, ITEM_ARRAY, count, NULL);
 	if (field->type == IMPOST_FIELD_TYPE_UINT && !field->max) {
-		encode_numbers(e, field, at, count);
+		/* None of them can be wrong. */
+		item_put_uints(&e->out, at, field->bytes, count);
 		return 0;
 	}
 	for (; !err && element.index < count; element.index++, at += field->bytes)
-		err = encode_value(e, field, &order, at, &element, depth);
+		err = encode_value(e, field, order, at, &element, depth);
 	return err;
 }
 
@@ -146,7 +137,7 @@ static int encode_fields(struct encoder *e, const struct impost_record *record,
 
 		if (!field_present(field, version))
 			continue;
-		item_put_key(&e->out, field->name, order->length[i]);
+		item_put(&e->out, ITEM_TEXT, order->length[i], field->name);
 		err = encode_field(e, field, base, up, depth);
 	}
 	return err;
@@ -155,24 +146,24 @@ static int encode_fields(struct encoder *e, const struct impost_record *record,
 int impost_record_encode(struct impost_context *ctx, const struct impost_record *record,
 			 const void *saved, void *buf, size_t capacity, size_t *ret_len)
 {
-	struct encoder e = {
-		.ctx = ctx,
-		.record = record,
-		.out = {.buf = buf, .capacity = capacity},
-	};
-	struct field_order order;
-	int err = record_check(ctx, record, 0);
+	const struct field_order *order;
+	struct encoder e; /* of which the orders are long, and nothing before they are made */
+	int err;
 
+	e.ctx = ctx;
+	e.record = record;
+	e.out = (struct item_writer){.buf = buf, .capacity = capacity};
+	memset(e.orders.of, 0, sizeof(e.orders.of));
+	err = nested_order(ctx, &e.orders, record, 0, &order);
 	if (err)
 		return err;
-	field_order_make(record, &order);
 	item_put(&e.out, ITEM_MAP, 3, NULL);
 	item_put_text(&e.out, RECORD_COMPAT);
 	item_put(&e.out, ITEM_UINT, record->compatible, NULL);
 	item_put_text(&e.out, RECORD_VERSION);
 	item_put(&e.out, ITEM_UINT, record->version, NULL);
 	item_put_text(&e.out, RECORD_CONTENTS);
-	err = encode_fields(&e, record, &order, saved, NULL, 0);
+	err = encode_fields(&e, record, order, saved, NULL, 0);
 	if (err)
 		return err;
 	*ret_len = e.out.len;
