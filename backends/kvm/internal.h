@@ -94,6 +94,8 @@ struct vm {
 	_Atomic uint32_t host_tsc_khz; /* as a new vCPU has it; 0 before the first one */
 	uint32_t xsave_bytes; /* of KVM_GET_XSAVE2; 0: the kernel has the 4 KiB call only */
 
+	atomic_bool has_irqchip; /* the kernel has made what `irqchip` asks for */
+
 	pthread_mutex_t lock; /* what follows */
 	struct slot *slots;
 	uint32_t nslots; /* room in slots */
@@ -165,6 +167,9 @@ extern const struct impost_vm_ops kvm_vm_ops;
 extern const struct impost_vcpu_ops kvm_vcpu_ops;
 int32_t kvm_vm_create(void *backend, const struct impost_vm_args *args, void **ret_vm);
 int32_t kvm_vcpu_create(void *vm, uint32_t id, void **ret_vcpu);
+
+/* Makes the VM's interrupt controllers, if they are not there yet. */
+int32_t kvm_irqchip_need(struct vm *vm);
 
 /* --- mem.c --- */
 int32_t kvm_mem_add(void *vm, const struct impost_slot *slot);

@@ -24,10 +24,10 @@ void kvm_routes_default(struct vm *vm)
 	routed_set(vm, bits);
 }
 
-static int32_t need_lapics(const struct vm *vm, const char *what)
+static int32_t need_lapics(struct vm *vm, const char *what)
 {
 	if (vm->irqchip != IMPOST_IRQCHIP_NONE)
-		return 0;
+		return kvm_irqchip_need(vm);
 	return impost_host_error(vm->host, -ENOTSUP,
 				 "%s: this VM has no interrupt controller in the kernel "
 				 "(irqchip = none)",

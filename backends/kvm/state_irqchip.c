@@ -5,10 +5,10 @@
 
 #include "internal.h"
 
-static int32_t need_full(const struct vm *vm)
+static int32_t need_full(struct vm *vm)
 {
 	if (vm->irqchip == IMPOST_IRQCHIP_FULL)
-		return 0;
+		return kvm_irqchip_need(vm);
 	return impost_host_error(vm->host, -ENOENT,
 				 "this VM has no PIC, I/O APIC and PIT in the kernel (irqchip is "
 				 "not full)");

@@ -97,7 +97,9 @@ int32_t kvm_vcpu_create(void *handle, uint32_t id, void **ret_vcpu)
 			   .id = id,
 			   .vector = KVM_NO_VECTOR,
 			   .thread = KVM_NO_THREAD};
-	r = take_place(vm);
+	r = kvm_irqchip_need(vm);
+	if (!r)
+		r = take_place(vm);
 	if (r) {
 		free(v);
 		return r;

@@ -64,14 +64,37 @@ static int32_t create_irqchip(struct vm *vm)
 		r = create_full(vm);
 	else if (vm->irqchip == IMPOST_IRQCHIP_LAPIC)
 		r = ENABLE(vm, KVM_CAP_SPLIT_IRQCHIP, KVM_SPLIT_PINS);
+	if (r == -EEXIST) /* an earlier call came as far, and then failed */
+		r = 0;
 	if (r < 0 || vm->irqchip == IMPOST_IRQCHIP_NONE)
 		return r;
 	/* 32-bit ids in routes, messages and the APIC page; else those above 254 are cut. */
 	if (kvm_extension(vm->backend->fd, KVM_CAP_X2APIC_API))
 		r = ENABLE(vm, KVM_CAP_X2APIC_API,
 			   KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
-	kvm_routes_default(vm);
+	if (r >= 0)
+		kvm_routes_default(vm);
 	return r;
+}
+
+/*
+ * Not with the VM: since Linux 6.17 an interrupt controller that is made begins a grace period of
+ * SRCU that lasts a tick of the kernel's, and a slot of memory that is set before its end waits for
+ * it. Hosts add memory first, and vCPUs, which need the controllers to be there, after that.
+ */
+int32_t kvm_irqchip_need(struct vm *vm)
+{
+	int32_t r = 0;
+
+	if (atomic_load(&vm->has_irqchip))
+		return 0;
+	pthread_mutex_lock(&vm->lock);
+	if (!atomic_load(&vm->has_irqchip))
+		r = create_irqchip(vm);
+	if (r >= 0)
+		atomic_store(&vm->has_irqchip, true);
+	pthread_mutex_unlock(&vm->lock);
+	return r < 0 ? r : 0;
 }
 
 static int32_t set_addresses(const struct vm *vm)
@@ -170,8 +193,6 @@ int32_t kvm_vm_create(void *backend, const struct impost_vm_args *args, void **r
 		r = enable_reporting(vm);
 	if (r >= 0)
 		r = kvm_dirty_enable(vm);
-	if (r >= 0)
-		r = create_irqchip(vm);
 	if (r < 0) {
 		vm_destroy(vm);
 		return r;
