@@ -8,7 +8,9 @@
 #include <impost/vcpu.h>
 
 #include "context.h"
+#include "state.h"
 #include "text.h"
+#include "vm.h"
 
 int impost_snapshot_check(struct impost_snapshot *snapshot, const char *backend,
 			  impost_state_mismatch_fn mismatch, void *opaque)
@@ -35,10 +37,13 @@ static void add_hindrance(void *opaque, const char *kind, const char *name, cons
 		all->len += (size_t)len < room ? (size_t)len : room - 1;
 }
 
-static int check(struct impost_snapshot *snapshot, const char *backend)
+/* The pre-flight, on the backend that is open for the VM: opening takes as long as a vCPU's making.
+ */
+static int judge(void *opaque, const struct backend *backend)
 {
+	const struct impost_snapshot *snapshot = opaque;
 	struct hindrances all = {.len = 0};
-	int count = impost_state_check(snapshot->state, backend, add_hindrance, &all);
+	int count = state_check_on(snapshot->state, backend, add_hindrance, &all);
 
 	if (count <= 0)
 		return count;
@@ -144,9 +149,7 @@ int impost_snapshot_restore(struct impost_snapshot *snapshot,
 	if (!err)
 		err = configure(snapshot, &taken, &config);
 	if (!err)
-		err = check(snapshot, config.backend);
-	if (!err)
-		err = impost_vm_create(snapshot->ctx, &config, &vm);
+		err = vm_create(snapshot->ctx, &config, judge, snapshot, &vm);
 	if (err)
 		return err;
 	err = restore_memory(snapshot, &taken, vm);

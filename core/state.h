@@ -171,6 +171,10 @@ int state_whole(const struct impost_state *state);
 /* Fails with -IMPOST_EFORMAT if WHAT is said of section NAME. */
 int state_wrong(struct impost_context *ctx, const char *name, const char *what);
 
+/* impost_state_check() on a backend that is open. */
+int state_check_on(const struct impost_state *state, const struct backend *backend,
+		   impost_state_mismatch_fn tell, void *opaque);
+
 /* --- taking and loading --- */
 
 struct devices_load;

@@ -21,7 +21,7 @@ struct check {
 	const struct impost_state *state;
 	const struct state_machine *machine;
 	const struct state_vm *vm;
-	struct backend backend;
+	const struct backend *backend;
 	const char *name; /* of the backend */
 	struct impost_x86_cpuid *cpuid;
 	uint32_t ncpuid;
@@ -86,7 +86,7 @@ static void mismatch(struct check *c, const char *kind, const char *name, const 
 
 static bool has(const struct check *c, enum impost_cap cap)
 {
-	return impost_caps_has(&c->backend.caps, cap);
+	return impost_caps_has(&c->backend->caps, cap);
 }
 
 static void need(struct check *c, const char *kind, enum impost_cap cap, const char *why)
@@ -99,7 +99,7 @@ static void need(struct check *c, const char *kind, enum impost_cap cap, const c
 static void check_vcpu_ids(struct check *c)
 {
 	const struct state_machine *m = c->machine;
-	const struct impost_caps *caps = &c->backend.caps;
+	const struct impost_caps *caps = &c->backend->caps;
 	uint32_t highest = m->nvcpus ? m->vcpus[m->nvcpus - 1] : 0;
 
 	if (m->cpus > caps->max_vcpus)
@@ -116,7 +116,7 @@ static void check_vcpu_ids(struct check *c)
 static void check_regions(struct check *c)
 {
 	const struct state_machine *m = c->machine;
-	const struct impost_caps *caps = &c->backend.caps;
+	const struct impost_caps *caps = &c->backend->caps;
 	uint32_t bits = caps->phys_bits;
 
 	if (m->nregions > caps->max_slots)
@@ -145,10 +145,10 @@ static void check_routes(struct check *c)
 	if (m->nroutes)
 		need(c, "capability", IMPOST_CAP_GSI_ROUTES, "interrupt routes are set");
 	for (uint32_t i = 0; i < m->nroutes; i++)
-		if (m->routes[i].gsi >= c->backend.caps.max_gsis)
+		if (m->routes[i].gsi >= c->backend->caps.max_gsis)
 			mismatch(c, "irqchip", "gsi",
 				 "there is a route for line %u, backend %s has %u",
-				 m->routes[i].gsi, c->name, c->backend.caps.max_gsis);
+				 m->routes[i].gsi, c->name, c->backend->caps.max_gsis);
 }
 
 /* What only BACKEND can read, on another. */
@@ -223,7 +223,7 @@ static bool within_ppm(uint32_t a, uint32_t b, uint32_t ppm)
 /* Kernels take what is within 250 ppm for the same rate. */
 static void check_tsc(struct check *c, const struct state_tsc *tsc)
 {
-	uint32_t host = c->backend.caps.tsc_khz;
+	uint32_t host = c->backend->caps.tsc_khz;
 
 	if (tsc->khz && host && !within_ppm(tsc->khz, host, 250) && !has(c, IMPOST_CAP_TSC_SCALING))
 		mismatch(c, "tsc", "rate",
@@ -369,9 +369,9 @@ static void check_register(struct check *c, const struct impost_x86_cpuid *entry
 
 static void check_cpuid(struct check *c, const struct state_vcpu *v)
 {
-	if (v->ncpuid > c->backend.caps.max_cpuid)
+	if (v->ncpuid > c->backend->caps.max_cpuid)
 		mismatch(c, "cpuid", "entries", "there are %u, backend %s takes %u", v->ncpuid,
-			 c->name, c->backend.caps.max_cpuid);
+			 c->name, c->backend->caps.max_cpuid);
 	for (uint32_t i = 0; i < v->ncpuid && !c->err && c->count < MISMATCHES_MAX; i++) {
 		struct impost_x86_cpuid guest = v->cpuid[i], host = {.leaf = 0};
 		const struct impost_x86_cpuid *found =
@@ -415,21 +415,21 @@ static int judge_call(struct check *c, uint64_t serial, int32_t err, const char 
 
 static int ask_cpuid(struct check *c)
 {
-	const struct impost_backend_ops *ops = &c->backend.plugin->ops;
+	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
 	uint64_t serial = error_serial(c->ctx);
 	uint32_t room = 0, count = 0;
 	int32_t err;
 
 	if (!ops->cpuid_supported)
 		return 0;
-	err = ops->cpuid_supported(c->backend.handle, NULL, 0, &room);
+	err = ops->cpuid_supported(c->backend->handle, NULL, 0, &room);
 	if (err != -ENOSPC)
 		return judge_call(c, serial, err, "cpuid_supported", room, 0);
 	c->cpuid = calloc((size_t)room + 1, sizeof(*c->cpuid));
 	if (!c->cpuid)
 		return no_memory(c);
 	serial = error_serial(c->ctx);
-	err = ops->cpuid_supported(c->backend.handle, c->cpuid, room, &count);
+	err = ops->cpuid_supported(c->backend->handle, c->cpuid, room, &count);
 	err = judge_call(c, serial, err, "cpuid_supported", count, room);
 	c->ncpuid = err ? 0 : count;
 	return err;
@@ -437,21 +437,21 @@ static int ask_cpuid(struct check *c)
 
 static int ask_msrs(struct check *c)
 {
-	const struct impost_backend_ops *ops = &c->backend.plugin->ops;
+	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
 	uint64_t serial = error_serial(c->ctx);
 	uint32_t room = 0, count = 0;
 	int32_t err;
 
 	if (!ops->msr_list)
 		return 0;
-	err = ops->msr_list(c->backend.handle, NULL, 0, &room);
+	err = ops->msr_list(c->backend->handle, NULL, 0, &room);
 	if (err != -ENOSPC)
 		return judge_call(c, serial, err, "msr_list", room, 0);
 	c->msrs = calloc((size_t)room + 1, sizeof(*c->msrs));
 	if (!c->msrs)
 		return no_memory(c);
 	serial = error_serial(c->ctx);
-	err = ops->msr_list(c->backend.handle, c->msrs, room, &count);
+	err = ops->msr_list(c->backend->handle, c->msrs, room, &count);
 	err = judge_call(c, serial, err, "msr_list", count, room);
 	c->nmsrs = err ? 0 : count;
 	return err;
@@ -477,64 +477,81 @@ static int run(struct check *c)
 	return c->err ? c->err : c->count;
 }
 
+int state_check_on(const struct impost_state *state, const struct backend *backend,
+		   impost_state_mismatch_fn tell, void *opaque)
+{
+	struct check c = {
+		.ctx = state->ctx,
+		.state = state,
+		.backend = backend,
+		.name = backend->plugin->name,
+		.tell = tell,
+		.opaque = opaque,
+	};
+	int err = state_whole(state);
+
+	if (err)
+		return err;
+	c.machine = state_machine(state);
+	c.vm = state_section(state, STATE_VM, 0)->decoded;
+	err = run(&c);
+	for (int i = 0; i < c.count; i++)
+		free(c.told[i]);
+	free(c.told);
+	free(c.cpuid);
+	free(c.msrs);
+	return err;
+}
+
 /* Opens NAME, or the first of the comma-separated names that can run here. */
-static int open_backend(struct check *c, char *names)
+static int open_first(struct impost_context *ctx, char *names, struct backend *backend)
 {
 	char *rest = names, *name;
-	int err = impost_error_set(c->ctx, -EINVAL, "the list of backends is empty: name one");
+	int err = impost_error_set(ctx, -EINVAL, "the list of backends is empty: name one");
 
 	while ((name = strsep(&rest, ",")) != NULL) {
 		name += strspn(name, " \t");
 		name[strcspn(name, " \t")] = '\0';
-		err = registry_open(c->ctx, name, &c->backend);
+		err = registry_open(ctx, name, backend);
 		if (!err || err == -EINVAL || err == -ENOMEM)
 			return err;
 	}
 	return err;
 }
 
-static int check(struct check *c, const char *backend)
+static int open_backend(struct impost_context *ctx, const char *wanted, struct backend *backend)
 {
 	char *names;
 	int err;
 
-	pthread_mutex_lock(&c->ctx->lock);
-	c->ctx->registry.looked = true;
-	names = strdup(backend ? backend : config_get(c->ctx, "impost", "backend"));
-	err = names ? open_backend(c, names) : no_memory(c);
-	pthread_mutex_unlock(&c->ctx->lock);
+	pthread_mutex_lock(&ctx->lock);
+	ctx->registry.looked = true;
+	names = strdup(wanted ? wanted : config_get(ctx, "impost", "backend"));
+	err = names ? open_first(ctx, names, backend)
+		    : impost_error_set(ctx, -ENOMEM, "no memory to check a state");
+	pthread_mutex_unlock(&ctx->lock);
 	free(names);
-	if (err)
-		return err;
-	c->name = c->backend.plugin->name;
-	err = run(c);
-	pthread_mutex_lock(&c->ctx->lock);
-	registry_close(&c->backend);
-	pthread_mutex_unlock(&c->ctx->lock);
 	return err;
 }
 
 int impost_state_check(const struct impost_state *state, const char *backend,
 		       impost_state_mismatch_fn tell, void *opaque)
 {
-	struct check c = {.state = state, .tell = tell, .opaque = opaque};
+	struct backend opened = {.plugin = NULL};
 	int err;
 
 	if (!state || !state->ctx)
 		return -EINVAL;
-	c.ctx = state->ctx;
-	if (context_forked(c.ctx))
-		return context_refuse_fork(c.ctx);
+	if (context_forked(state->ctx))
+		return context_refuse_fork(state->ctx);
 	err = state_whole(state);
+	if (!err)
+		err = open_backend(state->ctx, backend, &opened);
 	if (err)
 		return err;
-	c.machine = state_machine(state);
-	c.vm = state_section(state, STATE_VM, 0)->decoded;
-	err = check(&c, backend);
-	for (int i = 0; i < c.count; i++)
-		free(c.told[i]);
-	free(c.told);
-	free(c.cpuid);
-	free(c.msrs);
+	err = state_check_on(state, &opened, tell, opaque);
+	pthread_mutex_lock(&state->ctx->lock);
+	registry_close(&opened);
+	pthread_mutex_unlock(&state->ctx->lock);
 	return err;
 }

@@ -310,7 +310,8 @@ static void free_vm(struct impost_vm *vm)
 	free(vm);
 }
 
-static int fill_vm(struct impost_vm *vm, const struct impost_vm_config *config)
+static int fill_vm(struct impost_vm *vm, const struct impost_vm_config *config, vm_judge_fn judge,
+		   void *opaque)
 {
 	int err = config ? abi_take(vm->ctx, "impost_vm_config", &vm->config, sizeof(vm->config),
 				    config, LEAST_CONFIG)
@@ -320,6 +321,8 @@ static int fill_vm(struct impost_vm *vm, const struct impost_vm_config *config)
 		err = check_config(vm->ctx, &vm->config);
 	if (!err)
 		err = open_backend(vm);
+	if (!err && judge)
+		err = judge(opaque, &vm->backend);
 	if (!err)
 		err = check_limits(vm);
 	if (!err)
@@ -327,8 +330,8 @@ static int fill_vm(struct impost_vm *vm, const struct impost_vm_config *config)
 	return err ? err : make(vm);
 }
 
-int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
-		     struct impost_vm **ret_vm)
+int vm_create(struct impost_context *ctx, const struct impost_vm_config *config, vm_judge_fn judge,
+	      void *opaque, struct impost_vm **ret_vm)
 {
 	struct impost_vm *vm;
 	int err = context_forked(ctx) ? context_refuse_fork(ctx) : 0;
@@ -343,7 +346,7 @@ int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *
 	vm->ctx = ctx;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->pause_lock, NULL);
-	err = fill_vm(vm, config);
+	err = fill_vm(vm, config, judge, opaque);
 	if (err) {
 		free_vm(vm);
 		return err;
@@ -353,6 +356,12 @@ int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *
 		    vm->plugin->desc.version);
 	*ret_vm = vm;
 	return 0;
+}
+
+int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
+		     struct impost_vm **ret_vm)
+{
+	return vm_create(ctx, config, NULL, NULL, ret_vm);
 }
 
 int impost_vm_destroy(struct impost_vm *vm)

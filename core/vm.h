@@ -148,4 +148,12 @@ int section_check_get(struct impost_vm *vm, const struct section *table, uint32_
 /* vcpu.c: answers an access in the middle of a run, for backends with io-callbacks. */
 int32_t vcpu_answer(void *vm, uint32_t id, struct impost_exit *exit);
 
+/* What a VM's maker has to say of the BACKEND that was opened for it, with nothing made: 0, or an
+ * error of its own. */
+typedef int (*vm_judge_fn)(void *opaque, const struct backend *backend);
+
+/* impost_vm_create() with such a one; NULL: without. */
+int vm_create(struct impost_context *ctx, const struct impost_vm_config *config, vm_judge_fn judge,
+	      void *opaque, struct impost_vm **ret_vm);
+
 #endif
