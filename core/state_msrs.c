@@ -308,19 +308,44 @@ static int keep_changes(struct state_work *work, uint32_t i, struct impost_x86_m
 	return err;
 }
 
+/* Whether a vCPU that refused MSR with ERR has it in name alone: KVM lists MSRs that are another
+ * vendor's, gives 0 for them and takes 0 (kernel, x86.c, kvm_do_msr_access()). */
+static bool is_hollow(struct state_work *work, uint32_t i, const struct impost_x86_msr *msr,
+		      int err)
+{
+	struct impost_x86_msr have = {.index = msr->index};
+
+	return is_refusal(err) && impost_vcpu_get_msrs(work->vcpus[i], &have, 1, NULL) == 0 &&
+	       have.value == 0;
+}
+
+static int cannot_set(struct state_work *work, uint32_t i, const struct impost_x86_msr *msr,
+		      int err)
+{
+	char name[STATE_MSR_NAME], reason[512];
+
+	snprintf(reason, sizeof(reason), "%s", impost_error(work->ctx));
+	if (is_hollow(work, i, msr, err) && !lacks(work, i, msr))
+		return 0;
+	return impost_error_set(work->ctx, err, "vCPU %u: %s cannot be set to 0x%" PRIx64 ": %s",
+				impost_vcpu_id(work->vcpus[i]), state_msr_name(msr->index, name),
+				msr->value, reason);
+}
+
 static int set_msrs(struct state_work *work, uint32_t i, const struct impost_x86_msr *msrs,
 		    uint32_t count)
 {
-	char name[STATE_MSR_NAME], reason[512];
-	uint32_t done = 0;
-	int err = count ? impost_vcpu_set_msrs(work->vcpus[i], msrs, count, &done) : 0;
+	uint32_t done = 0, some;
+	int err = 0;
 
-	if (!err || done >= count)
-		return err;
-	snprintf(reason, sizeof(reason), "%s", impost_error(work->ctx));
-	return impost_error_set(work->ctx, err, "vCPU %u: %s cannot be set to 0x%" PRIx64 ": %s",
-				impost_vcpu_id(work->vcpus[i]),
-				state_msr_name(msrs[done].index, name), msrs[done].value, reason);
+	while (!err && done < count) {
+		err = impost_vcpu_set_msrs(work->vcpus[i], msrs + done, count - done, &some);
+		done += some;
+		if (!err || done >= count)
+			break;
+		err = cannot_set(work, i, &msrs[done++], err);
+	}
+	return err;
 }
 
 /* Those of the hypervisor, if it is another one's, must never have been used. */
