@@ -4,6 +4,7 @@
  * comes over whole in that order, and does not with the row moved. The core is linked in with this
  * order in place of its own.
  */
+#include <time.h>
 #include <unistd.h>
 
 #include "mock.h"
@@ -34,6 +35,27 @@ static int load_stubborn(struct state_work *work, uint32_t i)
 static const struct state_step stubborn_step = {
 	.name = "stubborn", .object = STATE_OF_VM, .load_at = 1, .load = load_stubborn};
 
+/* Behind the timer a step is put in which waits until that has raised its line, if this is set. */
+static bool unhurried;
+
+static int wait_for_timer(struct state_work *work, uint32_t i)
+{
+	const struct timespec ms = {.tv_nsec = 1000000};
+	struct impost_x86_pic pic = {.size = 0};
+	uint32_t size;
+	int err = 0;
+
+	(void)i;
+	for (int left = 10000; !err && !pic.chip[0].irr && left > 0; left--) {
+		nanosleep(&ms, NULL);
+		err = impost_vm_get(work->vm, IMPOST_SECTION_PIC, &pic, sizeof(pic), &size);
+	}
+	return err;
+}
+
+static const struct state_step waiting_step = {
+	.name = "waiting", .object = STATE_OF_VM, .load_at = 1, .load = wait_for_timer};
+
 static uint32_t find_step(const struct state_step *const *order, uint32_t count, const char *name)
 {
 	for (uint32_t i = 0; i < count; i++)
@@ -43,26 +65,37 @@ static uint32_t find_step(const struct state_step *const *order, uint32_t count,
 	return count;
 }
 
-uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS])
+static void insert(const struct state_step **order, uint32_t *count, uint32_t at,
+		   const struct state_step *step)
 {
-	uint32_t count = real_order(load, order), from, to;
-	const struct state_step *step;
+	for (uint32_t i = (*count)++; i > at; i--)
+		order[i] = order[i - 1];
+	order[at] = step;
+}
 
-	if (stubborn && load) {
-		for (uint32_t i = count++; i > 0; i--)
-			order[i] = order[i - 1];
-		order[0] = &stubborn_step;
-	}
-	if (!moved.step || moved.load != load)
-		return count;
-	from = find_step(order, count, moved.step);
-	to = find_step(order, count, moved.anchor);
-	step = order[from];
+static void move(const struct state_step **order, uint32_t count)
+{
+	uint32_t from = find_step(order, count, moved.step);
+	uint32_t to = find_step(order, count, moved.anchor);
+	const struct state_step *step = order[from];
+
 	for (; from < to; from++)
 		order[from] = order[from + 1];
 	for (; from > to + 1; from--)
 		order[from] = order[from - 1];
 	order[from] = step;
+}
+
+uint32_t state_order(bool load, const struct state_step *order[STATE_STEPS])
+{
+	uint32_t count = real_order(load, order);
+
+	if (stubborn && load)
+		insert(order, &count, 0, &stubborn_step);
+	if (moved.step && moved.load == load)
+		move(order, count);
+	if (unhurried && load)
+		insert(order, &count, find_step(order, count, "pit") + 1, &waiting_step);
 	return count;
 }
 
@@ -158,6 +191,17 @@ static void supported_cpuid(struct box *b)
 
 	OK(b->ctx, impost_vm_cpuid_supported(b->vm, entries, 512, &count));
 	OK(b->ctx, impost_vcpu_set_cpuid(b->cpu[0], entries, count));
+}
+
+/* The first 2 MiB are mapped as they are, and vCPU 0 is at CODE. */
+static void enter_long_mode(struct box *b)
+{
+	struct mock m = {.ctx = b->ctx, .vm = b->vm};
+
+	put64(&m, PML4, PDPT | 3);
+	put64(&m, PDPT, PD | 3);
+	put64(&m, PD, 0x83);
+	long_mode(&m, b->cpu[0]);
 }
 
 #define GET(b, i, NAME, s)                                                                        \
@@ -428,6 +472,8 @@ static void put_reg(struct impost_x86_lapic *lapic, uint32_t reg, uint32_t value
 	memcpy(lapic->regs + reg, &value, sizeof(value));
 }
 
+#define TIMER 0xeeu /* its vector */
+
 /* The timer is in deadline mode (SDM vol. 3, 11.5.4.1), far from its deadline. */
 static void arm_deadline(struct box *b)
 {
@@ -439,7 +485,7 @@ static void arm_deadline(struct box *b)
 	supported_cpuid(b);
 	GET(b, 0, LAPIC, &lapic);
 	put_reg(&lapic, 0xf0, 0x1ff);
-	put_reg(&lapic, 0x320, 0x400ee);
+	put_reg(&lapic, 0x320, 0x40000 | TIMER);
 	SET(b, 0, LAPIC, &lapic);
 	GET(b, 0, TSC, &tsc);
 	msr.value = tsc.value + UINT64_C(3600000000000000);
@@ -464,6 +510,135 @@ Test(state_order, kvm_keeps_a_deadline_in_deadline_mode_alone)
 	needs_its_place(&t, true, "lapic", "late_msrs");
 }
 
+/*
+ * A guest whose TSC is far behind that of the VM it is loaded into, and whose timer is armed for
+ * much later: while that TSC still counts, its time is over.
+ */
+#define ENTRY	 0x1000u
+#define HANDLER	 0x2000u
+#define LATE_TSC (UINT64_C(1) << 52)
+
+static void set_tsc(struct box *b, uint64_t value)
+{
+	struct impost_x86_tsc tsc;
+
+	GET(b, 0, TSC, &tsc);
+	tsc.flags = 0;
+	tsc.value = value;
+	if (impost_vcpu_set(b->cpu[0], IMPOST_SECTION_TSC, &tsc, sizeof(tsc)))
+		cr_skip_test("%s", impost_error(b->ctx));
+}
+
+/* The timer's interrupt writes to port 0x81; without it the guest writes to port 0x80. */
+static void lay_out_timer(struct box *b)
+{
+	/* sti; mov $64, %si; 1: xor %eax, %eax; cpuid; dec %si; jnz 1b; out %al, $0x80 */
+	static const uint8_t code[] = {0xfb, 0xbe, 0x40, 0x00, 0x66, 0x31, 0xc0,
+				       0x0f, 0xa2, 0x4e, 0x75, 0xf8, 0xe6, 0x80};
+	static const uint8_t handler[] = {0xe6, 0x81}; /* out %al, $0x81 */
+	const uint32_t vector = HANDLER;
+	struct impost_memory *memory = impost_vm_memory(b->vm);
+
+	supported_cpuid(b);
+	set_tsc(b, LATE_TSC);
+	OK(b->ctx, impost_memory_write(memory, ENTRY, code, sizeof(code)));
+	OK(b->ctx, impost_memory_write(memory, HANDLER, handler, sizeof(handler)));
+	OK(b->ctx, impost_memory_write(memory, TIMER * 4, &vector, sizeof(vector)));
+}
+
+static void arm_for_later(struct box *b)
+{
+	struct impost_x86_regs regs = {
+		.size = sizeof(regs), .rip = ENTRY, .rsp = 0x8000, .rflags = 2};
+	struct impost_x86_sregs sregs;
+
+	OK(b->ctx, impost_vcpu_get_sregs(b->cpu[0], &sregs));
+	sregs.cs.selector = 0;
+	sregs.cs.base = 0;
+	OK(b->ctx, impost_vcpu_set_sregs(b->cpu[0], &sregs));
+	OK(b->ctx, impost_vcpu_set_regs(b->cpu[0], &regs));
+	set_tsc(b, 1);
+	arm_deadline(b);
+}
+
+static bool has_time_left(struct box *a, struct box *b)
+{
+	struct impost_exit x;
+
+	(void)a;
+	OK(b->ctx, impost_vcpu_run(b->cpu[0], &x));
+	cr_assert_eq(x.kind, IMPOST_EXIT_IO);
+	return x.u.io.port == 0x80;
+}
+
+Test(state_order, kvm_compares_a_deadline_with_the_tsc_when_it_is_set)
+{
+	const struct trial t = {"kvm", "kvm", 0, arm_for_later, has_time_left, lay_out_timer};
+
+	needs_its_place(&t, true, "late_msrs", "clock");
+}
+
+/* A hypervisor's guest that has cleared SVM's global interrupt flag (APM vol. 2, 15.17). */
+static bool has_svm(struct box *b)
+{
+	static struct impost_x86_cpuid entries[512];
+	uint32_t count = 0;
+
+	OK(b->ctx, impost_vm_cpuid_supported(b->vm, entries, 512, &count));
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].leaf == 0x80000001)
+			return entries[i].ecx >> 2 & 1;
+	return false;
+}
+
+static void clear_gif(struct box *b)
+{
+	static const uint8_t code[] = {0x0f, 0x01, 0xdd, 0xe6, 0x80}; /* clgi; out %al, $0x80 */
+	struct impost_x86_sregs sregs;
+	struct impost_exit x;
+
+	if (!impost_caps_has(impost_vm_caps(b->vm), IMPOST_CAP_NESTED) || !has_svm(b))
+		cr_skip_test("this KVM's guests have no SVM");
+	supported_cpuid(b);
+	enter_long_mode(b);
+	OK(b->ctx, impost_memory_write(impost_vm_memory(b->vm), CODE, code, sizeof(code)));
+	OK(b->ctx, impost_vcpu_get_sregs(b->cpu[0], &sregs));
+	sregs.efer |= 1u << 12; /* SVME */
+	OK(b->ctx, impost_vcpu_set_sregs(b->cpu[0], &sregs));
+	OK(b->ctx, impost_vcpu_run(b->cpu[0], &x));
+	cr_assert_eq(x.kind, IMPOST_EXIT_IO);
+}
+
+static bool same_nested(struct box *a, struct box *b)
+{
+	uint8_t x[512] = {0}, y[512] = {0};
+	uint32_t size;
+
+	OK(a->ctx, impost_vcpu_get(a->cpu[0], IMPOST_SECTION_VCPU_OPAQUE, x, sizeof(x), &size));
+	OK(b->ctx, impost_vcpu_get(b->cpu[0], IMPOST_SECTION_VCPU_OPAQUE, y, sizeof(y), &size));
+	return memcmp(x, y, size) == 0;
+}
+
+Test(state_order, kvm_judges_nested_state_by_efer)
+{
+	const struct trial t = {"kvm", "kvm", 0, clear_gif, same_nested, NULL};
+
+	needs_its_place(&t, true, "vcpu_opaque", "cpuid");
+}
+
+/* There are KVMs that take no other TSC than the host's. */
+static void use_tsc_of_kvm(struct box *b)
+{
+	struct impost_x86_tsc tsc;
+	struct box k;
+
+	open_box(&k, "kvm", 0);
+	GET(&k, 0, TSC, &tsc);
+	close_box(&k);
+	tsc.flags = 0;
+	SET(b, 0, TSC, &tsc);
+}
+
 /* A level that is up and was not delivered: it is when the I/O APIC is set. The mock only keeps it.
  */
 #define PIN    10u
@@ -473,15 +648,9 @@ static void raise_level(struct box *b)
 {
 	struct impost_x86_ioapic ioapic;
 	struct impost_x86_lapic lapic;
-	struct impost_x86_tsc tsc;
-	struct box k;
 	uint32_t size;
 
-	open_box(&k, "kvm", 0);
-	GET(&k, 0, TSC, &tsc);
-	close_box(&k);
-	tsc.flags = 0;
-	SET(b, 0, TSC, &tsc); /* there are KVMs that take no other TSC than the host's */
+	use_tsc_of_kvm(b);
 	OK(b->ctx, impost_vm_get(b->vm, IMPOST_SECTION_IOAPIC, &ioapic, sizeof(ioapic), &size));
 	ioapic.irr = 1u << PIN;
 	ioapic.redirect[PIN] = VECTOR | 1u << 15;
@@ -507,6 +676,44 @@ Test(state_order, kvm_delivers_levels_when_the_ioapic_is_set)
 	needs_its_place(&t, true, "ioapic", "sregs");
 }
 
+/* The timer counts down once (Intel 8254, mode 0), and its line leads to another input than on a VM
+ * that was just made. */
+#define TIMER_INPUT 3u
+
+static void start_timer(struct box *b)
+{
+	const struct impost_gsi_route route = {.type = IMPOST_ROUTE_PIC_MASTER, .pin = TIMER_INPUT};
+	struct impost_x86_pit pit;
+	uint32_t size;
+
+	use_tsc_of_kvm(b);
+	OK(b->ctx, impost_vm_set_gsi_routes(b->vm, &route, 1));
+	OK(b->ctx, impost_vm_get(b->vm, IMPOST_SECTION_PIT, &pit, sizeof(pit), &size));
+	pit.channel[0] =
+		(struct impost_x86_pit_channel){.count = 1000, .rw_mode = 3, .mode = 0, .gate = 1};
+	OK(b->ctx, impost_vm_set(b->vm, IMPOST_SECTION_PIT, &pit, sizeof(pit)));
+}
+
+static bool timer_is_heard(struct box *a, struct box *b)
+{
+	struct impost_x86_pic pic;
+	uint32_t size;
+
+	(void)a;
+	OK(b->ctx, impost_vm_get(b->vm, IMPOST_SECTION_PIC, &pic, sizeof(pic), &size));
+	return pic.chip[0].irr == 1u << TIMER_INPUT;
+}
+
+Test(state_order, kvm_starts_the_timer_when_it_is_set)
+{
+	const struct trial t = {"mock", "kvm", 0, start_timer, timer_is_heard, NULL};
+
+	unhurried = true;
+	needs_its_place(&t, true, "routes", "devices");
+	needs_its_place(&t, true, "pit", "routes");
+	needs_its_place(&t, true, "pic", "pit");
+}
+
 /* --- taking --- */
 
 /* IN from a port, in the script of both: a position in it is state. */
@@ -527,12 +734,8 @@ static void script_in(struct box *b)
 static void leave_pending(struct box *b)
 {
 	struct impost_exit x;
-	struct mock m = {.ctx = b->ctx, .vm = b->vm};
 
-	put64(&m, PML4, PDPT | 3);
-	put64(&m, PDPT, PD | 3);
-	put64(&m, PD, 0x83);
-	long_mode(&m, b->cpu[0]);
+	enter_long_mode(b);
 	OK(b->ctx, impost_vcpu_run(b->cpu[0], &x));
 	cr_assert_eq(x.kind, IMPOST_EXIT_IO);
 	*(uint8_t *)x.u.io.data = 0xa5;
