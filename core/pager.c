@@ -93,7 +93,8 @@ static int fill_chunk(const struct pager *pager, uint8_t *to, uint64_t bytes, ui
 
 	for (; !err && (count = next_run(data, &first)); first += count)
 		err = uffd_copy(pager->uffd, to + first * IMPOST_PAGE_SIZE,
-				buffer + first * IMPOST_PAGE_SIZE, count * IMPOST_PAGE_SIZE);
+				buffer + first * IMPOST_PAGE_SIZE, count * IMPOST_PAGE_SIZE,
+				IMPOST_PAGE_SIZE);
 	first = 0;
 	for (; !err && (count = next_run(all & ~data, &first)); first += count)
 		err = uffd_zero(pager->uffd, to + first * IMPOST_PAGE_SIZE,
@@ -127,7 +128,7 @@ static int fill_unit(struct pager *pager, const struct paged *paged, uint64_t un
 
 	pthread_mutex_lock(&pager->lock);
 	if (!paged->gone)
-		err = paged->huge ? uffd_copy(pager->uffd, to, pager->buffer, bytes)
+		err = paged->huge ? uffd_copy(pager->uffd, to, pager->buffer, bytes, paged->unit)
 				  : fill_chunk(pager, to, bytes, data, pager->buffer);
 	pthread_mutex_unlock(&pager->lock);
 	return err ? impost_error_set(pager->ctx, err, "%s", strerror(-err)) : 0;

@@ -70,14 +70,14 @@ int uffd_protect(int fd, const void *at, uint64_t bytes, int on)
 	return 0;
 }
 
-/* How far a call has come that returned RESULT, with DONE in its struct. Returns 0, or -errno if it
- * cannot go on. */
-static int went(int result, int64_t done, uint64_t *at)
+/* How far a call on pages of PAGE bytes has come that returned RESULT, with DONE in its struct.
+ * Returns 0, or -errno if it cannot go on. */
+static int went(int result, int64_t done, uint64_t page, uint64_t *at)
 {
 	if (result && done > 0)
 		*at += (uint64_t)done;
 	else if (result && errno == EEXIST)
-		*at += 4096; /* filled in meanwhile */
+		*at += page; /* filled in meanwhile */
 	else if (result && errno != EAGAIN && errno != EINTR)
 		return -errno;
 	else if (!result)
@@ -85,7 +85,7 @@ static int went(int result, int64_t done, uint64_t *at)
 	return 0;
 }
 
-int uffd_copy(int fd, void *to, const void *src, uint64_t bytes)
+int uffd_copy(int fd, void *to, const void *src, uint64_t bytes, uint64_t page)
 {
 	int err = 0;
 
@@ -97,7 +97,7 @@ int uffd_copy(int fd, void *to, const void *src, uint64_t bytes)
 		};
 		int result = ioctl(fd, UFFDIO_COPY, &copy);
 
-		err = went(result, copy.copy, &at);
+		err = went(result, copy.copy, page, &at);
 	}
 	return err;
 }
@@ -110,7 +110,7 @@ int uffd_zero(int fd, void *to, uint64_t bytes)
 		struct uffdio_zeropage zero = {.range = {(uintptr_t)to + at, bytes - at}};
 		int result = ioctl(fd, UFFDIO_ZEROPAGE, &zero);
 
-		err = went(result, zero.zeropage, &at);
+		err = went(result, zero.zeropage, 4096, &at);
 	}
 	return err;
 }

@@ -32,8 +32,9 @@ int uffd_unregister(int fd, const void *at, uint64_t bytes);
 int uffd_protect(int fd, const void *at, uint64_t bytes, int on);
 
 /* Fills missing pages, from SRC or with zeros, and wakes who waits. Pages that are there already
- * are passed over. */
-int uffd_copy(int fd, void *at, const void *src, uint64_t bytes);
+ * are passed over: those of a memfd may be another's work. PAGE: bytes of each; those that are
+ * filled with zeros have 4096. */
+int uffd_copy(int fd, void *at, const void *src, uint64_t bytes, uint64_t page);
 int uffd_zero(int fd, void *at, uint64_t bytes);
 
 /* Wakes who waits, to look again. */

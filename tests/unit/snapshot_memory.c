@@ -693,6 +693,71 @@ Test(snapshot_memory, huge_pages)
 	impost_context_close(ctx);
 }
 
+/* What another has written into a memfd before it was brought stays, and the rest is brought. Says
+ * whether there is memory of such pages. */
+static bool filled_by_another(struct impost_context *ctx, const char *pages, uint64_t page_bytes)
+{
+	const struct memory_write want = {.hash = &plain};
+	const struct memory_restore lazy = {.how = MEMORY_RESTORE_LAZY, .no_prefetch = true};
+	struct impost_region made = {.size = sizeof(made), .bytes = 4 * IMPOST_PAGE_2M};
+	uint8_t *read = malloc(made.bytes), *model = malloc(made.bytes), *other;
+	struct impost_memory *memory;
+	struct memory_plan *plan;
+	struct memory_layer layer;
+	struct saved saved;
+	bool there;
+
+	expect_ok(ctx, impost_context_set(ctx, "memory", "backing", "memfd"));
+	expect_ok(ctx, impost_context_set(ctx, "memory", "pages", pages));
+	memset(model, 3, made.bytes);
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+	expect_ok(ctx, impost_memory_add(memory, &made));
+	expect_ok(ctx, impost_memory_write(memory, 0, model, made.bytes));
+	expect_ok(ctx, memory_plan_make(memory, &want, &plan));
+	write_plan(ctx, plan, false, &plain, &saved);
+	impost_memory_destroy(memory);
+	layer = layer_of(&saved);
+	expect_ok(ctx, impost_memory_create(ctx, &memory));
+	there = memory_layers_restore(memory, &layer, 1, &lazy) != -ENOMEM;
+	if (there) {
+		expect_ok(ctx, impost_memory_get(memory, 0, &made));
+		other = mmap(NULL, made.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd, 0);
+		cr_assert_neq(other, MAP_FAILED);
+		memset(other + 2 * page_bytes, 4, page_bytes);
+		memset(model + 2 * page_bytes, 4, page_bytes);
+		munmap(other, made.bytes);
+		expect_ok(ctx, memory_settle(memory));
+		expect_ok(ctx, impost_memory_read(memory, 0, read, made.bytes));
+		cr_expect(memcmp(read, model, made.bytes) == 0, "of %s", pages);
+	}
+	impost_memory_destroy(memory);
+	free_saved(&saved);
+	free(read);
+	free(model);
+	return there;
+}
+
+Test(snapshot_memory, pages_that_another_has_filled)
+{
+	struct impost_context *ctx = open_context();
+
+	if (!has_uffd())
+		cr_skip_test("this process may not have a userfaultfd");
+	cr_expect(filled_by_another(ctx, "4K", PAGE));
+	impost_context_close(ctx);
+}
+
+Test(snapshot_memory, huge_pages_that_another_has_filled)
+{
+	struct impost_context *ctx = open_context();
+
+	if (!has_uffd())
+		cr_skip_test("this process may not have a userfaultfd");
+	if (!filled_by_another(ctx, "2M", IMPOST_PAGE_2M))
+		cr_skip_test("the host has no 4 free huge pages of 2 MiB");
+	impost_context_close(ctx);
+}
+
 /* --- tables that are anybody's invention --- */
 
 /* Every table is read, or refused; what is read can be gone through, and stays within its bounds.
