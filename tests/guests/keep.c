@@ -8,25 +8,13 @@
  * What depends on time lies from SCRATCH to ARENA, so that all other memory is the same in each
  * run.
  */
-#include "guest.h"
+#include "apic.h"
 
 #define SCRATCH	  0x3fe000u
 #define ARENA	  0x400000u
 #define PAGE_SIZE 4096u
 
-/* The local APIC's registers (SDM vol. 3, table 11-1). */
-#define APIC(reg)	(*(volatile uint32_t *)(0xfee00000u + (reg)))
-#define EOI		0xb0
-#define SPURIOUS	0xf0
-#define SOFT_ENABLE	0x100
-#define LVT_TIMER	0x320
-#define PERIODIC	0x20000
-#define INITIAL		0x380
-#define DIVIDE		0x3e0
-#define DIVIDE_BY_1	0xb
-#define TIMER_VECTOR	0x40
-#define SPURIOUS_VECTOR 0xff
-#define PERIOD		1000000 /* of the bus clock: 1 ms at 1 GHz */
+#define PERIOD	  1000000 /* of the bus clock: 1 ms at 1 GHz */
 
 /* Where the boot put the TSS (layout.h), and IST1 in it (SDM vol. 3, 8.7). */
 #define TSS	   0x580u
@@ -54,23 +42,13 @@ __attribute__((interrupt)) static void tick(struct interrupt_frame *frame)
 	APIC(EOI) = 0;
 }
 
-__attribute__((interrupt)) static void spurious(struct interrupt_frame *frame)
-{
-	(void)frame;
-}
-
-static void start_timer(void)
+static void start_ticking(void)
 {
 	/* volatile: compilers take addresses this low for mistakes */
 	uint64_t *volatile ist1 = (uint64_t *)(TSS + TSS_IST1);
 
 	*ist1 = ARENA;
-	set_vector(TIMER_VECTOR, (const void *)(uintptr_t)tick, 1);
-	set_vector(SPURIOUS_VECTOR, (const void *)(uintptr_t)spurious, 1);
-	APIC(SPURIOUS) = SOFT_ENABLE | SPURIOUS_VECTOR;
-	APIC(DIVIDE) = DIVIDE_BY_1;
-	APIC(LVT_TIMER) = PERIODIC | TIMER_VECTOR;
-	APIC(INITIAL) = PERIOD;
+	start_timer(tick, 1, PERIOD);
 	__asm__ volatile("sti" : : : "memory");
 }
 
@@ -161,7 +139,7 @@ void guest_main(const void *zero_page)
 
 	serial_init();
 	if (timer)
-		start_timer();
+		start_ticking();
 	for (uint64_t round = 1; rounds == 0 || round <= rounds; round++) {
 		if (raise_pages(pages, round) | raise_registers(round) |
 		    differs("tsc stepped back", 0, scratch->stepped_back, 0))
