@@ -209,50 +209,52 @@ static const char *judge_region(const struct table_region *region)
 	return wrong;
 }
 
+/*
+ * Makes region I of TABLE what ROW says, which has been judged by itself. Its bitmaps and digests
+ * are to begin at *AT, which becomes their end. Returns what is wrong; NULL: nothing.
+ */
+static const char *read_row(struct memory_table *table, uint32_t i, const struct row *row,
+			    uint8_t *bytes, uint64_t *at)
+{
+	struct table_region *region = &table->region[i];
+	struct row wanted = {0};
+
+	region->gpa = row->gpa;
+	region->bytes = row->bytes;
+	region->area_offset = row->area_offset;
+	region->flags = row->flags;
+	set_size(region);
+	/* No sum of these overflows: pages are 2^52 at the most, and a table in memory is much
+	 * shorter than 2^63. */
+	if (region->chunks > (table->bytes - *at) / (sizeof(uint64_t) + SNAPSHOT_DIGEST))
+		return "has more pages than the table has bits";
+	*at = lay_out(region, table->diff, *at, &wanted);
+	if (*at > table->bytes || row->data != wanted.data || row->zero != wanted.zero ||
+	    row->digests != wanted.digests)
+		return "has its bitmaps elsewhere than they must be";
+	point(region, bytes, row);
+	return judge_region(region);
+}
+
 /* Reads the rows. Each region's bitmaps and digests follow those of the one before it, and the last
  * ones end with the table. */
 static int read_rows(struct impost_context *ctx, struct memory_table *table, uint8_t *bytes)
 {
 	const struct row *row = (const struct row *)(void *)(bytes + sizeof(struct head));
 	uint64_t at = sizeof(struct head) + table->count * sizeof(*row), above = 0, area = 0;
-	const char *wrong = NULL;
-	uint32_t i;
 
-	for (i = 0; !wrong && i < table->count; i++) {
-		struct table_region *region = &table->region[i];
-		struct row wanted = {0};
+	for (uint32_t i = 0; i < table->count; i++) {
+		const char *wrong = judge_row(&row[i], above, area, table->area_bytes);
 
-		wrong = judge_row(&row[i], above, area, table->area_bytes);
+		if (!wrong)
+			wrong = read_row(table, i, &row[i], bytes, &at);
 		if (wrong)
-			break;
-		region->gpa = row[i].gpa;
-		region->bytes = row[i].bytes;
-		region->area_offset = row[i].area_offset;
-		region->flags = row[i].flags;
-		set_size(region);
-		above = region->gpa + region->bytes;
-		area = region->area_offset + region->bytes;
-		/* No sum of these overflows: pages are 2^52 at the most, and a table in memory is
-		 * much shorter than 2^63. */
-		if (region->chunks > (table->bytes - at) / (sizeof(uint64_t) + SNAPSHOT_DIGEST)) {
-			wrong = "has more pages than the table has bits";
-			break;
-		}
-		at = lay_out(region, table->diff, at, &wanted);
-		if (at > table->bytes || row[i].data != wanted.data || row[i].zero != wanted.zero ||
-		    row[i].digests != wanted.digests) {
-			wrong = "has its bitmaps elsewhere than they must be";
-			break;
-		}
-		point(region, bytes, &row[i]);
-		wrong = judge_region(region);
-		if (wrong)
-			break;
+			return impost_error_set(ctx, -IMPOST_EFORMAT,
+						"the memory table: region %u, at 0x%" PRIx64 ", %s",
+						i, row[i].gpa, wrong);
+		above = row[i].gpa + row[i].bytes;
+		area = row[i].area_offset + row[i].bytes;
 	}
-	if (wrong)
-		return impost_error_set(ctx, -IMPOST_EFORMAT,
-					"the memory table: region %u, at 0x%" PRIx64 ", %s", i,
-					row[i].gpa, wrong);
 	if (at != table->bytes)
 		return impost_error_set(ctx, -IMPOST_EFORMAT,
 					"the memory table: %" PRIu64 " bytes, of which %" PRIu64
