@@ -1,31 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pages are copied while guest and host write them, as a migration does: after a last pass with
- * nobody writing, the copy is the memory. A plain program, as threads.c is. Prints TAP.
+ * nobody writing, the copy is the memory. A plain program (plain.h). Prints TAP.
  *
  * Usage: dirty PLUGIN-DIR BACKEND GUEST [KEY VALUE]..., where GUEST is a static ELF64 that writes
  * without end, and KEY an option of the backend.
  */
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <impost/impost.h>
-#include <impost/mock.h>
-
-#define CHECK(condition)                                                            \
-	do {                                                                        \
-		if (!(condition)) {                                                 \
-			printf("# %s:%d: %s: %s\n", __FILE__, __LINE__, #condition, \
-			       impost_error(ctx));                                  \
-			atomic_store(&failed, 1);                                   \
-		}                                                                   \
-	} while (0)
+#include "../unit/random.h"
+#include "plain.h"
 
 #define PAGE	IMPOST_PAGE_SIZE
 #define RAM	(UINT64_C(32) << 20)
@@ -35,17 +20,7 @@
 #define PASSES	25
 #define RANGES	64
 
-static atomic_int failed;
-static struct impost_context *ctx;
 static const char *guest;
-
-static void start(pthread_t *thread, void *(*fn)(void *), void *arg)
-{
-	if (pthread_create(thread, NULL, fn, arg)) {
-		perror("pthread_create");
-		exit(1);
-	}
-}
 
 /* Everything at work on one memory. */
 struct work {
@@ -58,14 +33,6 @@ struct work {
 
 /* --- who disturbs --- */
 
-static uint64_t next(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
 static void *host_writes(void *arg)
 {
 	struct work *work = arg;
@@ -75,7 +42,7 @@ static void *host_writes(void *arg)
 	while (!atomic_load(&work->stop)) {
 		CHECK(impost_view_begin(work->memory, &view) == 0);
 		for (int i = 0; i < 50; i++) {
-			uint64_t gpa = HOST + next(&state) % ((RAM - HOST) / 8) * 8;
+			uint64_t gpa = HOST + random_number(&state) % ((RAM - HOST) / 8) * 8;
 
 			CHECK(impost_view_write_u64(&view, gpa, state) == 0);
 		}
@@ -224,92 +191,47 @@ static void alone(void)
 	CHECK(impost_memory_destroy(work.memory) == 0);
 }
 
-static void boot(struct impost_vm *vm, struct impost_vcpu *vcpu)
-{
-	struct impost_x86_boot_config config;
-	int fd = open(guest, O_RDONLY | O_CLOEXEC);
-
-	CHECK(fd >= 0);
-	CHECK(impost_x86_add_ram(impost_vm_memory(vm), RAM) == 0);
-	impost_x86_boot_config_init(ctx, &config);
-	config.kernel_fd = fd;
-	config.cmdline = "rounds=0 every=0 pages=1500";
-	CHECK(impost_x86_boot(vm, &vcpu, 1, &config, NULL) == 0);
-	close(fd);
-}
-
-/* The mock executes nothing: its vCPU halts. */
-static void script_halt(struct impost_vm *vm)
-{
-	const struct impost_mock_step halt = {.size = sizeof(halt), .op = IMPOST_MOCK_HALT};
-	const struct impost_mock_control *control;
-	const void *table;
-	void *handle;
-
-	if (impost_vm_extension(vm, IMPOST_MOCK_CONTROL, &table, &handle))
-		return;
-	control = table;
-	for (int i = 0; i < 10; i++)
-		CHECK(control->append(handle, 0, &halt, 1) == 0);
-}
-
+/* On the mock the vCPU halts. */
 static void in_a_vm(void)
 {
-	struct impost_vm_config config;
+	const struct impost_mock_step halt = {.size = sizeof(halt), .op = IMPOST_MOCK_HALT};
 	struct work work = {0};
-	struct impost_vm *vm;
+	struct impost_vm *vm = make_vm(&work.vcpu, 1, RAM, guest, "rounds=0 every=0 pages=1500");
 
-	CHECK(impost_vm_config_init(ctx, &config) == 0);
-	config.memory = RAM;
-	CHECK(impost_vm_create(ctx, &config, &vm) == 0);
-	CHECK(impost_vcpu_create(vm, 0, &work.vcpu) == 0);
-	boot(vm, work.vcpu);
-	script_halt(vm);
+	script(vm, 1, &halt, 10);
 	work.memory = impost_vm_memory(vm);
 	migrate(&work);
 	CHECK(impost_vcpu_destroy(work.vcpu) == 0);
 	CHECK(impost_vm_destroy(vm) == 0);
 }
 
-/* PLUGIN-DIR BACKEND [KEY VALUE]... */
-static int open_context(const char *dir, const char *backend, char **options)
+static const struct test tests[] = {
+	{"memory alone is copied while it is written", alone, NULL},
+	{"a VM's memory is copied while it runs", in_a_vm, NULL},
+};
+
+/* OPTIONS of BACKEND: [KEY VALUE]... */
+static int set_options(const char *backend, char **options)
 {
 	char section[64];
-	int err = impost_context_open(NULL, NULL, &ctx);
+	int err = 0;
 
-	if (!err)
-		err = impost_context_set(ctx, "impost", "plugin_dir", dir);
-	if (!err)
-		err = impost_context_set(ctx, "impost", "backend", backend);
 	snprintf(section, sizeof(section), "backend.%s", backend);
 	for (; !err && options[0]; options += 2)
 		err = impost_context_set(ctx, section, options[0], options[1]);
+	if (err)
+		fprintf(stderr, "dirty: %s\n", impost_error(ctx));
 	return err;
 }
 
 int main(int argc, char **argv)
 {
-	struct impost_caps caps = {.size = sizeof(caps)};
-
 	if (argc < 4 || argc % 2) {
 		fprintf(stderr, "usage: dirty PLUGIN-DIR BACKEND GUEST [KEY VALUE]...\n");
 		return 1;
 	}
 	guest = argv[3];
-	if (open_context(argv[1], argv[2], argv + 4)) {
-		fprintf(stderr, "dirty: %s\n", ctx ? impost_error(ctx) : "no context");
+	if (open_context("dirty", argv[1], argv[2]) || set_options(argv[2], argv + 4))
 		return 1;
-	}
-	if (impost_backend_probe(ctx, argv[2], &caps)) {
-		printf("1..0 # SKIP %s\n", impost_error(ctx));
-		return impost_context_close(ctx) != 0;
-	}
-	printf("1..2\n");
-	alone();
-	printf("%sok 1 - memory alone is copied while it is written\n",
-	       atomic_load(&failed) ? "not " : "");
-	in_a_vm();
-	printf("%sok 2 - a VM's memory is copied while it runs\n",
-	       atomic_load(&failed) ? "not " : "");
-	return atomic_load(&failed) || impost_context_close(ctx) != 0;
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), argv[2]);
 }

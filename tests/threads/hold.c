@@ -1,29 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Threads that hold a VM, kick its vCPUs, look at their state and run them, all at once; then 64
- * vCPUs that are held together. A plain program, as threads.c is.
+ * vCPUs that are held together. A plain program (plain.h).
  *
  * Usage: hold PLUGIN-DIR BACKEND GUEST, where GUEST is a static ELF64 that never stops.
  */
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <impost/impost.h>
-#include <impost/mock.h>
-
-#define CHECK(condition)                                                         \
-	do {                                                                     \
-		if (!(condition)) {                                              \
-			printf("# %s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			atomic_store(&failed, 1);                                \
-		}                                                                \
-	} while (0)
+#include "plain.h"
 
 #define CPUS	3
 #define MANY	64
@@ -31,9 +16,7 @@
 #define HOLDS	300
 #define MOST_MS 20000
 
-static atomic_int failed;
 static const char *guest;
-static struct impost_context *ctx;
 
 struct machine {
 	struct impost_vm *vm;
@@ -50,14 +33,6 @@ struct of {
 	uint32_t number;
 };
 
-static void start(pthread_t *thread, void *(*fn)(void *), void *arg)
-{
-	if (pthread_create(thread, NULL, fn, arg)) {
-		perror("pthread_create");
-		exit(1);
-	}
-}
-
 static void sleep_ns(long ns)
 {
 	const struct timespec t = {.tv_nsec = ns};
@@ -65,53 +40,19 @@ static void sleep_ns(long ns)
 	nanosleep(&t, NULL);
 }
 
-/* The mock executes nothing: its vCPUs read a port again and again. */
-static void script_reads(struct machine *m)
+/* On the mock vCPUs read a port again and again. */
+static void make(struct machine *m, uint32_t count)
 {
 	static const struct impost_mock_step step = {
 		.size = sizeof(step),
 		.op = IMPOST_MOCK_EXIT,
 		.exit = {.kind = IMPOST_EXIT_IO,
 			 .u.io = {.port = 0x60, .size = 1, .dir = IMPOST_EXIT_READ, .count = 1}}};
-	const struct impost_mock_control *control;
-	const void *table;
-	void *handle;
-
-	if (impost_vm_extension(m->vm, IMPOST_MOCK_CONTROL, &table, &handle))
-		return;
-	control = table;
-	for (uint32_t id = 0; id < m->count; id++)
-		for (uint32_t i = 0; i < 20; i++)
-			CHECK(control->append(handle, id, &step, 1) == 0);
-}
-
-static void boot(struct machine *m)
-{
-	struct impost_x86_boot_config boot;
-	int fd = open(guest, O_RDONLY | O_CLOEXEC);
-
-	CHECK(fd >= 0);
-	impost_x86_boot_config_init(ctx, &boot);
-	boot.kernel_fd = fd;
-	CHECK(impost_x86_boot(m->vm, m->vcpu, m->count, &boot, NULL) == 0);
-	close(fd);
-}
-
-static void make(struct machine *m, uint32_t count)
-{
-	struct impost_vm_config config;
 
 	memset(m, 0, sizeof(*m));
 	m->count = count;
-	CHECK(impost_vm_config_init(ctx, &config) == 0);
-	config.cpus = count;
-	config.memory = 32 << 20;
-	CHECK(impost_vm_create(ctx, &config, &m->vm) == 0);
-	CHECK(impost_x86_add_ram(impost_vm_memory(m->vm), config.memory) == 0);
-	for (uint32_t id = 0; id < count; id++)
-		CHECK(impost_vcpu_create(m->vm, id, &m->vcpu[id]) == 0);
-	boot(m);
-	script_reads(m);
+	m->vm = make_vm(m->vcpu, count, 32 << 20, guest, NULL);
+	script(m->vm, count, &step, 20);
 }
 
 static void *run(void *arg)
@@ -267,43 +208,19 @@ static void many(void)
 
 /* --- */
 
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	{"several threads hold, kick and look at once", storm},
-	{"64 vCPUs are held together", many},
+static const struct test tests[] = {
+	{"several threads hold, kick and look at once", storm, NULL},
+	{"64 vCPUs are held together", many, NULL},
 };
-
-#define COUNT (sizeof(tests) / sizeof(tests[0]))
 
 int main(int argc, char **argv)
 {
-	struct impost_caps caps = {.size = sizeof(caps)};
-	int all = 0;
-
 	if (argc != 4) {
 		fprintf(stderr, "usage: hold PLUGIN-DIR BACKEND GUEST\n");
 		return 1;
 	}
 	guest = argv[3];
-	if (impost_context_open(NULL, NULL, &ctx) ||
-	    impost_context_set(ctx, "impost", "plugin_dir", argv[1]) ||
-	    impost_context_set(ctx, "impost", "backend", argv[2])) {
-		fprintf(stderr, "hold: %s\n", ctx ? impost_error(ctx) : "no context");
+	if (open_context("hold", argv[1], argv[2]))
 		return 1;
-	}
-	if (impost_backend_probe(ctx, argv[2], &caps)) {
-		printf("1..0 # SKIP %s\n", impost_error(ctx));
-		return impost_context_close(ctx) != 0;
-	}
-	printf("1..%zu\n", COUNT);
-	for (size_t i = 0; i < COUNT; i++) {
-		atomic_store(&failed, 0);
-		tests[i].fn();
-		printf("%sok %zu - %s\n", atomic_load(&failed) ? "not " : "", i + 1, tests[i].name);
-		fflush(stdout);
-		all |= atomic_load(&failed);
-	}
-	return all || impost_context_close(ctx) != 0;
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), argv[2]);
 }

@@ -1,54 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory is saved while threads write it, as a guest does: what is saved is the memory at the
- * instant of the plan. A plain program, as threads.c is. Prints TAP.
+ * instant of the plan. A plain program (plain.h). Prints TAP.
  *
  * Usage: snapshot PLUGIN-DIR GUEST, where GUEST is a static ELF64 that writes without end; on KVM.
  */
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <impost/impost.h>
 #include <impost/pages.h>
 
+#include "../unit/random.h"
 #include "pager.h"
+#include "plain.h"
 #include "snapshot_file.h"
 #include "snapshot_memory.h"
 #include "uffd.h"
-
-#define CHECK(condition)                                                            \
-	do {                                                                        \
-		if (!(condition)) {                                                 \
-			printf("# %s:%d: %s: %s\n", __FILE__, __LINE__, #condition, \
-			       impost_error(ctx));                                  \
-			atomic_store(&failed, 1);                                   \
-		}                                                                   \
-	} while (0)
 
 #define PAGE	IMPOST_PAGE_SIZE
 #define RAM	(UINT64_C(24) << 20)
 #define WRITERS 3
 #define ROUNDS	8
 
-static atomic_int failed;
-static struct impost_context *ctx;
 static const struct snapshot_hash plain;
-
-static void start(pthread_t *thread, void *(*fn)(void *), void *arg)
-{
-	if (pthread_create(thread, NULL, fn, arg)) {
-		perror("pthread_create");
-		exit(1);
-	}
-}
 
 /* Writers, as vCPUs are: they stop when they are asked to, and go on. */
 struct work {
@@ -59,14 +37,6 @@ struct work {
 	atomic_uint writes;
 	bool discards;
 };
-
-static uint64_t next(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
 
 /* What a guest does is nothing that a sanitizer sees. */
 __attribute__((no_sanitize("thread"))) static void guest_write(uint8_t *ram, uint64_t state)
@@ -92,12 +62,13 @@ static void *guest(void *arg)
 	while (!atomic_load(&work->stop)) {
 		wait_while_held(work);
 		for (int i = 0; i < 20; i++)
-			guest_write(work->ram, next(&state));
-		if (work->discards && next(&state) % 50 == 0)
-			CHECK(impost_pages_discard(work->memory, next(&state) % (RAM / PAGE) * PAGE,
+			guest_write(work->ram, random_number(&state));
+		if (work->discards && random_number(&state) % 50 == 0)
+			CHECK(impost_pages_discard(work->memory,
+						   random_number(&state) % (RAM / PAGE) * PAGE,
 						   PAGE, 0) == 0);
-		if (next(&state) % 50 == 0) { /* and the kernel, for it */
-			uint64_t at = next(&state) % (RAM / PAGE) * PAGE;
+		if (random_number(&state) % 50 == 0) { /* and the kernel, for it */
+			uint64_t at = random_number(&state) % (RAM / PAGE) * PAGE;
 			int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 
 			CHECK(syscall(SYS_read, fd, work->ram + at, PAGE) == PAGE);
@@ -294,7 +265,7 @@ static void *use(void *arg)
 	uint64_t state = 77 + (uint64_t)atomic_fetch_add(&work->writes, 1), value;
 
 	for (int i = 0; i < 300; i++) {
-		uint64_t at = next(&state) % (RAM / 8) * 8;
+		uint64_t at = random_number(&state) % (RAM / 8) * 8;
 
 		CHECK(impost_memory_read(work->memory, at, &value, 8) == 0);
 		CHECK(value == 0 || value == at + 1);
@@ -363,20 +334,6 @@ static void *run_guest(void *arg)
 	return NULL;
 }
 
-static void boot(struct impost_vm *vm, struct impost_vcpu *vcpu)
-{
-	struct impost_x86_boot_config config;
-	int fd = open(guest_path, O_RDONLY | O_CLOEXEC);
-
-	CHECK(fd >= 0);
-	CHECK(impost_x86_add_ram(impost_vm_memory(vm), RAM) == 0);
-	impost_x86_boot_config_init(ctx, &config);
-	config.kernel_fd = fd;
-	config.cmdline = "rounds=0 every=0 pages=1500";
-	CHECK(impost_x86_boot(vm, &vcpu, 1, &config, NULL) == 0);
-	close(fd);
-}
-
 /* How many pages of RAM are not what MODEL was. */
 static uint64_t changed_pages(const uint8_t *ram, const uint64_t *model)
 {
@@ -413,18 +370,13 @@ static void save_guest(struct impost_vm *vm, struct work *work, uint64_t *model,
 
 static void on_kvm(void)
 {
-	struct impost_vm_config config;
 	uint64_t *model = malloc(RAM);
 	struct work work = {0};
-	struct impost_vm *vm;
+	struct impost_vm *vm =
+		make_vm(&work.vcpu, 1, RAM, guest_path, "rounds=0 every=0 pages=1500");
 	pthread_t thread;
 	void *ram = NULL;
 
-	CHECK(impost_vm_config_init(ctx, &config) == 0);
-	config.memory = RAM;
-	CHECK(impost_vm_create(ctx, &config, &vm) == 0);
-	CHECK(impost_vcpu_create(vm, 0, &work.vcpu) == 0);
-	boot(vm, work.vcpu);
 	work.memory = impost_vm_memory(vm);
 	CHECK(impost_memory_ptr(work.memory, 0, RAM, &ram) == 0);
 	work.ram = ram;
@@ -439,50 +391,31 @@ static void on_kvm(void)
 	free(model);
 }
 
-static const struct {
-	const char *name;
-	void (*fn)(void);
-	bool kvm;
-} tests[] = {
-	{"anonymous memory is saved while it is written", anonymous, false},
-	{"the same where pages must be there to be protected", anonymous_populated, false},
-	{"a memfd is saved while it is written", memfd, false},
-	{"memory is saved while a balloon takes some of it", balloon, false},
-	{"a guest goes on when saving fails", failures, false},
-	{"memory comes while threads use it", lazily, false},
-	{"a guest on KVM is saved while it runs", on_kvm, true},
+static const struct test tests[] = {
+	{"anonymous memory is saved while it is written", anonymous, NULL},
+	{"the same where pages must be there to be protected", anonymous_populated, NULL},
+	{"a memfd is saved while it is written", memfd, NULL},
+	{"memory is saved while a balloon takes some of it", balloon, NULL},
+	{"a guest goes on when saving fails", failures, NULL},
+	{"memory comes while threads use it", lazily, NULL},
+	{"a guest on KVM is saved while it runs", on_kvm, "kvm"},
 };
-
-#define COUNT (sizeof(tests) / sizeof(tests[0]))
 
 int main(int argc, char **argv)
 {
-	struct impost_caps caps = {.size = sizeof(caps)};
-	int all = 0, fd = uffd_open(0);
+	int fd = uffd_open(0);
 
 	if (fd < 0) {
 		printf("1..0 # SKIP this process may not have a userfaultfd: %s\n", strerror(-fd));
 		return 0;
 	}
 	close(fd);
-	if (argc != 3 || impost_context_open(NULL, NULL, &ctx) ||
-	    impost_context_set(ctx, "impost", "plugin_dir", argv[1]) ||
-	    impost_context_set(ctx, "impost", "backend", "kvm")) {
+	if (argc != 3) {
 		fprintf(stderr, "usage: snapshot PLUGIN-DIR GUEST\n");
 		return 1;
 	}
 	guest_path = argv[2];
-	printf("1..%zu\n", COUNT);
-	for (size_t i = 0; i < COUNT; i++) {
-		atomic_store(&failed, 0);
-		if (tests[i].kvm && impost_backend_probe(ctx, "kvm", &caps)) {
-			printf("ok %zu - %s # SKIP %s\n", i + 1, tests[i].name, impost_error(ctx));
-			continue;
-		}
-		tests[i].fn();
-		printf("%sok %zu - %s\n", atomic_load(&failed) ? "not " : "", i + 1, tests[i].name);
-		fflush(stdout);
-		all |= atomic_load(&failed);
-	}
-	return all || impost_context_close(ctx) != 0;
+	if (open_context("snapshot", argv[1], "kvm"))
+		return 1;
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), NULL);
 }

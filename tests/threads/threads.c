@@ -1,53 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads against each other: texts, memory, kicks, vCPUs and interrupts. A plain program, since
- * ThreadSanitizer and Criterion's process arena exclude each other. Prints TAP.
+ * Threads against each other: texts, memory, kicks, vCPUs and interrupts. A plain program
+ * (plain.h).
  *
  * Usage: threads PLUGIN-DIR BACKEND GUEST, where GUEST is a static ELF64 that never stops.
  */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <impost/impost.h>
-#include <impost/mock.h>
-
-#define CHECK(condition)                                                         \
-	do {                                                                     \
-		if (!(condition)) {                                              \
-			printf("# %s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			atomic_store(&failed, 1);                                \
-		}                                                                \
-	} while (0)
+#include "plain.h"
 
 #define THREADS 4
 #define KICKS	500
 #define MOST_MS 20000 /* no step takes this long unless something was lost */
 
-static atomic_int failed;
 static const char *guest;
-static struct impost_context *ctx;
-
-static void start(pthread_t *thread, void *(*fn)(void *), void *arg)
-{
-	if (pthread_create(thread, NULL, fn, arg)) {
-		perror("pthread_create");
-		exit(1);
-	}
-}
 
 static void run_all(void *(*fn)(void *), void *args, size_t bytes)
 {
@@ -294,42 +269,14 @@ struct machine {
 	uint32_t count;
 };
 
-/* The mock executes nothing: its vCPUs halt, as often as they will be kicked. */
-static void script_halts(struct machine *machine, uint32_t times)
-{
-	const struct impost_mock_step halt = {.size = sizeof(halt), .op = IMPOST_MOCK_HALT};
-	const struct impost_mock_control *control;
-	const void *table;
-	void *handle;
-
-	if (impost_vm_extension(machine->vm, IMPOST_MOCK_CONTROL, &table, &handle))
-		return;
-	control = table;
-	for (uint32_t id = 0; id < machine->count; id++)
-		for (uint32_t i = 0; i < times; i++)
-			CHECK(control->append(handle, id, &halt, 1) == 0);
-}
-
+/* On the mock vCPUs halt, as often as they will be kicked. */
 static void make(struct machine *machine, uint32_t count)
 {
-	struct impost_x86_boot_config boot;
-	struct impost_vm_config config;
-	int fd = open(guest, O_RDONLY | O_CLOEXEC);
+	const struct impost_mock_step halt = {.size = sizeof(halt), .op = IMPOST_MOCK_HALT};
 
 	*machine = (struct machine){.count = count};
-	CHECK(fd >= 0);
-	CHECK(impost_vm_config_init(ctx, &config) == 0);
-	config.cpus = count;
-	config.memory = 32 << 20;
-	CHECK(impost_vm_create(ctx, &config, &machine->vm) == 0);
-	CHECK(impost_x86_add_ram(impost_vm_memory(machine->vm), config.memory) == 0);
-	for (uint32_t id = 0; id < count; id++)
-		CHECK(impost_vcpu_create(machine->vm, id, &machine->vcpu[id]) == 0);
-	impost_x86_boot_config_init(ctx, &boot);
-	boot.kernel_fd = fd;
-	CHECK(impost_x86_boot(machine->vm, machine->vcpu, count, &boot, NULL) == 0);
-	close(fd);
-	script_halts(machine, 2 * KICKS + 10);
+	machine->vm = make_vm(machine->vcpu, count, 32 << 20, guest, NULL);
+	script(machine->vm, count, &halt, 2 * KICKS + 10);
 }
 
 static void unmake(struct machine *machine)
@@ -515,50 +462,26 @@ static void sandbox(void)
 
 /* --- */
 
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	{"each thread has its own error text", texts},
-	{"memory is read while regions are added", memory},
-	{"memory is read while regions come and go", removal},
-	{"descriptors are moved while regions come and go", descriptors},
-	{"no kick is lost", kicks},
-	{"a storm of kicks ends runs and nothing else", kick_storm},
-	{"a second thread in a vCPU is refused", two_in_one},
-	{"several VMs live at once", machines},
-	{"removal is safe where membarrier(2) is forbidden", sandbox},
+static const struct test tests[] = {
+	{"each thread has its own error text", texts, NULL},
+	{"memory is read while regions are added", memory, NULL},
+	{"memory is read while regions come and go", removal, NULL},
+	{"descriptors are moved while regions come and go", descriptors, NULL},
+	{"no kick is lost", kicks, NULL},
+	{"a storm of kicks ends runs and nothing else", kick_storm, NULL},
+	{"a second thread in a vCPU is refused", two_in_one, NULL},
+	{"several VMs live at once", machines, NULL},
+	{"removal is safe where membarrier(2) is forbidden", sandbox, NULL},
 };
-
-#define COUNT (sizeof(tests) / sizeof(tests[0]))
 
 int main(int argc, char **argv)
 {
-	struct impost_caps caps = {.size = sizeof(caps)};
-	int all = 0;
-
 	if (argc != 4) {
 		fprintf(stderr, "usage: threads PLUGIN-DIR BACKEND GUEST\n");
 		return 1;
 	}
 	guest = argv[3];
-	if (impost_context_open(NULL, NULL, &ctx) ||
-	    impost_context_set(ctx, "impost", "plugin_dir", argv[1]) ||
-	    impost_context_set(ctx, "impost", "backend", argv[2])) {
-		fprintf(stderr, "threads: %s\n", ctx ? impost_error(ctx) : "no context");
+	if (open_context("threads", argv[1], argv[2]))
 		return 1;
-	}
-	if (impost_backend_probe(ctx, argv[2], &caps)) {
-		printf("1..0 # SKIP %s\n", impost_error(ctx));
-		return impost_context_close(ctx) != 0;
-	}
-	printf("1..%zu\n", COUNT);
-	for (size_t i = 0; i < COUNT; i++) {
-		atomic_store(&failed, 0);
-		tests[i].fn();
-		printf("%sok %zu - %s\n", atomic_load(&failed) ? "not " : "", i + 1, tests[i].name);
-		fflush(stdout);
-		all |= atomic_load(&failed);
-	}
-	return all || impost_context_close(ctx) != 0;
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0]), argv[2]);
 }
