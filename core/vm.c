@@ -619,14 +619,34 @@ int impost_vm_msr_list(struct impost_vm *vm, uint32_t *indices, uint32_t capacit
 	return vm_give_count(vm, err, "msr_list", count, capacity, ret_count);
 }
 
+/* What a later version may use must be clear until then, or old hosts would give it a meaning. */
+static int check_cpuid(struct impost_context *ctx, const struct impost_x86_cpuid *entries,
+		       uint32_t count)
+{
+	if (!entries && count)
+		return impost_error_set(ctx, -EINVAL, "%u CPUID entries, which are NULL", count);
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].reserved)
+			return impost_error_set(ctx, -EINVAL,
+						"CPUID leaf 0x%x, sub-leaf 0x%x: reserved is 0x%x: "
+						"set it to 0",
+						entries[i].leaf, entries[i].subleaf,
+						entries[i].reserved);
+	return 0;
+}
+
 int cpuid_copy(struct impost_vm *vm, const struct impost_x86_cpuid *entries, uint32_t count,
 	       struct given_cpuid *ret_copy)
 {
-	struct impost_x86_cpuid *copy = calloc((size_t)count + 1, sizeof(*copy));
+	int err = check_cpuid(vm->ctx, entries, count);
+	struct impost_x86_cpuid *copy;
 
+	if (err)
+		return err;
+	copy = calloc((size_t)count + 1, sizeof(*copy));
 	if (!copy)
 		return impost_error_set(vm->ctx, -ENOMEM, "no memory for %u CPUID entries", count);
-	if (count && entries)
+	if (count)
 		memcpy(copy, entries, count * sizeof(*copy));
 	*ret_copy = (struct given_cpuid){copy, count};
 	return 0;

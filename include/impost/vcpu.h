@@ -137,7 +137,8 @@ IMPOST_API int impost_vcpu_set_msrs(struct impost_vcpu *vcpu, const struct impos
 
 /*
  * Sets and gets CPUID. Set: before the first run (-EBUSY later), on a backend with cpuid-per-vm for
- * the whole VM. Get: -ENOSPC: *ret_count is what is needed.
+ * the whole VM. -EINVAL: an entry's `reserved` is not 0, or ENTRIES are NULL; else what the backend
+ * says of them. Get: -ENOSPC: *ret_count is what is needed.
  */
 IMPOST_API int impost_vcpu_set_cpuid(struct impost_vcpu *vcpu,
 				     const struct impost_x86_cpuid *entries, uint32_t count);

@@ -166,7 +166,7 @@ IMPOST_API int impost_vm_cpuid_supported(struct impost_vm *vm, struct impost_x86
 IMPOST_API int impost_vm_msr_list(struct impost_vm *vm, uint32_t *indices, uint32_t capacity,
 				  uint32_t *ret_count);
 
-/* CPUID of all vCPUs at once. cpuid-per-vm. */
+/* CPUID of all vCPUs at once. cpuid-per-vm. Errors: impost_vcpu_set_cpuid(). */
 IMPOST_API int impost_vm_set_cpuid(struct impost_vm *vm, const struct impost_x86_cpuid *entries,
 				   uint32_t count);
 

@@ -445,6 +445,13 @@ Test(mock_devices, cpuid_is_set_before_the_first_run)
 	e[1].leaf = 0;
 	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 2), -EINVAL);
 	cr_assert(strstr(impost_error(m.ctx), "is there twice"));
+	e[1] = (struct impost_x86_cpuid){.leaf = 7, .subleaf = 1, .reserved = 2};
+	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 2), -EINVAL);
+	cr_assert(strstr(impost_error(m.ctx), "leaf 0x7, sub-leaf 0x1: reserved is 0x2"), "%s",
+		  impost_error(m.ctx));
+	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], NULL, 2), -EINVAL);
+	cr_assert_eq(impost_vcpu_get_cpuid(m.cpu[0], e, 2, &count), 0);
+	cr_assert_eq(memcmp(e, got, sizeof(e)), 0, "it is as it was");
 	long_mode(&m, m.cpu[0]);
 	run_to(&m, IMPOST_EXIT_HLT);
 	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[0], e, 1), -EBUSY);
@@ -461,6 +468,10 @@ Test(mock_devices, cpuid_can_be_the_vms)
 	cr_assert_eq(impost_vm_set_cpuid(m.vm, &e, 1), 0);
 	cr_assert_eq(impost_vcpu_get_cpuid(m.cpu[1], &got, 1, &count), 0);
 	cr_assert_eq(got.ebx, 0x01000800, "the APIC id is each one's own");
+	e.reserved = 1;
+	cr_assert_eq(impost_vm_set_cpuid(m.vm, &e, 1), -EINVAL);
+	cr_assert_eq(impost_vcpu_set_cpuid(m.cpu[1], &e, 1), -EINVAL);
+	e.reserved = 0;
 	run_to(&m, IMPOST_EXIT_HLT);
 	cr_assert_eq(impost_vm_set_cpuid(m.vm, &e, 1), -EBUSY);
 	mock_close(&m);

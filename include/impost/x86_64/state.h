@@ -335,7 +335,7 @@ struct impost_x86_cpuid {
 	uint32_t subleaf;
 	uint32_t flags; /* IMPOST_X86_CPUID_* */
 	uint32_t eax, ebx, ecx, edx;
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 };
 static_assert(sizeof(struct impost_x86_cpuid) == 32, "ABI");
 
