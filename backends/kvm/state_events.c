@@ -334,9 +334,16 @@ static int32_t nested_check(const struct vcpu *v, const void *buf, uint32_t byte
 					 "opaque state %.16s of backend %.16s, version %u: this is "
 					 "kvm, which reads nested, version %u",
 					 o->what, o->backend, o->version, NESTED_VERSION);
+	/* Nothing of what is to be set may be passed over in silence. */
+	if (o->size != bytes)
+		return impost_host_error(
+			v->host, -EINVAL,
+			"opaque state of %u bytes: nested state is %u of them, and "
+			"kvm reads nothing else",
+			bytes, o->size);
 	memcpy(&inner, (const uint8_t *)buf + sizeof(*o) + offsetof(struct kvm_nested_state, size),
 	       sizeof(inner));
-	if (o->data_size > bytes - sizeof(*o) || inner != o->data_size || inner < HEADER ||
+	if (o->data_size != bytes - sizeof(*o) || inner != o->data_size || inner < HEADER ||
 	    inner > v->vm->backend->nested_bytes)
 		return impost_host_error(v->host, -EINVAL,
 					 "nested state of %u bytes says %u and %u", bytes,

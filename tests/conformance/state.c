@@ -711,6 +711,13 @@ Test(state, nested_state, .timeout = 60)
 	finish(&box, box.vcpu);
 	REFUSED(&box, ENOENT,
 		impost_vcpu_get(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &t, sizeof(t), &size));
+	/* A second item behind the first is not passed over. */
+	t = s;
+	memcpy((uint8_t *)&t + s.size, &s, s.size);
+	REFUSED(&box, EINVAL,
+		impost_vcpu_set(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &t, 2 * s.size));
+	REFUSED(&box, ENOENT,
+		impost_vcpu_get(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &t, sizeof(t), &size));
 	set(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
 	get(&box, IMPOST_SECTION_VCPU_OPAQUE, &t);
 	cr_assert_arr_eq(&t, &s, s.size);
