@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pre-flight: all that keeps a state from being loaded on a backend of this host, by name, with
- * nothing made. */
+/* Pre-flight: all that keeps a state from being loaded on a backend of this host, by name. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,72 +8,60 @@
 
 #include <impost/x86_64/cpuid.h>
 
-#include "record.h"
-#include "state.h"
+#include "state_check.h"
 #include "text.h"
-
-/* Mismatches that are told at the most: a state can be made to have any number. */
-#define MISMATCHES_MAX 4096
-
-struct check {
-	struct impost_context *ctx;
-	const struct impost_state *state;
-	const struct state_machine *machine;
-	const struct state_vm *vm;
-	const struct backend *backend;
-	const char *name; /* of the backend */
-	struct impost_x86_cpuid *cpuid;
-	uint32_t ncpuid;
-	uint32_t *msrs;
-	uint32_t nmsrs;
-	impost_state_mismatch_fn tell;
-	void *opaque;
-	char **told; /* "KIND NAME" of each that was told */
-	int count;
-	int err;
-};
 
 /* --- telling --- */
 
-static bool was_told(const struct check *c, const char *what)
+/* Where WHAT stands, or belongs, among what was told: thousands of vCPUs may have it. */
+static int place(const struct check *c, const char *what)
 {
-	for (int i = 0; i < c->count; i++)
-		if (strcmp(c->told[i], what) == 0)
-			return true;
-	return false;
+	int from = 0, to = c->count;
+
+	while (from < to) {
+		int middle = from + (to - from) / 2;
+
+		if (strcmp(c->told[middle], what) < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return from;
 }
 
-static int remember(struct check *c, char *what)
+static int remember(struct check *c, const char *what, int at)
 {
-	char **grown = what ? realloc(c->told, ((size_t)c->count + 1) * sizeof(*grown)) : NULL;
+	char **grown = realloc(c->told, ((size_t)c->count + 1) * sizeof(*grown));
+	char *copy = grown ? strdup(what) : NULL;
 
-	if (!grown) {
-		free(what);
+	if (grown)
+		c->told = grown;
+	if (!copy) {
 		c->err = impost_error_set(c->ctx, -ENOMEM, "no memory to check a state");
 		return c->err;
 	}
-	c->told = grown;
-	grown[c->count++] = what;
+	memmove(&grown[at + 1], &grown[at], (size_t)(c->count - at) * sizeof(*grown));
+	grown[at] = copy;
+	c->count++;
 	return 0;
 }
 
-/* The same of several vCPUs is told once. */
-static void mismatch(struct check *c, const char *kind, const char *name, const char *fmt, ...)
-	IMPOST_PRINTF(4, 5);
-static void mismatch(struct check *c, const char *kind, const char *name, const char *fmt, ...)
+bool check_is_over(const struct check *c)
 {
-	char reason[256];
-	char *what;
-	va_list ap;
+	return c->err || c->count >= CHECK_MISMATCHES_MAX;
+}
 
-	if (c->err || c->count >= MISMATCHES_MAX)
+void check_mismatch(struct check *c, const char *kind, const char *name, const char *fmt, ...)
+{
+	char what[128], reason[256];
+	va_list ap;
+	int at;
+
+	if (check_is_over(c))
 		return;
-	what = text_format("%s %s", kind, name);
-	if (what && was_told(c, what)) {
-		free(what);
-		return;
-	}
-	if (remember(c, what) || !c->tell)
+	snprintf(what, sizeof(what), "%s %s", kind, name);
+	at = place(c, what);
+	if ((at < c->count && strcmp(c->told[at], what) == 0) || remember(c, what, at) || !c->tell)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(reason, sizeof(reason), fmt, ap);
@@ -92,8 +79,9 @@ static bool has(const struct check *c, enum impost_cap cap)
 static void need(struct check *c, const char *kind, enum impost_cap cap, const char *why)
 {
 	if (!has(c, cap))
-		mismatch(c, kind, impost_cap_name(cap), "%s, and backend %s has none of it: %s",
-			 why, c->name, impost_cap_meaning(cap));
+		check_mismatch(c, kind, impost_cap_name(cap),
+			       "%s, and backend %s has none of it: %s", why, c->name,
+			       impost_cap_meaning(cap));
 }
 
 static void check_vcpu_ids(struct check *c)
@@ -103,12 +91,12 @@ static void check_vcpu_ids(struct check *c)
 	uint32_t highest = m->nvcpus ? m->vcpus[m->nvcpus - 1] : 0;
 
 	if (m->cpus > caps->max_vcpus)
-		mismatch(c, "vcpus", "count",
-			 "the VM was made for %u, backend %s has %u at the most", m->cpus, c->name,
-			 caps->max_vcpus);
+		check_mismatch(c, "vcpus", "count",
+			       "the VM was made for %u, backend %s has %u at the most", m->cpus,
+			       c->name, caps->max_vcpus);
 	if (highest > caps->max_vcpu_id)
-		mismatch(c, "vcpus", "id", "there is APIC id %u, backend %s has ids up to %u",
-			 highest, c->name, caps->max_vcpu_id);
+		check_mismatch(c, "vcpus", "id", "there is APIC id %u, backend %s has ids up to %u",
+			       highest, c->name, caps->max_vcpu_id);
 	if (highest >= 255)
 		need(c, "vcpus", IMPOST_CAP_X2APIC_IDS, "there are APIC ids of 255 and above");
 }
@@ -120,21 +108,24 @@ static void check_regions(struct check *c)
 	uint32_t bits = caps->phys_bits;
 
 	if (m->nregions > caps->max_slots)
-		mismatch(c, "memory", "regions", "there are %u, backend %s has %u at the most",
-			 m->nregions, c->name, caps->max_slots);
+		check_mismatch(c, "memory", "regions",
+			       "there are %u, backend %s has %u at the most", m->nregions, c->name,
+			       caps->max_slots);
 	for (uint32_t i = 0; i < m->nregions; i++) {
 		const struct impost_state_region *r = &m->regions[i];
 		char name[32];
 
 		snprintf(name, sizeof(name), "0x%" PRIx64, r->gpa);
 		if (bits && bits < 64 && (r->gpa + (r->bytes - 1)) >> bits)
-			mismatch(c, "memory", name,
-				 "it ends above the %u address bits of backend %s", bits, c->name);
+			check_mismatch(c, "memory", name,
+				       "it ends above the %u address bits of backend %s", bits,
+				       c->name);
 		if (r->flags && !has(c, IMPOST_CAP_MEM_READONLY) &&
 		    !has(c, IMPOST_CAP_MEM_ROM_DROP))
-			mismatch(c, "memory", name,
-				 "the guest cannot write it, and backend %s has no such memory",
-				 c->name);
+			check_mismatch(
+				c, "memory", name,
+				"the guest cannot write it, and backend %s has no such memory",
+				c->name);
 	}
 }
 
@@ -146,9 +137,9 @@ static void check_routes(struct check *c)
 		need(c, "capability", IMPOST_CAP_GSI_ROUTES, "interrupt routes are set");
 	for (uint32_t i = 0; i < m->nroutes; i++)
 		if (m->routes[i].gsi >= c->backend->caps.max_gsis)
-			mismatch(c, "irqchip", "gsi",
-				 "there is a route for line %u, backend %s has %u",
-				 m->routes[i].gsi, c->name, c->backend->caps.max_gsis);
+			check_mismatch(c, "irqchip", "gsi",
+				       "there is a route for line %u, backend %s has %u",
+				       m->routes[i].gsi, c->name, c->backend->caps.max_gsis);
 }
 
 /* What only BACKEND can read, on another. */
@@ -158,9 +149,9 @@ static void check_opaque(struct check *c, const struct state_opaque *items, uint
 		const struct state_opaque *o = &items[i];
 
 		if (strcmp(o->backend, c->name) != 0)
-			mismatch(c, "opaque", o->what,
-				 "only backend %s can read it, and this is %s", o->backend,
-				 c->name);
+			check_mismatch(c, "opaque", o->what,
+				       "only backend %s can read it, and this is %s", o->backend,
+				       c->name);
 		else if (strcmp(o->what, "nested") == 0)
 			need(c, "capability", IMPOST_CAP_NESTED,
 			     "the guest runs guests of its own");
@@ -207,9 +198,9 @@ static void check_xcr0(struct check *c, const struct state_xsave *x)
 		char name[24];
 
 		snprintf(name, sizeof(name), "XCR0 bit %u", bit);
-		mismatch(c, "xcr0", field ? field->name : name,
-			 "the guest uses this state component, and backend %s has none here",
-			 c->name);
+		check_mismatch(c, "xcr0", field ? field->name : name,
+			       "the guest uses this state component, and backend %s has none here",
+			       c->name);
 	}
 }
 
@@ -220,15 +211,49 @@ static bool within_ppm(uint32_t a, uint32_t b, uint32_t ppm)
 	return (uint64_t)apart * 1000000 <= (uint64_t)b * ppm;
 }
 
+/* The rate of a new vCPU in a VM of nothing else; 0: not to be had. */
+static uint32_t new_vcpus_khz(struct check *c)
+{
+	struct impost_x86_tsc tsc = {.khz = 0};
+	struct impost_vm_config config;
+	struct impost_vcpu *vcpu;
+	struct impost_vm *vm;
+	uint32_t size;
+
+	if (impost_vm_config_init(c->ctx, &config))
+		return 0;
+	config.backend = c->name;
+	if (impost_vm_create(c->ctx, &config, &vm))
+		return 0;
+	if (!impost_vcpu_create(vm, 0, &vcpu)) {
+		impost_vcpu_get(vcpu, IMPOST_SECTION_TSC, &tsc, sizeof(tsc), &size);
+		impost_vcpu_destroy(vcpu);
+	}
+	impost_vm_destroy(vm);
+	return tsc.khz;
+}
+
+/* Where the processor does not tell its rate the hypervisor does, of a vCPU. */
+static uint32_t host_khz(struct check *c)
+{
+	if (c->alone && !c->backend->caps.tsc_khz && !c->new_vcpus_khz)
+		c->new_vcpus_khz = new_vcpus_khz(c);
+	return c->new_vcpus_khz ? c->new_vcpus_khz : c->backend->caps.tsc_khz;
+}
+
 /* Kernels take what is within 250 ppm for the same rate. */
 static void check_tsc(struct check *c, const struct state_tsc *tsc)
 {
-	uint32_t host = c->backend->caps.tsc_khz;
+	uint32_t host;
 
-	if (tsc->khz && host && !within_ppm(tsc->khz, host, 250) && !has(c, IMPOST_CAP_TSC_SCALING))
-		mismatch(c, "tsc", "rate",
-			 "the guest's is %u kHz, the host's %u kHz, and backend %s cannot scale it",
-			 tsc->khz, host, c->name);
+	if (!tsc->khz || has(c, IMPOST_CAP_TSC_SCALING))
+		return;
+	host = host_khz(c);
+	if (host && !within_ppm(tsc->khz, host, 250))
+		check_mismatch(
+			c, "tsc", "rate",
+			"the guest's is %u kHz, the host's %u kHz, and backend %s cannot scale it",
+			tsc->khz, host, c->name);
 }
 
 static void check_sections(struct check *c, const struct state_vcpu *v)
@@ -248,145 +273,6 @@ static void check_sections(struct check *c, const struct state_vcpu *v)
 	if (v->ntsc)
 		check_tsc(c, v->tsc);
 	check_opaque(c, v->opaque, v->nopaque);
-}
-
-/* --- MSRs --- */
-
-static bool has_msr(const struct check *c, uint32_t index)
-{
-	for (uint32_t i = 0; i < c->nmsrs; i++)
-		if (c->msrs[i] == index)
-			return true;
-	return false;
-}
-
-static void check_msrs(struct check *c, const struct state_vcpu *v)
-{
-	const struct state_msrs *own = &v->hypervisor;
-	bool native = strcmp(own->backend, c->name) == 0;
-	char name[STATE_MSR_NAME];
-
-	for (uint32_t i = 0; i < v->nmsrs; i++)
-		if (!state_msr_idle(v, &v->msrs[i]) && !has_msr(c, v->msrs[i].index))
-			mismatch(c, "msr", state_msr_name(v->msrs[i].index, name),
-				 "it is 0x%" PRIx64 ", and backend %s has no such MSR here",
-				 v->msrs[i].value, c->name);
-	for (uint32_t i = 0; i < own->count; i++) {
-		if (state_msr_idle(v, &own->msrs[i]))
-			continue;
-		if (!native)
-			mismatch(c, "msr", state_msr_name(own->msrs[i].index, name),
-				 "the guest uses it, it is of backend %s, and this is %s",
-				 own->backend, c->name);
-		else if (!has_msr(c, own->msrs[i].index))
-			mismatch(c, "msr", state_msr_name(own->msrs[i].index, name),
-				 "the guest uses it, and this %s has none such", c->name);
-	}
-}
-
-/* --- CPUID --- */
-
-static uint32_t field_mask(const struct impost_x86_cpuid_field *f)
-{
-	return (UINT32_MAX >> (31 - (f->high - f->low))) << f->low;
-}
-
-/* Whether F is of register REG of ENTRY. */
-static bool is_of(const struct impost_x86_cpuid_field *f, const struct impost_x86_cpuid *entry,
-		  uint32_t reg)
-{
-	if (f->leaf != entry->leaf || f->reg != reg)
-		return false;
-	return !(f->flags & IMPOST_X86_CPUID_SUBLEAF) || f->subleaf == IMPOST_X86_CPUID_EACH ||
-	       f->subleaf == entry->subleaf;
-}
-
-/* Where components lie is the processor's, whatever the guest was told (SDM vol. 1, 13.4.3). */
-static bool is_layout(const struct impost_x86_cpuid_field *f)
-{
-	return f->leaf == 0xd && f->subleaf >= 2 && f->subleaf < 64 &&
-	       f->kind == IMPOST_X86_FIELD_VALUE;
-}
-
-static void check_field(struct check *c, const struct impost_x86_cpuid_field *f, uint32_t guest,
-			uint32_t host)
-{
-	uint32_t have = (host & field_mask(f)) >> f->low;
-
-	guest = (guest & field_mask(f)) >> f->low;
-	if (f->kind == IMPOST_X86_FIELD_FEATURE && (guest & ~have))
-		mismatch(c, "cpuid", f->name,
-			 "the guest was given it (%s), and backend %s has it "
-			 "not here",
-			 f->meaning, c->name);
-	else if (f->kind == IMPOST_X86_FIELD_INVERTED && (have & ~guest))
-		mismatch(c, "cpuid", f->name,
-			 "%s: so it is with backend %s here, and the guest was told otherwise",
-			 f->meaning, c->name);
-	else if (f->kind == IMPOST_X86_FIELD_LIMIT && guest > have)
-		mismatch(c, "cpuid", f->name,
-			 "the guest was given %u (%s), and backend %s has %u "
-			 "here",
-			 guest, f->meaning, c->name, have);
-	else if (is_layout(f) && guest && guest != have)
-		mismatch(c, "cpuid", f->name, "the guest was told %u (%s), and it is %u here",
-			 guest, f->meaning, have);
-}
-
-/* Bits without a name, in a register that has features. */
-static void check_unnamed(struct check *c, const struct impost_x86_cpuid *entry, uint32_t reg,
-			  uint32_t missing)
-{
-	static const char *const registers[] = {"EAX", "EBX", "ECX", "EDX"};
-
-	for (; missing; missing &= missing - 1) {
-		char name[64];
-
-		snprintf(name, sizeof(name), "CPUID 0x%x.0x%x %s bit %d", entry->leaf,
-			 entry->subleaf, registers[reg], __builtin_ctz(missing));
-		mismatch(c, "cpuid", name, "the guest was given it, and backend %s has it not here",
-			 c->name);
-	}
-}
-
-static void check_register(struct check *c, const struct impost_x86_cpuid *entry, uint32_t reg,
-			   uint32_t guest, uint32_t host)
-{
-	const struct impost_x86_cpuid_field *f;
-	uint32_t named = 0;
-	bool features = false;
-
-	for (uint32_t i = 0; (f = impost_x86_cpuid_field(i)) != NULL; i++) {
-		if (!is_of(f, entry, reg))
-			continue;
-		named |= field_mask(f);
-		features |= f->kind == IMPOST_X86_FIELD_FEATURE;
-		check_field(c, f, guest, host);
-	}
-	if (features)
-		check_unnamed(c, entry, reg, guest & ~host & ~named);
-}
-
-static void check_cpuid(struct check *c, const struct state_vcpu *v)
-{
-	if (v->ncpuid > c->backend->caps.max_cpuid)
-		mismatch(c, "cpuid", "entries", "there are %u, backend %s takes %u", v->ncpuid,
-			 c->name, c->backend->caps.max_cpuid);
-	for (uint32_t i = 0; i < v->ncpuid && !c->err && c->count < MISMATCHES_MAX; i++) {
-		struct impost_x86_cpuid guest = v->cpuid[i], host = {.leaf = 0};
-		const struct impost_x86_cpuid *found =
-			impost_x86_cpuid_find(c->cpuid, c->ncpuid, guest.leaf, guest.subleaf);
-
-		if (found)
-			host = *found;
-		for (uint32_t reg = IMPOST_X86_EAX; reg <= IMPOST_X86_EDX; reg++) {
-			uint32_t a = *impost_x86_cpuid_register(&guest, reg);
-			uint32_t b = *impost_x86_cpuid_register(&host, reg);
-
-			if (a != b)
-				check_register(c, &guest, reg, a, b);
-		}
-	}
 }
 
 /* --- the backend --- */
@@ -435,6 +321,13 @@ static int ask_cpuid(struct check *c)
 	return err;
 }
 
+static int by_number(const void *a, const void *b)
+{
+	const uint32_t *left = a, *right = b;
+
+	return (*left > *right) - (*left < *right);
+}
+
 static int ask_msrs(struct check *c)
 {
 	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
@@ -454,6 +347,33 @@ static int ask_msrs(struct check *c)
 	err = ops->msr_list(c->backend->handle, c->msrs, room, &count);
 	err = judge_call(c, serial, err, "msr_list", count, room);
 	c->nmsrs = err ? 0 : count;
+	qsort(c->msrs, c->nmsrs, sizeof(*c->msrs), by_number);
+	return err;
+}
+
+/* An MSR begins with its index. */
+static_assert(offsetof(struct impost_x86_msr, index) == 0, "MSRs are sorted as numbers are");
+
+static int ask_features(struct check *c)
+{
+	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
+	uint64_t serial = error_serial(c->ctx);
+	uint32_t room = 0, count = 0;
+	int32_t err;
+
+	if (!ops->feature_msrs)
+		return 0;
+	err = ops->feature_msrs(c->backend->handle, NULL, 0, &room);
+	if (err != -ENOSPC)
+		return judge_call(c, serial, err, "feature_msrs", room, 0);
+	c->features = calloc((size_t)room + 1, sizeof(*c->features));
+	if (!c->features)
+		return no_memory(c);
+	serial = error_serial(c->ctx);
+	err = ops->feature_msrs(c->backend->handle, c->features, room, &count);
+	err = judge_call(c, serial, err, "feature_msrs", count, room);
+	c->nfeatures = err ? 0 : count;
+	qsort(c->features, c->nfeatures, sizeof(*c->features), by_number);
 	return err;
 }
 
@@ -463,10 +383,14 @@ static int run(struct check *c)
 
 	if (!err)
 		err = ask_msrs(c);
+	if (!err)
+		err = ask_features(c);
 	if (err)
 		return err;
+	while (impost_x86_cpuid_field(c->nfields))
+		c->nfields++;
 	check_machine(c);
-	for (uint32_t i = 0; i < c->machine->nvcpus && !c->err; i++) {
+	for (uint32_t i = 0; i < c->machine->nvcpus && !check_is_over(c); i++) {
 		const struct state_vcpu *v =
 			state_section(c->state, STATE_VCPU, c->machine->vcpus[i])->decoded;
 
@@ -477,14 +401,15 @@ static int run(struct check *c)
 	return c->err ? c->err : c->count;
 }
 
-int state_check_on(const struct impost_state *state, const struct backend *backend,
-		   impost_state_mismatch_fn tell, void *opaque)
+static int check_on(const struct impost_state *state, const struct backend *backend, bool alone,
+		    impost_state_mismatch_fn tell, void *opaque)
 {
 	struct check c = {
 		.ctx = state->ctx,
 		.state = state,
 		.backend = backend,
 		.name = backend->plugin->name,
+		.alone = alone,
 		.tell = tell,
 		.opaque = opaque,
 	};
@@ -500,7 +425,14 @@ int state_check_on(const struct impost_state *state, const struct backend *backe
 	free(c.told);
 	free(c.cpuid);
 	free(c.msrs);
+	free(c.features);
 	return err;
+}
+
+int state_check_on(const struct impost_state *state, const struct backend *backend,
+		   impost_state_mismatch_fn tell, void *opaque)
+{
+	return check_on(state, backend, false, tell, opaque);
 }
 
 /* Opens NAME, or the first of the comma-separated names that can run here. */
@@ -549,7 +481,7 @@ int impost_state_check(const struct impost_state *state, const char *backend,
 		err = open_backend(state->ctx, backend, &opened);
 	if (err)
 		return err;
-	err = state_check_on(state, &opened, tell, opaque);
+	err = check_on(state, &opened, true, tell, opaque);
 	pthread_mutex_lock(&state->ctx->lock);
 	registry_close(&opened);
 	pthread_mutex_unlock(&state->ctx->lock);

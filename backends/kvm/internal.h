@@ -269,6 +269,14 @@ void kvm_cpuid_probe(struct backend *b);
 
 /* --- state_msrs.c --- */
 int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32_t *ret_count);
+int32_t kvm_feature_msrs(void *backend, struct impost_x86_msr *msrs, uint32_t capacity,
+			 uint32_t *ret_count);
+
+/* What the kernel lists in answer to REQUEST; to be freed. */
+int32_t kvm_kernel_msrs(const struct backend *b, unsigned long request, const char *name,
+			struct kvm_msr_list **ret_known);
+#define KVM_MSR_LIST(b, request, ret_known) kvm_kernel_msrs(b, request, #request, ret_known)
+
 int32_t kvm_msrs_get(void *vcpu, struct impost_x86_msr *msrs, uint32_t count, uint32_t *ret_done);
 int32_t kvm_msrs_set(void *vcpu, const struct impost_x86_msr *msrs, uint32_t count,
 		     uint32_t *ret_done);

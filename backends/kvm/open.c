@@ -408,4 +408,5 @@ const struct impost_backend_ops impost_kvm_ops = {
 	.vm_create = kvm_vm_create,
 	.cpuid_supported = kvm_cpuid_supported,
 	.msr_list = kvm_msr_list,
+	.feature_msrs = kvm_feature_msrs,
 };

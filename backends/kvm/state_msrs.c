@@ -60,19 +60,20 @@ static void list_add(struct list *list, const struct kvm_msr_list *known, uint32
 	list->count++;
 }
 
-static int32_t kernel_list(const struct backend *b, struct kvm_msr_list **ret_known)
+int32_t kvm_kernel_msrs(const struct backend *b, unsigned long request, const char *name,
+			struct kvm_msr_list **ret_known)
 {
 	struct kvm_msr_list probe = {0}, *known;
 	int32_t r;
 
 	/* Fails with E2BIG, and says how many there are. */
-	if (ioctl(b->fd, KVM_GET_MSR_INDEX_LIST, &probe) && errno != E2BIG)
-		return kvm_error(b->host, errno, "KVM_GET_MSR_INDEX_LIST");
+	if (ioctl(b->fd, request, &probe) && errno != E2BIG)
+		return kvm_error(b->host, errno, name);
 	known = calloc(1, sizeof(*known) + probe.nmsrs * sizeof(known->indices[0]));
 	if (!known)
 		return kvm_error(b->host, ENOMEM, "listing MSRs");
 	known->nmsrs = probe.nmsrs;
-	r = KVM_IOCTL(b->host, b->fd, KVM_GET_MSR_INDEX_LIST, known);
+	r = kvm_ioctl(b->host, b->fd, request, name, known);
 	if (r) {
 		free(known);
 		return r;
@@ -100,7 +101,7 @@ int32_t kvm_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32
 	struct kvm_msr_list *known = NULL;
 	uint32_t banks = kvm_extension(b->fd, KVM_CAP_MCE);
 	struct list list = {.capacity = 0};
-	int32_t r = kernel_list(b, &known);
+	int32_t r = KVM_MSR_LIST(b, KVM_GET_MSR_INDEX_LIST, &known);
 
 	if (!known)
 		return r;

@@ -137,4 +137,5 @@ const struct impost_backend_ops impost_mock_ops = {
 	.vm_create = mock_vm_create,
 	.cpuid_supported = mock_cpuid_supported,
 	.msr_list = mock_msr_list,
+	.feature_msrs = mock_feature_msrs,
 };

@@ -292,6 +292,8 @@ void mock_eventfd_free(struct mock_vm *vm);
 
 /* msr.c */
 int32_t mock_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32_t *ret_count);
+int32_t mock_feature_msrs(void *backend, struct impost_x86_msr *list, uint32_t capacity,
+			  uint32_t *ret_count);
 int32_t mock_msrs_get(void *vcpu, struct impost_x86_msr *msrs, uint32_t count, uint32_t *ret_done);
 int32_t mock_msrs_set(void *vcpu, const struct impost_x86_msr *msrs, uint32_t count,
 		      uint32_t *ret_done);

@@ -143,6 +143,31 @@ int32_t mock_msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint3
 	return 0;
 }
 
+static bool tells_features(const struct msr *m)
+{
+	return m->rule == RULE_READ_ONLY;
+}
+
+/* Those that nobody can set: any other takes what a guest was told elsewhere. */
+int32_t mock_feature_msrs(void *backend, struct impost_x86_msr *list, uint32_t capacity,
+			  uint32_t *ret_count)
+{
+	const struct mock_backend *b = backend;
+	uint32_t count = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(msrs); i++)
+		count += tells_features(&msrs[i]);
+	*ret_count = count;
+	if (capacity < count)
+		return impost_host_error(&b->host, -ENOSPC, "there are %u MSRs of features", count);
+	for (i = 0, count = 0; i < ARRAY_LEN(msrs); i++)
+		if (tells_features(&msrs[i]))
+			list[count++] = (struct impost_x86_msr){.index = msrs[i].index,
+								.value = msrs[i].reset};
+	return 0;
+}
+
 int32_t mock_msrs_get(void *handle, struct impost_x86_msr *list, uint32_t count, uint32_t *ret_done)
 {
 	struct mock_vcpu *v = handle;

@@ -61,8 +61,8 @@ struct impost_caps {
 	uint32_t max_gsis;	/* interrupt lines that routes can name */
 	uint32_t max_io_claims; /* of each space; 0: no limit or no claims */
 	uint32_t max_cpuid;	/* CPUID entries */
-	uint32_t tsc_khz;	/* of the host; 0: not known */
-	uint32_t phys_bits;	/* guest-physical address width; 0: not known */
+	uint32_t tsc_khz;   /* of the host; 0: not known before there is a vCPU, whose TSC has it */
+	uint32_t phys_bits; /* guest-physical address width; 0: not known */
 };
 static_assert(sizeof(struct impost_caps) == 56, "ABI");
 
@@ -593,9 +593,18 @@ struct impost_backend_ops {
 	 * with -ENOSPC. */
 	int32_t (*msr_list)(void *backend, uint32_t *indices, uint32_t capacity,
 			    uint32_t *ret_count);
+
+	/*
+	 * MSRs that tell of features (msrs.def: FEATURE) with the most that each tells of in guests
+	 * here, as far as that is known before there is a guest; none twice. State whose guest was
+	 * told of more is refused beforehand; what is not among them shows when state is loaded.
+	 * *ret_count is the number there are, also with -ENOSPC.
+	 */
+	int32_t (*feature_msrs)(void *backend, struct impost_x86_msr *msrs, uint32_t capacity,
+				uint32_t *ret_count);
 	/* ABI 1.0 ends here. */
 };
-static_assert(sizeof(struct impost_backend_ops) == 8 + 8 * 8, "ABI");
+static_assert(sizeof(struct impost_backend_ops) == 8 + 9 * 8, "ABI");
 
 /* What a plugin is. */
 #define IMPOST_PLUGIN_BACKEND 1u

@@ -119,10 +119,12 @@ IMPOST_API int impost_state_vcpu(const struct impost_state *state, uint32_t inde
 
 /*
  * Pre-flight: whether a VM of STATE can be had on backend BACKEND of this host; NULL: on the first
- * of `[impost] backend` that can run here. Nothing is made; the backend is opened and closed again.
- * MISMATCH, which may be NULL, is told of each thing that is in the way. Returns their number, 0 if
- * there is none; or a negative error: -IMPOST_EFORMAT: a section is missing, or two do not go
- * together; -IMPOST_EPLUGIN and others: the backend cannot be opened; -ENOMEM.
+ * of `[impost] backend` that can run here. The backend is opened and closed again; no VM of STATE
+ * is made, and another only where nothing but a vCPU tells the rate of the host's TSC: an empty
+ * one, for a moment. What only loading shows is a value that the hypervisor does not let an MSR
+ * have. MISMATCH, which may be NULL, is told of each thing that is in the way. Returns their
+ * number, 0 if there is none; or a negative error: -IMPOST_EFORMAT: a section is missing, or two do
+ * not go together; -IMPOST_EPLUGIN and others: the backend cannot be opened; -ENOMEM.
  */
 IMPOST_API int impost_state_check(const struct impost_state *state, const char *backend,
 				  impost_state_mismatch_fn mismatch, void *opaque);

@@ -509,6 +509,110 @@ Test(state, features_that_are_missing_are_named)
 	mock_close(&m);
 }
 
+/* Adds A's section NAME to B with COUNT other MSRs, from index FIRST on, each 1. Numbers are in
+ * CBOR's shortest form: FIRST is 0x10000 or more, and COUNT above 127. */
+static int with_msrs(struct mock *m, struct impost_state *b, const struct impost_state *a,
+		     const char *name, uint32_t first, uint32_t count)
+{
+	static const uint8_t key[] = {0x64, 'm', 's', 'r', 's'};
+	static uint8_t made[2 << 20];
+	const uint8_t *from, *at, *end;
+	uint32_t words = 0;
+	const void *data;
+	size_t len, n;
+
+	OK(m->ctx, impost_state_find(a, name, &data, &len));
+	end = (const uint8_t *)data + len;
+	for (from = data; !words; from = at) {
+		at = memmem(from, (size_t)(end - from), key, sizeof(key));
+		cr_assert_not_null(at);
+		at += sizeof(key);
+		words = *at == 0x98 ? at[1] : *at == 0x99 ? (uint32_t)at[1] << 8 | at[2] : 0;
+	}
+	n = (size_t)(at - (const uint8_t *)data);
+	memcpy(made, data, n);
+	/* Numbers of CBOR: below 24 in the first byte, else in 1, 2, 4 or 8 behind it (RFC 8949).
+	 */
+	for (at += *at == 0x98 ? 2 : 3; words; words--)
+		at += *at < 24 ? 1 : 1 + (1 << (*at - 24));
+	made[n++] = 2 * count > UINT16_MAX ? 0x9a : 0x99;
+	for (int shift = 2 * count > UINT16_MAX ? 24 : 8; shift >= 0; shift -= 8)
+		made[n++] = (uint8_t)(2 * count >> shift);
+	for (uint32_t i = 0; i < count; i++) {
+		made[n++] = 0x1a;
+		for (int shift = 24; shift >= 0; shift -= 8)
+			made[n++] = (uint8_t)((first + i) >> shift);
+		made[n++] = 1;
+	}
+	memcpy(made + n, at, (size_t)(end - at));
+	n += (size_t)(end - at);
+	return impost_state_add(b, name, made, n);
+}
+
+/* However many MSRs a state says that there are, each is told once, and at the most so many are
+ * looked at as a vCPU can have. */
+Test(state, msrs_without_number)
+{
+	struct impost_state *state, *without, *bad;
+	static struct told told;
+	struct mock m;
+
+	mock_open_with(&m, NULL, IMPOST_IRQCHIP_FULL, 2, NULL, NULL);
+	state = take(&m);
+	without = copy(&m, state, "vcpu.0");
+	bad = copy(&m, without, "vcpu.1");
+	REFUSED(m.ctx, with_msrs(&m, bad, state, "vcpu.0", 0x10000, 100000), IMPOST_EFORMAT);
+	cr_assert(strstr(impost_error(m.ctx), "msrs"), "%s", impost_error(m.ctx));
+	OK(m.ctx, with_msrs(&m, bad, state, "vcpu.1", 0x10100, 1000));
+	OK(m.ctx, with_msrs(&m, bad, state, "vcpu.0", 0x10000, 1000));
+	memset(&told, 0, sizeof(told));
+	cr_assert_eq(impost_state_check(bad, "mock", hear, &told), 1256);
+	cr_assert_eq(told.count, 1256);
+	cr_assert(strstr(told.text, "msr MSR 0x10000: it is 0x1, and backend mock has no such"),
+		  "%.200s", told.text);
+	impost_state_free(bad);
+	bad = copy(&m, without, "vcpu.1");
+	OK(m.ctx, with_msrs(&m, bad, state, "vcpu.1", 0x20000, 4096));
+	OK(m.ctx, with_msrs(&m, bad, state, "vcpu.0", 0x10000, 4096));
+	cr_assert_eq(impost_state_check(bad, "mock", NULL, NULL), 4096, "as many as are told");
+	impost_state_free(bad);
+	impost_state_free(without);
+	impost_state_free(state);
+	mock_close(&m);
+}
+
+/* Ten variable ranges where there are eight; a feature with a name, and one without. */
+Test(state, features_that_msrs_tell_of_are_named)
+{
+	static const uint8_t had[] = {0x18, 0xfe, 0x19, 0x05, 0x08};
+	static const uint8_t wanted[] = {0x18, 0xfe, 0x19, 0x17, 0x0a};
+	struct impost_state *state, *more;
+	uint8_t copied[32768], *at;
+	const void *data;
+	struct mock m;
+	size_t len;
+
+	mock_open_with(&m, NULL, IMPOST_IRQCHIP_FULL, 2, NULL, NULL);
+	state = take(&m);
+	more = copy(&m, state, "vcpu.1");
+	OK(m.ctx, impost_state_find(state, "vcpu.1", &data, &len));
+	memcpy(copied, data, len);
+	at = memmem(copied, len, had, sizeof(had));
+	cr_assert_not_null(at, "no IA32_MTRRCAP of 0x508");
+	memcpy(at, wanted, sizeof(wanted));
+	OK(m.ctx, impost_state_add(more, "vcpu.1", copied, len));
+	expect_told(
+		&m, more,
+		(const char *const[]){
+			"msr IA32_MTRRCAP.VCNT: variable ranges: the guest was told of more",
+			"msr IA32_MTRRCAP.PRMRR: protected range: the guest was told that it is "
+			"there: the guest's is 0x170a, backend mock has 0x508",
+			"msr IA32_MTRRCAP bit 9:", NULL});
+	impost_state_free(more);
+	impost_state_free(state);
+	mock_close(&m);
+}
+
 /* --- size --- */
 
 Test(state, is_small)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every register of every section, random, from one VM into another: mock to mock, KVM to KVM, and
  * both ways between them. What came over is read register by register, not from the state. */
+#include <endian.h>
 #include <unistd.h>
 
 #include <impost/mock.h>
@@ -298,3 +299,114 @@ PAIR(mock, kvm, NONE, none)
 PAIR(kvm, mock, FULL, full)
 PAIR(kvm, mock, LAPIC, lapic)
 PAIR(kvm, mock, NONE, none)
+
+/* --- pre-flight --- */
+
+struct told {
+	char text[32768];
+};
+
+static void hear(void *opaque, const char *kind, const char *name, const char *reason)
+{
+	struct told *told = opaque;
+	size_t len = strlen(told->text);
+
+	snprintf(told->text + len, sizeof(told->text) - len, "%s %s: %s\n", kind, name, reason);
+}
+
+static void set_supported(struct box *b)
+{
+	static struct impost_x86_cpuid entries[ENTRIES];
+	uint32_t count = 0;
+
+	OK(b->ctx, impost_vm_cpuid_supported(b->vm, entries, ENTRIES, &count));
+	for (uint32_t i = 0; i < CPUS; i++)
+		OK(b->ctx, impost_vcpu_set_cpuid(b->cpu[i], entries, count));
+}
+
+/* A copy of A, in whose section vcpu.0 the four bytes of `khz` are twice as much. */
+static struct impost_state *at_twice_the_rate(struct box *b, const struct impost_state *a)
+{
+	static const uint8_t key[] = {0x63, 'k', 'h', 'z', 0x1a};
+	struct impost_state *made = NULL;
+	uint8_t copied[65536], *at;
+	uint32_t khz;
+	const char *name;
+	const void *data;
+	size_t len;
+
+	OK(b->ctx, impost_state_create(b->ctx, &made));
+	for (uint32_t i = 0; impost_state_at(a, i, &name, &data, &len) == 0; i++) {
+		cr_assert_leq(len, sizeof(copied));
+		memcpy(copied, data, len);
+		at = strcmp(name, "vcpu.0") == 0 ? memmem(copied, len, key, sizeof(key)) : NULL;
+		if (at) {
+			memcpy(&khz, at + sizeof(key), sizeof(khz));
+			khz = htobe32(2 * be32toh(khz));
+			memcpy(at + sizeof(key), &khz, sizeof(khz));
+		}
+		OK(b->ctx, impost_state_add(made, name, copied, len));
+	}
+	return made;
+}
+
+/* Nothing is amiss with what KVM has itself: MSRs of features, and the rate of the TSC, which the
+ * processor may not tell, so that a vCPU must. */
+Test(state_backends, kvm_takes_its_own_and_no_other_rate)
+{
+	static struct told told;
+	struct impost_state *state = NULL, *fast;
+	struct impost_caps caps = {.size = sizeof(caps)};
+	struct box b;
+	int n;
+
+	if (!has_kvm())
+		cr_skip_test("/dev/kvm is not there, or not for us");
+	open_box(&b, "kvm", IMPOST_IRQCHIP_DEFAULT, 0);
+	set_supported(&b);
+	OK(b.ctx, impost_backend_probe(b.ctx, "kvm", &caps));
+	OK(b.ctx, impost_state_take(b.vm, &state));
+	n = impost_state_check(state, "kvm", hear, &told);
+	cr_assert_eq(n, 0, "%d: %s%s", n, told.text, impost_error(b.ctx));
+	fast = at_twice_the_rate(&b, state);
+	n = impost_state_check(fast, "kvm", hear, &told);
+	if (impost_caps_has(&caps, IMPOST_CAP_TSC_SCALING))
+		cr_assert_eq(n, 0, "%d: %s", n, told.text);
+	else
+		cr_assert(n == 1 && strstr(told.text, "tsc rate: "), "%d: %s", n, told.text);
+	impost_state_free(fast);
+	impost_state_free(state);
+	close_box(&b);
+}
+
+/* A guest of the mock's that was told of more memory type ranges than KVM has. */
+Test(state_backends, kvm_has_no_more_than_its_msrs_tell)
+{
+	static const uint8_t had[] = {0x18, 0xfe, 0x19, 0x05, 0x08};
+	static struct told told;
+	struct impost_state *state = NULL, *more = NULL;
+	uint8_t copied[65536], *at;
+	const char *name;
+	const void *data;
+	struct box b;
+	size_t len;
+
+	if (!has_kvm())
+		cr_skip_test("/dev/kvm is not there, or not for us");
+	open_box(&b, "mock", IMPOST_IRQCHIP_FULL, 1);
+	OK(b.ctx, impost_state_take(b.vm, &state));
+	OK(b.ctx, impost_state_create(b.ctx, &more));
+	for (uint32_t i = 0; impost_state_at(state, i, &name, &data, &len) == 0; i++) {
+		cr_assert_leq(len, sizeof(copied));
+		memcpy(copied, data, len);
+		at = memmem(copied, len, had, sizeof(had));
+		if (at)
+			at[sizeof(had) - 1] = 0x0a;
+		OK(b.ctx, impost_state_add(more, name, copied, len));
+	}
+	cr_assert_geq(impost_state_check(more, "kvm", hear, &told), 1, "%s", impost_error(b.ctx));
+	cr_assert(strstr(told.text, "msr IA32_MTRRCAP.VCNT: "), "%s", told.text);
+	impost_state_free(more);
+	impost_state_free(state);
+	close_box(&b);
+}
