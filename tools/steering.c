@@ -47,10 +47,10 @@ struct steering {
 	struct control *control;
 	struct machine *machine;
 	struct saving *saving;
-	uint64_t begin; /* CLOCK_MONOTONIC, in ns */
-	bool ended;
-	bool wants_end;
+	uint64_t begin;	   /* CLOCK_MONOTONIC, in ns */
+	atomic_bool ended; /* this and PAUSED the thread looks at, too */
 	atomic_bool paused;
+	bool wants_end;
 	bool busy; /* WORK is under way */
 	int wake;  /* eventfd, of the thread's: it has something to tell */
 	struct work work;
@@ -60,7 +60,9 @@ struct steering {
 
 static const char *state_name(const struct steering *steering)
 {
-	return steering->ended ? "ended" : atomic_load(&steering->paused) ? "paused" : "running";
+	return atomic_load(&steering->ended)	? "ended"
+	       : atomic_load(&steering->paused) ? "paused"
+						: "running";
 }
 
 /* The snapshot that the next one can be a diff to, or NULL. */
@@ -254,7 +256,7 @@ static void finish_work(struct steering *steering)
 /* Whether ACTION can be now. */
 static int check(const struct steering *steering, const struct action *action)
 {
-	if (action->alive && steering->ended)
+	if (action->alive && atomic_load(&steering->ended))
 		return impost_error_set(steering->ctx, -ESHUTDOWN, "the guest has come to its end");
 	if (action->alone && steering->busy)
 		return impost_error_set(steering->ctx, -EBUSY,
@@ -342,7 +344,7 @@ void steering_begin(struct steering *steering)
 void steering_end(struct steering *steering)
 {
 	if (steering)
-		steering->ended = true;
+		atomic_store(&steering->ended, true);
 }
 
 void steering_poll(const struct steering *steering, struct pollfd *fds)
