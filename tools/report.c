@@ -206,7 +206,6 @@ static void print_backends(const struct impost_vm *vm)
 
 void report_stats(const struct machine *machine, const struct report_times *times)
 {
-
 	fprintf(stderr, "%simpost: statistics%s\n", colour(stderr, COLOUR_BOLD),
 		colour(stderr, COLOUR_OFF));
 	print_backends(machine->vm);
