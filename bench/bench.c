@@ -48,7 +48,7 @@ struct subject {
 
 static int create_raw(struct bench *bench)
 {
-	return raw_create(&bench->raw, bench->guest, "", MEMORY);
+	return raw_create(&bench->raw, bench->guest, "", MEMORY, RAW_IRQCHIP_FIRST);
 }
 
 static int exits_raw(struct bench *bench, uint64_t count)

@@ -188,7 +188,6 @@ static int set_fpu_and_lapic(struct raw_vm *raw)
 
 static int create_vm(struct raw_vm *raw)
 {
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	uint64_t identity = IDENTITY_ADDR;
 
 	raw->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -201,6 +200,13 @@ static int create_vm(struct raw_vm *raw)
 		return failed("KVM_SET_TSS_ADDR");
 	if (ioctl(raw->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
 		return failed("KVM_SET_IDENTITY_MAP_ADDR");
+	return 0;
+}
+
+static int create_irqchip(const struct raw_vm *raw)
+{
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+
 	if (ioctl(raw->vm, KVM_CREATE_IRQCHIP, 0) < 0)
 		return failed("KVM_CREATE_IRQCHIP");
 	if (ioctl(raw->vm, KVM_CREATE_PIT2, &pit) < 0)
@@ -249,13 +255,15 @@ static int create_vcpu(struct raw_vm *raw)
 	return 0;
 }
 
-int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes)
+int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes,
+	       enum raw_order order)
 {
 	uint64_t entry;
 
 	*raw = (struct raw_vm){.kvm = -1, .vm = -1, .vcpu = -1};
-	if (create_vm(raw) || add_memory(raw, bytes) || create_vcpu(raw) ||
-	    load_elf(raw, kernel, &entry))
+	if (create_vm(raw) || (order == RAW_IRQCHIP_FIRST && create_irqchip(raw)) ||
+	    add_memory(raw, bytes) || (order == RAW_MEMORY_FIRST && create_irqchip(raw)) ||
+	    create_vcpu(raw) || load_elf(raw, kernel, &entry))
 		return -1;
 	write_tables(raw, cmdline);
 	if (set_cpuid(raw) || set_registers(raw, entry) || set_msrs(raw) || set_fpu_and_lapic(raw))

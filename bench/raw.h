@@ -18,12 +18,20 @@ struct raw_vm {
 	size_t memory_bytes;
 };
 
+/* Which comes first: interrupt controllers, as programs have it by custom, or memory, which since
+ * Linux 6.17 is what takes the least time (docs/architecture.md, "Running, kicking, threads"). */
+enum raw_order {
+	RAW_IRQCHIP_FIRST,
+	RAW_MEMORY_FIRST,
+};
+
 /*
  * Makes a VM of one vCPU and BYTES of memory, those beyond 3 GiB behind a hole up to 4 GiB, that
  * is about to enter the ELF64 at KERNEL with CMDLINE. Returns 0, or -1 with a message on stderr.
  * raw_destroy() is due in both cases.
  */
-int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes);
+int raw_create(struct raw_vm *raw, int kernel, const char *cmdline, size_t bytes,
+	       enum raw_order order);
 
 /* Runs the guest for COUNT exits by OUTs to PORT. Returns 0, or -1 with a message on stderr. */
 int raw_exits(const struct raw_vm *raw, uint16_t port, uint64_t count);

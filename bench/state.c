@@ -50,7 +50,8 @@ static int prepare_raw(void)
 {
 	if (room)
 		return 0;
-	if (raw_create(&raw, state_guest, "", MEMORY) || raw_exits(&raw, SPIN_PORT, 1))
+	if (raw_create(&raw, state_guest, "", MEMORY, RAW_IRQCHIP_FIRST) ||
+	    raw_exits(&raw, SPIN_PORT, 1))
 		return -1;
 	room = raw_state_new(&raw);
 	return room ? 0 : -1;
