@@ -1,27 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every section of state: what is set is what is got, what hardware would refuse is refused and
  * changes nothing. */
+#include "../sections.h"
 #include "common.h"
 
 #define ROUNDS 50
-
-/* Sections as bytes, to be compared whole. */
-union section {
-	uint32_t size;
-	struct impost_x86_regs regs;
-	struct impost_x86_sregs sregs;
-	struct impost_x86_debugregs debugregs;
-	struct impost_x86_lapic lapic;
-	struct impost_x86_events events;
-	struct impost_x86_runstate runstate;
-	struct impost_x86_tsc tsc;
-	struct impost_x86_pic pic;
-	struct impost_x86_ioapic ioapic;
-	struct impost_x86_pit pit;
-	struct impost_x86_clock clock;
-	struct impost_x86_xsave xsave;
-	uint8_t bytes[IMPOST_X86_XSAVE_MAX];
-};
 
 static void get(struct box *box, uint32_t section, union section *s)
 {
@@ -50,11 +33,6 @@ static void refuse(struct box *box, uint32_t section, const union section *bad, 
 	cr_assert_neq(impost_error(box->ctx)[0], '\0', "%s: no text", what);
 	get(box, section, &after);
 	cr_assert_arr_eq(&after, &before, before.size, "%s: refused, and yet it changed", what);
-}
-
-static uint64_t canonical(uint64_t address)
-{
-	return (uint64_t)((int64_t)(address << 16) >> 16);
 }
 
 Test(state, general_registers)

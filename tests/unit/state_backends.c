@@ -89,7 +89,7 @@ static void close_box(struct box *b)
 static void compare_section(struct box *a, struct box *b, uint32_t i, uint32_t section,
 			    const char *name)
 {
-	union vcpu_section x, y;
+	union section x, y;
 
 	get_section(a->ctx, a->cpu[i], section, &x);
 	get_section(b->ctx, b->cpu[i], section, &y);
@@ -103,7 +103,7 @@ static void compare_section(struct box *a, struct box *b, uint32_t i, uint32_t s
  * others (SDM vol. 3, 11.8.3.1). */
 static void compare_lapic(struct box *a, struct box *b, uint32_t i)
 {
-	union vcpu_section x, y;
+	union section x, y;
 
 	get_section(a->ctx, a->cpu[i], IMPOST_SECTION_LAPIC, &x);
 	get_section(b->ctx, b->cpu[i], IMPOST_SECTION_LAPIC, &y);
@@ -116,7 +116,7 @@ static void compare_lapic(struct box *a, struct box *b, uint32_t i)
 /* Flags say what a backend knows of events, and that is not the same everywhere. */
 static void compare_events(struct box *a, struct box *b, uint32_t i)
 {
-	union vcpu_section x, y;
+	union section x, y;
 
 	get_section(a->ctx, a->cpu[i], IMPOST_SECTION_EVENTS, &x);
 	get_section(b->ctx, b->cpu[i], IMPOST_SECTION_EVENTS, &y);
@@ -130,7 +130,7 @@ static void compare_xsave(struct box *a, struct box *b, uint32_t i)
 	static const struct {
 		uint32_t from, to;
 	} kept[] = {{0, 6}, {24, 28}, {32, 42}, {48, 58}, {144, 154}, {160, 416}, {512, 520}};
-	union vcpu_section x, y;
+	union section x, y;
 	const struct impost_x86_xcomponent *p = x.xsave.component, *q = y.xsave.component;
 
 	get_section(a->ctx, a->cpu[i], IMPOST_SECTION_XSAVE, &x);
@@ -249,7 +249,7 @@ static void set_runstates(struct box *b)
 /* The TSC of A's vCPUs becomes B's, in rate and value: there are KVMs that can set neither. */
 static void borrow_tsc(struct box *a, struct box *b)
 {
-	union vcpu_section s;
+	union section s;
 
 	get_section(b->ctx, b->cpu[0], IMPOST_SECTION_TSC, &s);
 	s.tsc.flags = 0;

@@ -8,6 +8,7 @@
 
 #include <impost/impost.h>
 
+#include "../sections.h"
 #include "random.h"
 
 /* Calls that must succeed, with CTX's text if they do not. */
@@ -20,27 +21,8 @@ static inline uint64_t random64(void)
 	return random_number(&state);
 }
 
-/* A section of a vCPU, of any length. */
-union vcpu_section {
-	uint32_t size;
-	struct impost_x86_regs regs;
-	struct impost_x86_sregs sregs;
-	struct impost_x86_debugregs debugregs;
-	struct impost_x86_lapic lapic;
-	struct impost_x86_events events;
-	struct impost_x86_runstate runstate;
-	struct impost_x86_tsc tsc;
-	struct impost_x86_xsave xsave;
-	uint8_t bytes[IMPOST_X86_XSAVE_MAX];
-};
-
-static inline uint64_t canonical(uint64_t address)
-{
-	return (uint64_t)((int64_t)(address << 16) >> 16);
-}
-
 static inline void get_section(struct impost_context *ctx, struct impost_vcpu *vcpu,
-			       uint32_t section, union vcpu_section *s)
+			       uint32_t section, union section *s)
 {
 	uint32_t size = 0;
 
@@ -49,7 +31,7 @@ static inline void get_section(struct impost_context *ctx, struct impost_vcpu *v
 }
 
 static inline void set_section(struct impost_context *ctx, struct impost_vcpu *vcpu,
-			       uint32_t section, const union vcpu_section *s)
+			       uint32_t section, const union section *s)
 {
 	OK(ctx, impost_vcpu_set(vcpu, section, s, s->size));
 }
@@ -67,7 +49,7 @@ static inline struct impost_x86_segment random_data(void)
 /* 64-bit mode, which has the most registers. */
 static inline void random_sregs(struct impost_context *ctx, struct impost_vcpu *vcpu)
 {
-	union vcpu_section s;
+	union section s;
 	struct impost_x86_sregs *r = &s.sregs;
 
 	get_section(ctx, vcpu, IMPOST_SECTION_SREGS, &s);
@@ -113,7 +95,7 @@ static inline void random_regs(struct impost_context *ctx, struct impost_vcpu *v
 
 static inline void random_debugregs(struct impost_context *ctx, struct impost_vcpu *vcpu)
 {
-	union vcpu_section s = {.debugregs = {.size = sizeof(s.debugregs)}};
+	union section s = {.debugregs = {.size = sizeof(s.debugregs)}};
 
 	for (int i = 0; i < 4; i++)
 		s.debugregs.dr[i] = canonical(random64());
@@ -125,7 +107,7 @@ static inline void random_debugregs(struct impost_context *ctx, struct impost_vc
 /* x87, SSE and, with AVX, the upper halves. Bytes that no processor keeps stay 0. */
 static inline void random_xsave(struct impost_context *ctx, struct impost_vcpu *vcpu, int avx)
 {
-	union vcpu_section s;
+	union section s;
 	struct impost_x86_xsave *x = &s.xsave;
 	const uint64_t bv = avx ? 7 : 3;
 	const uint32_t mxcsr = 0x1f80;
@@ -162,7 +144,7 @@ static inline void random_lapic(struct impost_context *ctx, struct impost_vcpu *
 		{0x3e0, 0xb, 0},
 	};
 	struct impost_x86_sregs sregs;
-	union vcpu_section s;
+	union section s;
 
 	OK(ctx, impost_vcpu_get_sregs(vcpu, &sregs));
 	get_section(ctx, vcpu, IMPOST_SECTION_LAPIC, &s);
@@ -177,7 +159,7 @@ static inline void random_lapic(struct impost_context *ctx, struct impost_vcpu *
 
 static inline void random_events(struct impost_context *ctx, struct impost_vcpu *vcpu)
 {
-	union vcpu_section s;
+	union section s;
 
 	get_section(ctx, vcpu, IMPOST_SECTION_EVENTS, &s);
 	s.events.nmi.masked = random64() & 1;
