@@ -2,7 +2,6 @@
 /* `impost run --control` and `impost ctl`: what is asked for is done, and no client can do harm. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,18 +25,7 @@
 #define CLIENTS 8      /* at a time */
 #define LONGEST 65535u /* bytes of a request, without its newline */
 
-static pid_t run;
-
-static void unmake(void)
-{
-	if (run > 0 && waitpid(run, NULL, WNOHANG) == 0) {
-		kill(run, SIGKILL);
-		waitpid(run, NULL, 0);
-	}
-	tool_files_remove();
-}
-
-TestSuite(control, .init = tool_files_make, .fini = unmake, .timeout = 60);
+TestSuite(control, .init = tool_files_make, .fini = tool_clean, .timeout = 60);
 
 /* --- a run, and clients of it --- */
 
@@ -47,22 +35,12 @@ static bool exists(const char *name)
 }
 
 /* What it runs has been written. */
-static pid_t start_run(void)
+static void start_run(void)
 {
 	const char *const args[] = {"run",	 "-c",	    "@mock.ini", PLUGINS,
 				    "--control", "@socket", NULL};
-	pid_t pid;
 
-	pid = fork();
-	cr_assert_geq(pid, 0);
-	if (pid == 0) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		tool_exec(args);
-	}
-	return pid;
+	tool_start(args, NULL, NULL);
 }
 
 static int client(void)
@@ -86,18 +64,8 @@ static int client(void)
 static void start(const char *script)
 {
 	tool_write_mock(script);
-	run = start_run();
+	start_run();
 	close(client()); /* it listens */
-}
-
-/* Waits for the end; returns the exit status, or -N for signal N. */
-static int ended(void)
-{
-	int status;
-
-	cr_assert_eq(waitpid(run, &status, 0), run);
-	run = 0;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 static void say(int fd, const char *text)
@@ -192,7 +160,7 @@ Test(control, status_tells_of_the_run)
 	cr_assert_eq(result->status, 0);
 	object = json_tokener_parse(result->out);
 	cr_assert(json_object_object_get_ex(object, "reply", &reply));
-	snprintf(pid, sizeof(pid), "%d", (int)run);
+	snprintf(pid, sizeof(pid), "%d", (int)tool_pid);
 	cr_expect_str_eq(member(reply, "pid"), pid);
 	cr_expect_str_eq(member(reply, "backend"), "mock");
 	cr_expect_str_eq(member(reply, "memory"), "16777216");
@@ -219,7 +187,7 @@ Test(control, quit_ends_a_run_that_is_paused)
 	start(SLEEPER);
 	check_ctl(0, "", "pause");
 	check_ctl(0, "", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	cr_assert_not(exists("socket"));
 }
 
@@ -227,7 +195,7 @@ Test(control, quit_ends_a_run)
 {
 	start(SLEEPER);
 	check_ctl(0, "", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	cr_assert_not(exists("socket"));
 	check_ctl(3, "No such file", "status");
 }
@@ -235,8 +203,8 @@ Test(control, quit_ends_a_run)
 Test(control, socket_is_removed_when_a_signal_ends_the_run)
 {
 	start(SLEEPER);
-	kill(run, SIGTERM);
-	cr_assert_eq(ended(), 128 + SIGTERM);
+	kill(tool_pid, SIGTERM);
+	cr_assert_eq(tool_ended(), 128 + SIGTERM);
 	cr_assert_not(exists("socket"));
 }
 
@@ -246,11 +214,11 @@ Test(control, signals_that_are_ignored_stay_so)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	start(SLEEPER);
-	kill(run, SIGHUP);
-	kill(run, SIGINT);
+	kill(tool_pid, SIGHUP);
+	kill(tool_pid, SIGINT);
 	check_ctl(0, "running", "status");
-	kill(run, SIGTERM);
-	cr_assert_eq(ended(), 128 + SIGTERM);
+	kill(tool_pid, SIGTERM);
+	cr_assert_eq(tool_ended(), 128 + SIGTERM);
 }
 
 Test(control, socket_is_removed_when_the_run_does_not_come_about)
@@ -289,8 +257,8 @@ Test(control, socket_is_for_its_owner_alone)
 Test(control, socket_of_the_dead_makes_room)
 {
 	start(SLEEPER);
-	kill(run, SIGKILL);
-	cr_assert_eq(ended(), -SIGKILL);
+	kill(tool_pid, SIGKILL);
+	cr_assert_eq(tool_ended(), -SIGKILL);
 	cr_assert(exists("socket"), "nobody could remove it");
 	check_ctl(3, "nobody listens", "status");
 	start(SLEEPER);
@@ -332,8 +300,8 @@ Test(control, file_of_another_is_not_removed)
 	start(SLEEPER);
 	cr_assert_eq(rename(tool_path("socket"), tool_path("moved")), 0);
 	tool_write_text("socket", "mine");
-	kill(run, SIGTERM);
-	cr_assert_eq(ended(), 128 + SIGTERM);
+	kill(tool_pid, SIGTERM);
+	cr_assert_eq(tool_ended(), 128 + SIGTERM);
 	cr_assert(exists("socket"));
 }
 
@@ -358,18 +326,19 @@ Test(control, one_of_two_gets_the_socket)
 {
 	tool_write_mock(SLEEPER);
 	for (int i = 0; i < 5; i++) {
-		pid_t other;
+		pid_t first, refused;
 		int status;
 
-		run = start_run();
-		other = start_run();
-		cr_assert_gt(waitpid(-1, &status, 0), 0);
+		start_run();
+		first = tool_pid;
+		start_run();
+		refused = waitpid(-1, &status, 0);
 		cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 3);
-		if (kill(run, 0) != 0)
-			run = other;
+		if (refused == tool_pid)
+			tool_pid = first;
 		check_alive();
-		kill(run, SIGKILL);
-		ended();
+		kill(tool_pid, SIGKILL);
+		tool_ended();
 	}
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 static char folder[PATH_MAX];
 static struct tool_result result;
 const char *tool_term = "xterm";
+pid_t tool_pid;
 
 void tool_files_make(void)
 {
@@ -146,6 +148,45 @@ void tool_exec(const char *const *args)
 	_exit(126);
 }
 
+static int open_at(const char *name, int flags)
+{
+	return open(name ? tool_path(name) : "/dev/null", flags | O_CLOEXEC, 0600);
+}
+
+void tool_start(const char *const *args, const char *input, const char *output)
+{
+	tool_pid = fork();
+	cr_assert_geq(tool_pid, 0);
+	if (tool_pid == 0) {
+		dup2(open_at(input, O_RDWR), STDIN_FILENO);
+		dup2(open_at(output, O_WRONLY | O_CREAT | O_APPEND), STDOUT_FILENO);
+		tool_exec(args);
+	}
+}
+
+static int status_of(int status)
+{
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+int tool_ended(void)
+{
+	int status;
+
+	cr_assert_eq(waitpid(tool_pid, &status, 0), tool_pid);
+	tool_pid = 0;
+	return status_of(status);
+}
+
+void tool_clean(void)
+{
+	if (tool_pid > 0 && waitpid(tool_pid, NULL, WNOHANG) == 0) {
+		kill(tool_pid, SIGKILL);
+		waitpid(tool_pid, NULL, 0);
+	}
+	tool_files_remove();
+}
+
 static size_t read_back(FILE *file, char *text)
 {
 	size_t size;
@@ -175,7 +216,7 @@ const struct tool_result *tool_run(const char *const *args)
 		tool_exec(args);
 	}
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	result.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+	result.status = status_of(status);
 	result.out_size = read_back(out, result.out);
 	read_back(err, result.err);
 	return &result;

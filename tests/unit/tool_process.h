@@ -4,6 +4,7 @@
 #define TESTS_UNIT_TOOL_PROCESS_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #define TOOL_OUTPUT_MAX 262144u
 #define TOOL_ARGS_MAX	24
@@ -45,6 +46,16 @@ int tool_shell(const char *line);
 
 /* The environment variable NAME, which meson sets; the test fails where it is not set. */
 const char *tool_env(const char *name);
+
+/*
+ * Starts the tool in the background, with standard input and output at files of that folder; NULL:
+ * /dev/null. tool_ended() waits for it and returns what tool_result.status is. tool_clean() ends it
+ * if it still runs, and removes the folder.
+ */
+extern pid_t tool_pid; /* of what was started last; 0: it has ended */
+void tool_start(const char *const *args, const char *input, const char *output);
+int tool_ended(void);
+void tool_clean(void);
 
 /* TERM of what is run from here on; "xterm" if nothing else is said. */
 extern const char *tool_term;

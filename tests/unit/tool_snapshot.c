@@ -2,7 +2,6 @@
 /* Snapshots as the user of `impost` meets them: saved, looked at, compared, restored, refused. */
 #include <fcntl.h>
 #include <pty.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,43 +17,9 @@
 
 #define PLUGINS "--plugin-dir", tool_env("IMPOST_PLUGINS")
 
-static pid_t run;
-
-static void unmake(void)
-{
-	if (run > 0 && waitpid(run, NULL, WNOHANG) == 0) {
-		kill(run, SIGKILL);
-		waitpid(run, NULL, 0);
-	}
-	tool_files_remove();
-}
-
-TestSuite(snapshot, .init = tool_files_make, .fini = unmake, .timeout = 120);
+TestSuite(snapshot, .init = tool_files_make, .fini = tool_clean, .timeout = 120);
 
 /* --- runs --- */
-
-/* Starts the tool with ARGS, and with standard input and output at these files of the folder. */
-static void start(const char *const *args, const char *input, const char *output)
-{
-	run = fork();
-	cr_assert_geq(run, 0);
-	if (run == 0) {
-		dup2(open(input ? tool_path(input) : "/dev/null", O_RDWR | O_CLOEXEC),
-		     STDIN_FILENO);
-		dup2(open(tool_path(output), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600),
-		     STDOUT_FILENO);
-		tool_exec(args);
-	}
-}
-
-static int ended(void)
-{
-	int status;
-
-	cr_assert_eq(waitpid(run, &status, 0), run);
-	run = 0;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
 
 static const char *contents(const char *name)
 {
@@ -111,7 +76,7 @@ static void start_mock(const char *script)
 				    "--control", "@socket", NULL};
 
 	tool_write_mock(script);
-	start(args, NULL, "out");
+	tool_start(args, NULL, "out");
 	expect("out", "first\n");
 }
 
@@ -134,7 +99,7 @@ Test(snapshot, restored_run_goes_on)
 	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
 	CHECK(0, "running", "ctl", "@socket", "status");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	cr_assert_str_eq(contents("out"), "first\n");
 
 	for (int i = 0; i < (has_uffd() ? 3 : 2); i++) {
@@ -144,8 +109,8 @@ Test(snapshot, restored_run_goes_on)
 					    NULL};
 
 		remove(tool_path("out"));
-		start(args, NULL, "out");
-		cr_assert_eq(ended(), 0, "%s", ways[i]);
+		tool_start(args, NULL, "out");
+		cr_assert_eq(tool_ended(), 0, "%s", ways[i]);
 		cr_assert_str_eq(contents("out"), "second\n");
 	}
 }
@@ -164,7 +129,7 @@ static void start_counting(const char *cmdline)
 				    "--cmdline", cmdline, "--control", "@socket",
 				    NULL};
 
-	start(args, NULL, "out");
+	tool_start(args, NULL, "out");
 	expect("out", "round ");
 }
 
@@ -186,9 +151,9 @@ Test(snapshot, restored_run_hears_what_is_typed)
 	start_mock(script);
 	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	cr_assert_eq(mkfifo(tool_path("keys"), 0600), 0);
-	start(args, "keys", "out");
+	tool_start(args, "keys", "out");
 	expect("out", "awake\n");
 	CHECK(0, "", "ctl", "@socket", "pause");
 	keys = open(tool_path("keys"), O_WRONLY | O_CLOEXEC);
@@ -196,7 +161,7 @@ Test(snapshot, restored_run_hears_what_is_typed)
 	CHECK(0, "paused", "ctl", "@socket", "status");
 	usleep(50000);
 	CHECK(0, "", "ctl", "@socket", "resume");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	close(keys);
 	cr_assert_str_eq(contents("out"), "first\nawake\nsecond\n");
 }
@@ -218,9 +183,9 @@ Test(snapshot, counting_guest_goes_on_kvm)
 	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
 	CHECK(0, "paused", "ctl", "@socket", "status");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
-	start(again, NULL, "out");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
+	tool_start(again, NULL, "out");
+	cr_assert_eq(tool_ended(), 0);
 	cr_assert_str_eq(contents("out"), whole);
 }
 
@@ -234,7 +199,7 @@ Test(snapshot, differences_are_told_kvm)
 	expect("out", "round 2000\n");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(1, "vcpu.0", "diff", "@a", "@b");
 	/* The counters: four pages at 16 MiB. */
 	CHECK(1, "memory     0x1000000-0x1003fff (4 pages)", "diff", "@a", "@b");
@@ -284,7 +249,7 @@ Test(snapshot, restore_tells_everything_that_is_in_the_way_kvm)
 	start_counting("pages=4 rounds=0 every=1000");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(1, "", "check", PLUGINS, "--backend", "mock", "@snap");
 	snprintf(found, sizeof(found), "%s",
 		 TOOL_RUN("check", PLUGINS, "--backend", "mock", "@snap")->out);
@@ -345,7 +310,7 @@ Test(snapshot, quit_in_a_save)
 		snprintf(line, sizeof(line), "python3 %s %s %s", tool_path("ask.py"),
 			 tool_path("socket"), tool_path("snap"));
 		cr_assert_eq(tool_shell(line), 0);
-		cr_assert_eq(ended(), 0);
+		cr_assert_eq(tool_ended(), 0);
 		if (access(tool_path("snap"), F_OK) == 0)
 			CHECK(0, "", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@snap");
 	}
@@ -361,7 +326,7 @@ Test(snapshot, chain_of_diffs)
 	CHECK(1, "not what was saved last", "ctl", "@socket", "save", "@c", "--diff", "@a");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@c", "--diff", "@b");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(0, "diff to", "inspect", "--header", "@c");
 	CHECK(0, "", "flatten", "@c", "@d");
 	CHECK(0, "", "diff", "@c", "@d");
@@ -382,9 +347,9 @@ Test(snapshot, diff_to_what_was_restored_untracked)
 	start_mock(SLEEPER);
 	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	cr_assert_eq(chdir(tool_path("")), 0);
-	start(args, NULL, "out");
+	tool_start(args, NULL, "out");
 	expect_running();
 	snprintf(line, sizeof(line), "restored  %s\n", tool_path("a"));
 	CHECK(0, line, "ctl", "@socket", "status");
@@ -395,7 +360,7 @@ Test(snapshot, diff_to_what_was_restored_untracked)
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
 	CHECK(1, "cannot take the place", "ctl", "@socket", "save", "@a", "--diff", "@b");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@b");
 }
 
@@ -408,14 +373,14 @@ Test(snapshot, diff_to_what_was_restored)
 	start_mock(SLEEPER);
 	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	tool_write_text("always.ini", "[impost]\nbackend = mock\n[backend.mock]\nscript = script\n"
 				      "[snapshot]\ntrack = always\n");
-	start(args, NULL, "out");
+	tool_start(args, NULL, "out");
 	expect_running();
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@b");
 }
 
@@ -430,7 +395,7 @@ Test(snapshot, inspected_and_compared)
 	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(0, "vcpu.0", "inspect", "@a");
 	CHECK(0, "device.serial.0", "inspect", "@a");
 	result = TOOL_RUN("inspect", "--header", "@a");
@@ -470,11 +435,11 @@ Test(snapshot, keys)
 	chmod(tool_path("key"), 0600);
 	chmod(tool_path("other"), 0600);
 	chmod(tool_path("short"), 0600);
-	start(args, NULL, "out");
+	tool_start(args, NULL, "out");
 	expect("out", "first\n");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@snap");
 	CHECK(0, "", "ctl", "@socket", "quit");
-	cr_assert_eq(ended(), 0);
+	cr_assert_eq(tool_ended(), 0);
 	CHECK(0, "verified with the key", "inspect", "--key-file", "@key", "@snap");
 	CHECK(0, "not verified", "inspect", "--header", "@snap");
 	CHECK(3, "impost:", "inspect", "@snap");
