@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,19 +168,58 @@ int record_check(struct impost_context *ctx, const struct impost_record *record,
 	return 0;
 }
 
+#define MOST_KEPT 32u
+
+/* The first `nkept` stay as they are. */
+static struct {
+	const struct impost_record *of;
+	struct field_order order;
+} kept[MOST_KEPT];
+static atomic_uint nkept;
+
+static const struct field_order *kept_order(const struct impost_record *record)
+{
+	uint32_t count = atomic_load_explicit(&nkept, memory_order_acquire);
+
+	for (uint32_t i = 0; i < count; i++)
+		if (kept[i].of == record)
+			return &kept[i].order;
+	return NULL;
+}
+
+static void keep_orders(const struct impost_record *record, uint32_t depth)
+{
+	uint32_t count = atomic_load_explicit(&nkept, memory_order_relaxed);
+
+	if (depth == IMPOST_RECORD_DEPTH || count == MOST_KEPT || kept_order(record))
+		return;
+	kept[count].of = record;
+	field_order_make(record, &kept[count].order);
+	atomic_store_explicit(&nkept, count + 1, memory_order_release);
+	for (uint32_t i = 0; i < record->nfields; i++)
+		if (record_field(record, i)->type == IMPOST_FIELD_TYPE_RECORD)
+			keep_orders(record_field(record, i)->record, depth + 1);
+}
+
+void record_keep_orders(const struct impost_record *record)
+{
+	keep_orders(record, 0);
+}
+
 int nested_order(struct impost_context *ctx, struct nested_orders *orders,
 		 const struct impost_record *record, uint32_t depth,
 		 const struct field_order **ret_order)
 {
-	int err;
+	int err = record_check(ctx, record, depth);
 
-	if (depth >= IMPOST_RECORD_DEPTH || orders->of[depth] != record || !record) {
-		err = record_check(ctx, record, depth);
-		if (err)
-			return err;
+	if (err)
+		return err;
+	*ret_order = kept_order(record);
+	if (*ret_order)
+		return 0;
+	if (orders->of[depth] != record)
 		field_order_make(record, &orders->order[depth]);
-		orders->of[depth] = record;
-	}
+	orders->of[depth] = record;
 	*ret_order = &orders->order[depth];
 	return 0;
 }

@@ -50,6 +50,10 @@ struct nested_orders {
 	struct field_order order[IMPOST_RECORD_DEPTH];
 };
 
+/* Makes the orders of RECORD, a description that never changes, and of all that it nests, for good.
+ * One thread at a time. */
+void record_keep_orders(const struct impost_record *record);
+
 /* The order of RECORD, which is nested DEPTH records deep, when it has been checked; it is there
  * until another one is met at that depth. */
 int nested_order(struct impost_context *ctx, struct nested_orders *orders,

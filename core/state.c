@@ -209,12 +209,22 @@ static int insert(struct impost_state *state, const struct state_section *s)
 	return 0;
 }
 
+static pthread_once_t orders_kept = PTHREAD_ONCE_INIT;
+
+static void keep_orders(void)
+{
+	record_keep_orders(state_machine_record);
+	record_keep_orders(state_vm_record);
+	record_keep_orders(state_vcpu_record);
+}
+
 int impost_state_create(struct impost_context *ctx, struct impost_state **ret_state)
 {
 	struct impost_state *state;
 
 	if (!ret_state)
 		return impost_error_set(ctx, -EINVAL, "impost_state_create: ret_state is NULL");
+	pthread_once(&orders_kept, keep_orders);
 	state = calloc(1, sizeof(*state));
 	if (!state)
 		return no_memory(ctx);
