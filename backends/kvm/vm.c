@@ -53,7 +53,8 @@ static int32_t create_full(struct vm *vm)
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	int32_t r = KVM_IOCTL_VALUE(vm->host, vm->fd, KVM_CREATE_IRQCHIP, 0);
 
-	return r < 0 ? r : KVM_IOCTL(vm->host, vm->fd, KVM_CREATE_PIT2, &pit);
+	/* -EEXIST, of either: an earlier call came as far, and then failed. */
+	return r < 0 && r != -EEXIST ? r : KVM_IOCTL(vm->host, vm->fd, KVM_CREATE_PIT2, &pit);
 }
 
 static int32_t create_irqchip(struct vm *vm)
@@ -64,7 +65,7 @@ static int32_t create_irqchip(struct vm *vm)
 		r = create_full(vm);
 	else if (vm->irqchip == IMPOST_IRQCHIP_LAPIC)
 		r = ENABLE(vm, KVM_CAP_SPLIT_IRQCHIP, KVM_SPLIT_PINS);
-	if (r == -EEXIST) /* an earlier call came as far, and then failed */
+	if (r == -EEXIST)
 		r = 0;
 	if (r < 0 || vm->irqchip == IMPOST_IRQCHIP_NONE)
 		return r;
