@@ -236,9 +236,13 @@ static uint32_t new_vcpus_khz(struct check *c)
 /* Where the processor does not tell its rate the hypervisor does, of a vCPU. */
 static uint32_t host_khz(struct check *c)
 {
-	if (c->alone && !c->backend->caps.tsc_khz && !c->new_vcpus_khz)
+	if (!c->alone || c->backend->caps.tsc_khz)
+		return c->backend->caps.tsc_khz;
+	/* Once, if it fails too: thousands of vCPUs may ask. */
+	if (!c->made_vcpu)
 		c->new_vcpus_khz = new_vcpus_khz(c);
-	return c->new_vcpus_khz ? c->new_vcpus_khz : c->backend->caps.tsc_khz;
+	c->made_vcpu = true;
+	return c->new_vcpus_khz;
 }
 
 /* Kernels take what is within 250 ppm for the same rate. */

@@ -24,7 +24,8 @@ struct check {
 	uint32_t nfeatures;
 	uint32_t nfields; /* of CPUID that have a name */
 	bool alone; /* no VM of the state follows: to load it would tell the rate of the TSC */
-	uint32_t new_vcpus_khz; /* 0: not asked for */
+	bool made_vcpu;
+	uint32_t new_vcpus_khz; /* of the one that was made; 0: not to be had */
 	impost_state_mismatch_fn tell;
 	void *opaque;
 	char **told; /* "KIND NAME" of each that was told, in order */

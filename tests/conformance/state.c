@@ -910,3 +910,37 @@ Test(state, every_section_without_irqchip)
 {
 	whole(IMPOST_IRQCHIP_NONE);
 }
+
+/* --- pre-flight --- */
+
+static void hear(void *opaque, const char *kind, const char *name, const char *reason)
+{
+	char *told = opaque;
+	size_t len = strlen(told);
+
+	snprintf(told + len, 4096 - len, "%s %s: %s\n", kind, name, reason);
+}
+
+/* What guests have here they can be given here, whether the host set CPUID or not. */
+Test(state, nothing_is_in_the_way_of_its_own)
+{
+	struct impost_state *state;
+	char told[4096] = "";
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	for (int with_cpuid = 0; with_cpuid < 2; with_cpuid++) {
+		int err;
+
+		if (with_cpuid)
+			set_supported_cpuid(&box, box.vcpu);
+		err = impost_state_take(box.vm, &state);
+		if (err == -ENOTSUP)
+			cr_skip_test("%s", impost_error(box.ctx));
+		OK(&box, err);
+		err = impost_state_check(state, backend_name(), hear, told);
+		cr_expect_eq(err, 0, "%d: %s%s", err, told, err < 0 ? impost_error(box.ctx) : "");
+		impost_state_free(state);
+	}
+	box_close(&box);
+}
