@@ -254,8 +254,11 @@ static int copy_batch(void *opaque, uint64_t batch)
 	uint8_t *buffer = aligned_alloc(64, 2 * CHUNK_BYTES);
 	struct impost_view view;
 	uint32_t at = 0;
-	int err = buffer ? view_begin(restoring->memory, &view) : no_memory(restoring);
+	int err;
 
+	if (!buffer)
+		return no_memory(restoring);
+	err = view_begin(restoring->memory, &view);
 	if (err) {
 		free(buffer);
 		return err;

@@ -58,9 +58,11 @@ static int find_zero_pages(const struct memory_plan *plan, uint32_t at, uint64_t
 	uint8_t *buffer = aligned_alloc(64, CHUNK_BYTES);
 	const uint8_t *content = NULL;
 	struct impost_view view;
-	int err = buffer ? view_begin(plan->memory, &view)
-			 : impost_error_set(plan->ctx, -ENOMEM, "no memory for a chunk");
+	int err;
 
+	if (!buffer)
+		return impost_error_set(plan->ctx, -ENOMEM, "no memory for a chunk");
+	err = view_begin(plan->memory, &view);
 	if (err) {
 		free(buffer);
 		return err;

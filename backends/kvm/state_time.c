@@ -146,7 +146,7 @@ static uint64_t value_at(const struct vcpu *v, const struct impost_x86_tsc *t, u
 static int32_t value_check(const struct vcpu *v, const struct impost_x86_tsc *t, uint64_t set_at)
 {
 	uint64_t allowed = (uint64_t)v->vm->host_tsc_khz * 1000 * CHECK_SECONDS;
-	uint64_t guest, host, expected, apart;
+	uint64_t guest = 0, host = 0, expected, apart;
 	int32_t r = read_pair(v, &guest, &host);
 
 	if (r)
