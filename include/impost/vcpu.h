@@ -15,8 +15,11 @@ extern "C" {
 #endif
 
 /*
- * Makes vCPU ID, which is its APIC id. VM must outlive it. -EEXIST: there is one already; -EINVAL:
- * an id higher than the backend has; -ENOSPC: the VM was made for fewer.
+ * Makes vCPU ID, which is its APIC id. VM must outlive it. -EEXIST: there is one already, or was,
+ * and the backend takes no id twice; -EINVAL: an id higher than the backend has; -ENOSPC: the VM
+ * was made for fewer; -ENOMEM; others: what the hypervisor says, which may make the VM's interrupt
+ * controllers only now, or when one of its interrupts or their state needs them. All can be tried
+ * again.
  */
 IMPOST_API int impost_vcpu_create(struct impost_vm *vm, uint32_t id, struct impost_vcpu **ret_vcpu);
 
