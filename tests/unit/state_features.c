@@ -62,6 +62,10 @@ static const struct {
 	/* Exceptions without error code; VMCSs below 4 GiB alone. */
 	{MSR(IA32_VMX_BASIC), BIT(56) | 4, BIT(48) | 4,
 	 "IA32_VMX_BASIC bit 56 IA32_VMX_BASIC bit 48 "},
+	{MSR(IA32_VMX_MISC), BIT(32) | 4 << 16 | 5, 3 << 16 | 7,
+	 "IA32_VMX_MISC.TIMER_RATE IA32_VMX_MISC.CR3_TARGETS IA32_VMX_MISC.MSEG_REVISION "},
+	{MSR(IA32_VMX_MISC), 3 << 16 | BIT(6), 4 << 16 | BIT(5) | BIT(25) | 5,
+	 "IA32_VMX_MISC bit 6 "},
 	/* No features: whatever it is. */
 	{MSR(IA32_BIOS_SIGN_ID), 0x1000065, 0, ""},
 	{MSR(IA32_LSTAR), UINT64_MAX, 0, ""},
