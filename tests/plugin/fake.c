@@ -100,7 +100,7 @@ __attribute__((unused)) static int32_t vcpu_run(void *handle, struct impost_exit
 		return err;
 	if (fake->block) {
 		sem_post(&fake->inside);
-		sem_wait(&fake->go);
+		sem_wait(&fake->go[vcpu->id % 2]);
 	}
 	if (fake->ask && fake->played < fake->exits) {
 		fake->answered =
@@ -223,7 +223,8 @@ static void vm_destroy(void *handle)
 		if (vm->provided[i])
 			munmap(vm->fake.slot[i].hva, vm->fake.slot[i].bytes);
 	sem_destroy(&vm->fake.inside);
-	sem_destroy(&vm->fake.go);
+	for (int i = 0; i < 2; i++)
+		sem_destroy(&vm->fake.go[i]);
 	free(vm);
 }
 
@@ -478,7 +479,8 @@ static int32_t backend_vm_create(void *handle, const struct impost_vm_args *args
 	vm->fake.host = args->host;
 	vm->fake.log_word = 5;
 	sem_init(&vm->fake.inside, 0, 0);
-	sem_init(&vm->fake.go, 0, 0);
+	for (int i = 0; i < 2; i++)
+		sem_init(&vm->fake.go[i], 0, 0);
 	*ret_vm = vm;
 	return 0;
 }

@@ -21,7 +21,7 @@ struct fake {
 	struct impost_exit exit[32]; /* what run returns, in order; then INTR */
 	uint32_t exits;
 	uint32_t ask;	   /* 1: run asks the host to answer an exit before it returns the next */
-	uint32_t block;	   /* 1: run waits for `go` after it has posted `inside` */
+	uint32_t block;	   /* 1: run waits for its vCPU's `go` after it has posted `inside` */
 	uint32_t lie;	   /* operations that give or do a number of things claim so many more */
 	uint64_t log_word; /* what dirty_fetch gives as the first 64 pages: at first 5 */
 	void *move_to;	   /* the host address of slot 0 when another slot is removed */
@@ -40,7 +40,7 @@ struct fake {
 	uint64_t state[64]; /* the section set last */
 	uint32_t state_bytes;
 	const struct impost_host *host;
-	sem_t inside, go;
+	sem_t inside, go[2]; /* `go`: of vCPU 0, and 1 */
 };
 
 #endif

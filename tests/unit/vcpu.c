@@ -76,7 +76,7 @@ Test(vcpu, one_thread_is_inside)
 	expect_error(ctx, impost_vcpu_destroy(vcpu), -EBUSY, "inside");
 	expect_error(ctx, impost_vcpu_loop(vcpu, &no_handlers, NULL, &exit), -EBUSY, "inside");
 	cr_expect(impost_vcpu_kick(vcpu) == 0 && fake->kicks == 1); /* the exception */
-	sem_post(&fake->go);
+	sem_post(&fake->go[0]);
 	pthread_join(thread, &failed);
 	cr_expect(!failed);
 	fake->block = 0;
