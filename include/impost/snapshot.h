@@ -152,7 +152,8 @@ struct impost_snapshot_saved {
  * is not read. It takes no time, whatever the size. The files must not be changed while the VM
  * lives; that they are replaced, as impost_snapshot_save() does, is no change. Checksums of
  * memory are not looked at (impost_snapshot_verify()); with tags all is verified first, which takes
- * as long as reading it.
+ * as long as reading it. The kernel cannot write-protect such memory (userfaultfd(2)) unless the
+ * files are on a tmpfs: later, IMPOST_SNAPSHOT_BACKGROUND holds the VM until all is written.
  */
 #define IMPOST_SNAPSHOT_MAP 1u
 /* Memory as `[memory]` of the configuration has it, read and verified before the call returns. */
