@@ -173,6 +173,17 @@ int impost_x86_template_open(struct impost_context *ctx, const char *name,
 
 /* --- refusing --- */
 
+/* For the error, as far as it has room: all are counted. */
+static void add_other(struct template_refusals *refusals, const char *name)
+{
+	const size_t len = strlen(refusals->others), room = sizeof(refusals->others) - len;
+
+	if (strlen(name) + 1 >= room)
+		return;
+	snprintf(refusals->others + len, room, " %s", name);
+	refusals->named++;
+}
+
 void template_refuse(struct template_refusals *refusals, const char *name, const char *fmt, ...)
 {
 	char reason[200];
@@ -183,6 +194,8 @@ void template_refuse(struct template_refusals *refusals, const char *name, const
 	va_end(ap);
 	if (refusals->count++ == 0)
 		snprintf(refusals->first, sizeof(refusals->first), "%s: %s", name, reason);
+	else
+		add_other(refusals, name);
 	if (refusals->tell)
 		refusals->tell(refusals->opaque, name, reason);
 }
@@ -195,8 +208,9 @@ int template_refused(struct impost_context *ctx, const struct impost_x86_templat
 	if (refusals->count == 1)
 		return impost_error_set(ctx, -ENOTSUP, "CPU template %.128s: %s", tmpl->name,
 					refusals->first);
-	return impost_error_set(ctx, -ENOTSUP, "CPU template %.128s: %s; and %u more", tmpl->name,
-				refusals->first, refusals->count - 1);
+	return impost_error_set(ctx, -ENOTSUP, "CPU template %.128s: %s; and %u more:%s%s",
+				tmpl->name, refusals->first, refusals->count - 1, refusals->others,
+				refusals->named + 1 < refusals->count ? " ..." : "");
 }
 
 /* Why SPAN cannot change from HAVE to WANT, both shifted down; NULL: it can. */

@@ -108,6 +108,8 @@ struct template_refusals {
 	void *opaque;
 	uint32_t count;
 	char first[TEMPLATE_NAME_MAX + 200];
+	uint32_t named;	  /* of the others, in */
+	char others[560]; /* the names, with a blank before each */
 };
 
 void template_refuse(struct template_refusals *refusals, const char *name, const char *fmt, ...)

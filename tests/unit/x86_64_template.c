@@ -367,9 +367,30 @@ Test(template, features_are_set_where_they_are)
 
 	apply_text("[cpuid]\nAVX2 = set\n0x7.0.ebx.3 = 1\n", &cpu);
 	expect_refused("[cpuid]\nAVX2 = set\nAVX512F = set\nRDSEED = 1\n", &cpu, "AVX512F RDSEED ");
-	cr_expect(strstr(impost_error(ctx), "AVX512F: the backend does not offer it; and 1 more"));
+	cr_expect(strstr(impost_error(ctx),
+			 "AVX512F: the backend does not offer it; and 1 more: RDSEED"));
 	expect_refused("[cpuid]\n0x7.0.edx.7 = set\n", &cpu, "0x7.0.edx.7 ");
 	expect_refused("[cpuid]\n0x15.eax = 2\n", &cpu, "0x15.eax ");
+}
+
+/* All of it, as far as an error has room; how many there are in any case. */
+Test(template, what_is_lacking_is_named_in_the_error)
+{
+	struct cpu cpu = cpu_of(3, "GenuineIntel");
+	char text[4096] = "[cpuid]\n";
+	size_t len = strlen(text);
+
+	expect_refused("[cpuid]\nAVX512F = set\nRDSEED = set\nSHA = set\nADX = set\n", &cpu,
+		       "AVX512F RDSEED ADX SHA ");
+	cr_expect(strstr(impost_error(ctx), "; and 3 more: RDSEED ADX SHA"), "%s",
+		  impost_error(ctx));
+	for (int leaf = 0x10; leaf < 0x14; leaf++)
+		for (int bit = 0; bit < 32; bit++)
+			len += (size_t)snprintf(text + len, sizeof(text) - len,
+						"0x100000%x.eax.%d = set\n", leaf, bit);
+	cr_expect_eq(apply(load(text), &cpu), -ENOTSUP);
+	cr_expect(strstr(impost_error(ctx), "; and 127 more: "), "%s", impost_error(ctx));
+	cr_expect_str_eq(impost_error(ctx) + strlen(impost_error(ctx)) - 4, " ...");
 }
 
 Test(template, inverted_bits_are_cleared_where_they_are_clear)
