@@ -148,6 +148,27 @@ static int refuse_others(struct json_object *object, const struct complaint *com
 	return 0;
 }
 
+/* Of members of one name json-c keeps the last, and does not tell. Where no value has members of
+ * its own, which take_members() has found, each has one colon that is not in a string. */
+static int refuse_twice(struct json_object *object, const char *line, size_t len,
+			const struct complaint *complaint)
+{
+	bool in_string = false;
+	int colons = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (line[i] == '"')
+			in_string = !in_string;
+		else if (in_string && line[i] == '\\')
+			i++; /* what it escapes may be a quotation mark */
+		else if (!in_string && line[i] == ':')
+			colons++;
+	}
+	if (colons == json_object_object_length(object))
+		return 0;
+	return wrong(complaint, "a request has each member at most once: one is there twice");
+}
+
 static int take_members(struct request *request, struct json_object *object,
 			const struct complaint *complaint)
 {
@@ -215,6 +236,8 @@ int request_parse(const char *line, size_t len, struct request *request, char *t
 	if (!object)
 		return -EINVAL;
 	err = take_members(request, object, &complaint);
+	if (err == 0)
+		err = refuse_twice(object, line, len, &complaint);
 	json_object_put(object);
 	return err;
 }

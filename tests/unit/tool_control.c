@@ -365,6 +365,10 @@ Test(control, wrong_requests_are_refused_by_name)
 		{"{\"command\":\"status\",\"id\":\"1\"}", "\"id\" must be"},
 		{"{\"command\":\"status\",\"id\":[[[[[[[[1]]]]]]]]}", "JSON object"},
 		{"{\"command\":\"\xff\"}", "JSON object"},
+		{"{\"command\":\"quit\",\"command\":\"status\"}", "there twice"},
+		{"{\"command\":\"status\",\"id\":1,\"id\":1}", "there twice"},
+		{"{\"command\":[{\"a\":1}],\"command\":\"status\"}", "there twice"},
+		{"{\"c\\u006fmmand\":\"quit\",\"command\":\"status\"}", "there twice"},
 	};
 	int fd;
 
@@ -383,6 +387,9 @@ Test(control, wrong_requests_are_refused_by_name)
 			  wrongs[i].line, wrongs[i].part, member(object, "text"));
 		json_object_put(object);
 	}
+	/* What is in a string is no member. */
+	say(fd, "{ \"file\" : \"/none:\\\"\\\\\\\":/snap\", \"command\" :\"save\" }\n");
+	expect(fd, "error", "ENOENT");
 	/* The connection is as good as before. */
 	say(fd, "{\"command\":\"status\"}\n");
 	expect(fd, "ok", "true");
