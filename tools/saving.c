@@ -6,10 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "clock.h"
 #include "path.h"
 #include "snapshots.h"
+
+/* No chain is longer (snapshot.h). */
+#define MOST_FILES 64
 
 /* Whether a setting that the library has found to be a boolean is on. */
 static bool is_on(const char *value)
@@ -128,6 +132,67 @@ static int check_base(struct saving *saving, const char *base)
 	return err;
 }
 
+/* --- what the last diff needs --- */
+
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat one, other;
+
+	return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+	       one.st_ino == other.st_ino;
+}
+
+/* The base of SNAPSHOT, which is the file PATH, where it lies; NULL: it has none. To be freed. */
+static char *base_of(struct impost_snapshot *snapshot, const char *path)
+{
+	struct impost_snapshot_info info = {.size = sizeof(info)};
+	char *base = NULL;
+
+	if (impost_snapshot_info(snapshot, &info) < 0 || !info.base)
+		return NULL;
+	if (asprintf(&base, "%.*s/%s", (int)(strrchr(path, '/') - path), path, info.base) < 0)
+		return NULL;
+	return base;
+}
+
+/* Whether the last one, if it is a diff that can still be opened, has FILE among its bases. */
+static bool is_needed(const struct saving *saving, const char *file)
+{
+	struct impost_snapshot_open_options options = {
+		.size = sizeof(options),
+		.key = saving->key,
+	};
+	char *path = saving->is_diff ? strdup(saving->file) : NULL;
+	bool found = false;
+
+	for (uint32_t i = 0; path && !found && i < MOST_FILES; i++) {
+		struct impost_snapshot *snapshot;
+		char *base = NULL;
+
+		if (impost_snapshot_open(saving->ctx, path, &options, &snapshot) == 0) {
+			base = base_of(snapshot, path);
+			impost_snapshot_close(snapshot);
+		}
+		options.flags = IMPOST_SNAPSHOT_ALONE; /* the first one has opened all others */
+		found = base && is_same_file(base, file);
+		free(path);
+		path = base;
+	}
+	free(path);
+	return found;
+}
+
+/* A whole snapshot can be saved anywhere, but not where it makes the last one useless. */
+static int check_place(const struct saving *saving, const char *file)
+{
+	if (!is_needed(saving, file))
+		return 0;
+	return impost_error_set(saving->ctx, -EINVAL,
+				"%s cannot take the place of a base of the diff %s, which needs "
+				"it: give it another name, or remove the diff first",
+				file, saving->file);
+}
+
 /* --- saving --- */
 
 static int start_tracking(struct saving *saving)
@@ -182,8 +247,10 @@ int saving_save(struct saving *saving, const char *file, const char *base,
 		.opaque = opaque,
 	};
 	bool was_tracked = saving->dirty != NULL;
-	int err = base ? check_base(saving, base) : start_tracking(saving);
+	int err = base ? check_base(saving, base) : check_place(saving, file);
 
+	if (err == 0 && !base)
+		err = start_tracking(saving);
 	if (err < 0)
 		return err;
 	options.since = saving->dirty;

@@ -325,6 +325,10 @@ Test(snapshot, chain_of_diffs)
 	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
 	CHECK(1, "not what was saved last", "ctl", "@socket", "save", "@c", "--diff", "@a");
 	CHECK(0, "saved", "ctl", "@socket", "save", "@c", "--diff", "@b");
+	CHECK(1, "a cannot take the place of a base", "ctl", "@socket", "save", "@a");
+	cr_assert_eq(symlink("a", tool_path("also")), 0);
+	CHECK(1, "a base of the diff", "ctl", "@socket", "save", "@also");
+	CHECK(1, "b cannot take the place of a base", "ctl", "@socket", "save", "@b");
 	CHECK(0, "", "ctl", "@socket", "quit");
 	cr_assert_eq(tool_ended(), 0);
 	CHECK(0, "diff to", "inspect", "--header", "@c");
@@ -334,6 +338,23 @@ Test(snapshot, chain_of_diffs)
 	CHECK(3, "/a", "check", "-c", "@mock.ini", PLUGINS, "@c");
 	CHECK(0, "rip", "inspect", "@c"); /* for its state the bases are not needed */
 	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@d");
+}
+
+/* Over what the last one is a diff to, only when that is gone. */
+Test(snapshot, whole_again_where_the_base_was)
+{
+	start_mock(SLEEPER);
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(1, "or remove the diff first", "ctl", "@socket", "save", "@a");
+	remove(tool_path("b"));
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b"); /* in its own place */
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(tool_ended(), 0);
+	CHECK(0, "can be restored", "check", "-c", "@mock.ini", PLUGINS, "--verify", "@b");
 }
 
 /* What a run began with is told as others can open it. Without tracking there is no diff to it, but
