@@ -147,7 +147,7 @@ struct snapshot_writer;
 /*
  * A new file that is to take the name PATH, which may be there already. Nothing of that name
  * changes before snapshot_writer_finish(). KEY NULL: without tags. -EISDIR, -EEXIST: PATH is a
- * folder, or anything else but a file; or what open(2) says of the folder.
+ * folder, or anything else but a file, such as a symbolic link; or what open(2) says of the folder.
  */
 int snapshot_writer_open(struct impost_context *ctx, const char *path,
 			 const struct impost_snapshot_key *key,
@@ -181,7 +181,7 @@ int snapshot_writer_finish(struct snapshot_writer *writer, bool sync);
 /* The header, which is whole after finish. */
 const struct snapshot_header *snapshot_writer_head(const struct snapshot_writer *writer);
 
-/* Whether NAME, in the folder that the file will be in, is FILE. */
+/* Whether NAME, in the folder that the file will be in, is FILE, and no link to it. */
 bool snapshot_writer_beside(const struct snapshot_writer *writer, const char *name,
 			    const struct snapshot_file *file);
 

@@ -3,7 +3,9 @@
 #include "snapshot.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "context.h"
@@ -88,7 +90,7 @@ static int add_sections(struct save *save)
 	int err = add_state(save);
 
 	if (!err && save->base) {
-		name = file_name(save->options.base);
+		name = file_name(save->base->chain.file[0]->path);
 		snapshot_writer_base(save->writer, save->base->chain.file[0]);
 		err = snapshot_writer_add(save->writer, "base", IMPOST_SNAPSHOT_BASE, name,
 					  strlen(name));
@@ -174,7 +176,7 @@ static int check_base(struct save *save)
 {
 	const struct snapshot_file *file = save->base->chain.file[0];
 	const struct impost_dirty *since = save->options.since;
-	const char *path = save->options.base;
+	const char *path = file->path;
 
 	if (save->base->chain.count == SNAPSHOT_CHAIN)
 		return impost_error_set(save->ctx, -ELOOP,
@@ -198,12 +200,23 @@ static int check_base(struct save *save)
 	return 0;
 }
 
+/* PATH without a link for its last part: the diff has the name of a file, whatever becomes of the
+ * link. NULL: errno. */
+static char *resolve_link(const char *path)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0 && S_ISLNK(status.st_mode) ? realpath(path, NULL)
+								    : strdup(path);
+}
+
 static int open_base(struct save *save)
 {
 	const struct impost_snapshot_open_options options = {
 		.size = sizeof(options),
 		.key = save->options.key,
 	};
+	char *path;
 	int err;
 
 	if (!save->options.base)
@@ -211,7 +224,12 @@ static int open_base(struct save *save)
 	if (!save->options.since)
 		return impost_error_set(save->ctx, -EINVAL,
 					"a diff needs a reader of dirty pages (since)");
-	err = impost_snapshot_open(save->ctx, save->options.base, &options, &save->base);
+	path = resolve_link(save->options.base);
+	if (!path)
+		return impost_error_set(save->ctx, -errno, "%.256s: cannot be opened: %m",
+					save->options.base);
+	err = impost_snapshot_open(save->ctx, path, &options, &save->base);
+	free(path);
 	return err ? err : check_base(save);
 }
 

@@ -55,17 +55,13 @@ static int writer_error(struct snapshot_writer *writer, int err, const char *fmt
 
 /* --- the new file --- */
 
-/* PATH may be a link to a file: that file is replaced, and not the link. */
 static int find_place(struct snapshot_writer *writer, const char *path)
 {
-	struct stat status;
 	char *slash;
 
-	writer->path = lstat(path, &status) == 0 && S_ISLNK(status.st_mode) ? realpath(path, NULL)
-									    : strdup(path);
+	writer->path = strdup(path);
 	if (!writer->path)
-		return impost_error_set(writer->ctx, -errno, "%.256s: cannot be replaced: %m",
-					path);
+		return impost_error_set(writer->ctx, -ENOMEM, "no memory for a snapshot");
 	slash = strrchr(writer->path, '/');
 	writer->name = slash ? slash + 1 : writer->path;
 	if (!*writer->name)
@@ -87,6 +83,8 @@ static int open_folder(struct snapshot_writer *writer)
 	return 0;
 }
 
+/* rename(2) would replace a link itself, and who follows it would write where it was not told to:
+ * neither is done unasked. */
 static int check_replaced(struct snapshot_writer *writer)
 {
 	struct stat status;
@@ -98,6 +96,10 @@ static int check_replaced(struct snapshot_writer *writer)
 	}
 	if (S_ISDIR(status.st_mode))
 		return writer_error(writer, -EISDIR, "a snapshot is a file, and this a folder");
+	if (S_ISLNK(status.st_mode))
+		return writer_error(writer, -EEXIST,
+				    "what is there is a symbolic link, and is not replaced: name "
+				    "the file that it stands for, or remove it");
 	if (!S_ISREG(status.st_mode))
 		return writer_error(writer, -EEXIST,
 				    "what is there is no regular file, and is "
@@ -227,7 +229,8 @@ bool snapshot_writer_beside(const struct snapshot_writer *writer, const char *na
 {
 	struct stat status;
 
-	return fstatat(writer->folder, name, &status, 0) == 0 && snapshot_file_same(file, &status);
+	return fstatat(writer->folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       snapshot_file_same(file, &status);
 }
 
 bool snapshot_writer_replaces(const struct snapshot_writer *writer,

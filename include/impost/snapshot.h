@@ -119,7 +119,9 @@ struct impost_snapshot_save_options {
 	uint32_t flags;	  /* IMPOST_SNAPSHOT_BACKGROUND, _NO_SYNC */
 	uint32_t threads; /* that read and write memory; 0: chosen */
 	uint32_t hold_ms; /* how long impost_vm_hold() may take; 0: 10 seconds */
-	const char *base; /* for a diff: the path of the snapshot that it is to; NULL: full */
+	/* For a diff: the path of the snapshot that it is to, or of a symbolic link to that, which
+	 * is resolved; NULL: full. */
+	const char *base;
 	/*
 	 * A reader of the VM's memory. For a diff: what it has to tell is what is written since
 	 * BASE was saved, or restored; it must have been made before the VM ran on, or been given
@@ -212,11 +214,11 @@ extern "C" {
  * is what PATH would replace; regions of memory that are not those of BASE; -ESTALE: SINCE goes
  * from another snapshot than BASE; -E2BIG: more than 64 MiB in a section of the state; -ELOOP: the
  * chain would be too long: flatten it; -EISDIR,
- * -EEXIST: PATH is a folder, or no regular file; -EFBIG: a limit of the process (RLIMIT_FSIZE) or
- * the file system; -EFAULT: regions of memory were added or removed meanwhile; -ENOSPC, -EIO and
- * others: what the kernel says of the file; -ECANCELED; -ENOMEM;
- * what impost_vm_hold() and impost_state_take() say; and of BASE what impost_snapshot_open() says.
- * After -EIO whose text says that only the folder could not be synchronised, the new file is there.
+ * -EEXIST: PATH is a folder, or no regular file, which a symbolic link is not; -EFBIG: a limit of
+ * the process (RLIMIT_FSIZE) or the file system; -EFAULT: regions of memory were added or removed
+ * meanwhile; -ENOSPC, -EIO and others: what the kernel says of the file; -ECANCELED; -ENOMEM; what
+ * impost_vm_hold() and impost_state_take() say; and of BASE what impost_snapshot_open() says. After
+ * -EIO whose text says that only the folder could not be synchronised, the new file is there.
  */
 IMPOST_API int impost_snapshot_save(struct impost_vm *vm, const char *path,
 				    const struct impost_snapshot_save_options *options,

@@ -274,6 +274,35 @@ Test(snapshot, chain_becomes_one_file)
 	mock_close(&m);
 }
 
+/* A base that is named by a link, of whatever folder, is found when the link is gone. */
+Test(snapshot, base_behind_a_link_is_resolved)
+{
+	struct impost_snapshot_save_options options = {.size = sizeof(options)};
+	struct impost_snapshot *snapshot;
+	struct mock m;
+
+	options.since = save_chain(&m);
+	cr_assert(mkdir("sub", 0700) == 0 && symlink("../second", "sub/link") == 0);
+	options.base = "sub/link";
+	expect_error(m.ctx, impost_snapshot_save(m.vm, "sub/third", &options, NULL), -EINVAL,
+		     "not in the folder");
+	expect_error(m.ctx, impost_snapshot_save(m.vm, "sub/link", &options, NULL), -EEXIST,
+		     "sub/link: what is there is a symbolic link");
+	expect_ok(m.ctx, impost_snapshot_save(m.vm, "third", &options, NULL));
+	cr_assert(rename("sub/link", "link") == 0);
+	snapshot = open_snapshot(m.ctx, "third");
+	cr_expect(info_of(snapshot).chain == 4 && strcmp(info_of(snapshot).base, "second") == 0);
+	expect_chain(m.ctx, snapshot);
+	expect_error(m.ctx, impost_snapshot_flatten(snapshot, "link", NULL, NULL), -EEXIST,
+		     "link: what is there is a symbolic link");
+	impost_snapshot_close(snapshot);
+	cr_assert(unlink("link") == 0 && symlink("none", "link") == 0);
+	options.base = "link";
+	expect_error(m.ctx, impost_snapshot_save(m.vm, "fourth", &options, NULL), -ENOENT, "link");
+	expect_ok(m.ctx, impost_dirty_destroy(options.since));
+	mock_close(&m);
+}
+
 Test(snapshot, diffs_that_cannot_be)
 {
 	struct impost_region more = {.size = sizeof(more), .gpa = UINT64_C(1) << 32, .bytes = PAGE};

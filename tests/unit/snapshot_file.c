@@ -275,20 +275,36 @@ Test(snapshot_file, only_files_are_replaced)
 		     "no regular file");
 	expect_error(ctx, snapshot_writer_open(ctx, "none/file", NULL, &writer), -ENOENT, "folder");
 	cr_assert(symlink("nowhere", "dangling") == 0);
-	expect_error(ctx, snapshot_writer_open(ctx, "dangling", NULL, &writer), -ENOENT,
-		     "dangling");
+	expect_error(ctx, snapshot_writer_open(ctx, "dangling", NULL, &writer), -EEXIST,
+		     "dangling: what is there is a symbolic link");
 	cr_expect(count_names() == 3);
 }
 
-Test(snapshot_file, link_stays_a_link)
+/* Neither the link is replaced nor what it stands for, also if it comes while the file is made;
+ * but the folder may be named by one. */
+Test(snapshot_file, links_are_not_replaced)
 {
-	struct stat status;
+	struct snapshot_writer *writer;
+	struct stat before, after;
+	uint64_t offset;
+	int fd;
 
 	make("one", NULL, NULL);
-	cr_assert(symlink("one", "name") == 0);
-	make("name", NULL, NULL);
-	cr_assert(lstat("name", &status) == 0);
-	cr_expect(S_ISLNK(status.st_mode) && count_names() == 2);
+	cr_assert(mkdir("sub", 0700) == 0 && symlink("../one", "sub/name") == 0);
+	cr_assert(stat("one", &before) == 0);
+	expect_error(ctx, snapshot_writer_open(ctx, "sub/name", NULL, &writer), -EEXIST,
+		     "sub/name: what is there is a symbolic link");
+	expect_ok(ctx, snapshot_writer_open(ctx, "late", NULL, &writer));
+	expect_ok(ctx, snapshot_writer_begin_memory(writer, AREA, &fd, &offset));
+	cr_assert(symlink("one", "late") == 0);
+	expect_error(ctx, snapshot_writer_finish(writer, true), -EEXIST, "a symbolic link");
+	snapshot_writer_free(writer);
+	cr_assert(stat("one", &after) == 0 && after.st_ino == before.st_ino);
+	cr_expect(lstat("late", &after) == 0 && S_ISLNK(after.st_mode));
+	cr_assert(symlink("sub", "folder") == 0);
+	make("folder/two", NULL, NULL);
+	cr_expect(lstat("sub/two", &after) == 0 && S_ISREG(after.st_mode));
+	cr_expect(count_names() == 4);
 }
 
 Test(snapshot_file, what_is_not_finished_leaves_nothing)
