@@ -111,7 +111,7 @@ static int open_file(struct snapshot_file *file)
 		return snapshot_file_error(file, -errno, "%m");
 	if (!S_ISREG(status.st_mode))
 		return snapshot_file_error(file, -EINVAL,
-					   "it is no regular file, so no snapshot neither");
+					   "it is no regular file, and so no snapshot");
 	file->identity = identify(&status);
 	file->disk_bytes = (uint64_t)status.st_blocks * 512;
 	return 0;
