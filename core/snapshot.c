@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "context.h"
+#include "snapshot_memory_table.h"
 #include "text.h"
 
 #define OPEN_FLAGS (IMPOST_SNAPSHOT_HEADER | IMPOST_SNAPSHOT_ALONE)
@@ -96,6 +97,25 @@ static bool has_bases(const struct impost_snapshot *snapshot)
 	return !(chain->file[chain->count - 1]->head.flags & HEADER_DIFF);
 }
 
+/* Nobody reads what lies between the sections, and in the area between the regions: so that nothing
+ * can be there. What a region's own part has where its bitmap has nothing is for those who map it.
+ */
+static int check_padding(struct impost_snapshot *snapshot, uint32_t number)
+{
+	struct snapshot_file *file = snapshot->chain.file[number];
+	const struct memory_table *table = snapshot->table[number];
+	uint64_t end = file->head.memory_offset;
+	int err = snapshot_file_padding(file);
+
+	for (uint32_t i = 0; i < table->count && !err; i++) {
+		uint64_t begin = file->head.memory_offset + table->region[i].area_offset;
+
+		err = snapshot_file_zeros(file, end, begin);
+		end = begin + table->region[i].bytes;
+	}
+	return err ? err : snapshot_file_zeros(file, end, file->head.file_bytes);
+}
+
 static int read_content(struct impost_snapshot *snapshot)
 {
 	struct snapshot_chain *chain = &snapshot->chain;
@@ -111,6 +131,8 @@ static int read_content(struct impost_snapshot *snapshot)
 						  i ? " of the diff to it" : "");
 	if (!err && has_bases(snapshot))
 		err = memory_layers_check(snapshot->ctx, snapshot->layer, chain->count);
+	for (uint32_t i = 0; i < chain->count && !err; i++)
+		err = check_padding(snapshot, i);
 	return err;
 }
 

@@ -31,10 +31,7 @@ bool snapshot_all_zero(const void *data, size_t bytes)
 {
 	const uint8_t *at = data;
 
-	for (size_t i = 0; i < bytes; i++)
-		if (at[i])
-			return false;
-	return true;
+	return bytes == 0 || (at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0);
 }
 
 /* --- the file itself --- */
@@ -513,4 +510,68 @@ int snapshot_file_section(struct snapshot_file *file, uint32_t index, void **ret
 	}
 	*ret_data = data;
 	return 0;
+}
+
+/* --- padding --- */
+
+/* What of the file was never written need not be read. WHENCE: SEEK_DATA or SEEK_HOLE. A file
+ * system that cannot tell has data everywhere. */
+static uint64_t seek_from(const struct snapshot_file *file, uint64_t from, int whence)
+{
+	off_t to = lseek(file->fd, (off_t)from, whence);
+
+	if (to >= 0)
+		return (uint64_t)to;
+	return whence == SEEK_DATA && errno != ENXIO ? from : UINT64_MAX;
+}
+
+static int read_zeros(struct snapshot_file *file, uint64_t from, uint64_t to)
+{
+	uint8_t buf[16384];
+	uint64_t bytes;
+	int err;
+
+	for (; from < to; from += bytes) {
+		bytes = to - from < sizeof(buf) ? to - from : sizeof(buf);
+		err = read_all(file, buf, bytes, from, "padding");
+		if (err)
+			return err;
+		if (!snapshot_all_zero(buf, bytes))
+			return snapshot_file_error(file, -EBADMSG,
+						   "it has something where only zeros may be: "
+						   "behind byte %" PRIu64,
+						   from);
+	}
+	return 0;
+}
+
+int snapshot_file_zeros(struct snapshot_file *file, uint64_t from, uint64_t to)
+{
+	uint64_t end;
+	int err = 0;
+
+	/* To read a page takes no longer than to ask. */
+	while (!err && from < to && to - from > SNAPSHOT_PAGE) {
+		from = seek_from(file, from, SEEK_DATA);
+		if (from >= to)
+			return 0;
+		end = seek_from(file, from, SEEK_HOLE);
+		if (end <= from || end > to)
+			end = to;
+		err = read_zeros(file, from, end);
+		from = end;
+	}
+	return err ? err : read_zeros(file, from, to);
+}
+
+int snapshot_file_padding(struct snapshot_file *file)
+{
+	uint64_t end = file->head.header_bytes;
+	int err = 0;
+
+	for (uint32_t i = 0; i < file->head.sections && !err; i++) {
+		err = snapshot_file_zeros(file, end, file->entries[i].offset);
+		end = file->entries[i].offset + file->entries[i].bytes;
+	}
+	return err ? err : snapshot_file_zeros(file, end, file->head.memory_offset);
 }

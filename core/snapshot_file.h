@@ -122,6 +122,14 @@ void snapshot_file_close(struct snapshot_file *file);
  */
 int snapshot_file_section(struct snapshot_file *file, uint32_t index, void **ret_data);
 
+/*
+ * Whether the file's bytes from FROM up to TO are zero, which no checksum says: holes are not read.
+ * snapshot_file_padding: those before, between and behind the sections. -EBADMSG, with a text: some
+ * are not; -ENODATA; or what read(2) says.
+ */
+int snapshot_file_zeros(struct snapshot_file *file, uint64_t from, uint64_t to);
+int snapshot_file_padding(struct snapshot_file *file);
+
 /* -ESTALE, with a text: the file is not what it was when it was opened. */
 int snapshot_file_unchanged(struct snapshot_file *file);
 

@@ -248,11 +248,12 @@ IMPOST_API int impost_snapshot_key_read(struct impost_context *ctx, const char *
  *
  * -IMPOST_EFORMAT: it is no snapshot, or one that is malformed; -EPROTONOSUPPORT: one of a newer
  * format, that this library cannot read; -ENODATA: it is truncated; -EBADMSG: a checksum does not
- * match: it is damaged; -ENOKEY: it has tags, and there is no key; -EKEYREJECTED: a key is given,
- * and the tag is another's, or there is none; -ENOENT: PATH, or a base, is not there; -ESTALE:
- * the base is not the one that the diff was made from; or a file changed while it was being
- * read; -ELOOP: a chain that comes back to itself, or of more than 64 files; -EINVAL: unknown
- * flags, no regular file; -ENOMEM; or what open(2) and read(2) say.
+ * match, or something is between sections or regions, where all must be zero: it is damaged;
+ * -ENOKEY: it has tags, and there is no key; -EKEYREJECTED: a key is given, and the tag is
+ * another's, or there is none; -ENOENT: PATH, or a base, is not there; -ESTALE: the base is not the
+ * one that the diff was made from; or a file changed while it was being read; -ELOOP: a chain that
+ * comes back to itself, or of more than 64 files; -EINVAL: unknown flags, no regular file; -ENOMEM;
+ * or what open(2) and read(2) say.
  */
 IMPOST_API int impost_snapshot_open(struct impost_context *ctx, const char *path,
 				    const struct impost_snapshot_open_options *options,

@@ -206,6 +206,7 @@ static inline void put_together(struct made *made, struct parts *parts)
 	put(made, H_HEADER_BYTES, 8, header);
 	put(made, H_FILE_BYTES, 8, made->len);
 	put(made, H_MEMORY_OFFSET, 8, at);
+	memset(made->bytes + header, 0, at - header);
 	memcpy(made->bytes + at, parts->memory, parts->memory_len);
 	at = header;
 	for (uint32_t i = 0; i < parts->count; i++) {
