@@ -153,12 +153,12 @@ struct impost_record {
  * `.flags = IMPOST_FIELD_HEX`, `.max = 23`, IMPOST_COUNTED(...), `.until = 2`.
  *
  *	IMPOST_FIELDS(uart_fields,
- *		IMPOST_FIELD_UINT(struct uart_saved, lcr, 1, 0, 0, "Line control", .max = 0x7f),
+ *		IMPOST_FIELD_UINT(struct uart_saved, lcr, 1, 0, "Line control", .max = 0x7f),
  *		IMPOST_FIELD_ARRAY(struct uart_saved, fifo, UINT, 1, "What was received",
  *				   IMPOST_COUNTED(struct uart_saved, nfifo)),
  *	)
- *	IMPOST_RECORD(uart_record, "uart", struct uart_saved, 2, 1, 1, "A 16550A", uart_fields,
- *		      IMPOST_LOCK(struct uart, lock), .to_saved = ..., .from_saved = ...)
+ *	IMPOST_RECORD(uart_record, "uart", struct uart_saved, 2, 1, 1, uart_fields, "A 16550A",
+ *		      IMPOST_LOCK(struct uart, lock), .to_saved = save_uart, .from_saved = load_uart)
  */
 #define IMPOST_MEMBER_(type, member)	    (((type *)0)->member)
 #define IMPOST_MEMBER_BYTES_(type, member)  ((uint32_t)sizeof(IMPOST_MEMBER_(type, member)))
