@@ -149,8 +149,11 @@ struct impost_record {
 };
 
 /*
- * The macros. The last argument of each field is its doc, which further members may follow:
- * `.flags = IMPOST_FIELD_HEX`, `.max = 23`, IMPOST_COUNTED(...), `.until = 2`.
+ * The macros, which are for C alone: C++ (C++20 9.4.2) takes initializers by name only in the order
+ * of the members. A host in C++ has its descriptions in a file in C.
+ *
+ * The last argument of each field is its doc, which further members may follow: `.flags =
+ * IMPOST_FIELD_HEX`, `.max = 23`, IMPOST_COUNTED(...), `.until = 2`.
  *
  *	IMPOST_FIELDS(uart_fields,
  *		IMPOST_FIELD_UINT(struct uart_saved, lcr, 1, 0, "Line control", .max = 0x7f),
@@ -158,7 +161,7 @@ struct impost_record {
  *				   IMPOST_COUNTED(struct uart_saved, nfifo)),
  *	)
  *	IMPOST_RECORD(uart_record, "uart", struct uart_saved, 2, 1, 1, uart_fields, "A 16550A",
- *		      IMPOST_LOCK(struct uart, lock), .to_saved = save_uart, .from_saved = load_uart)
+ *		      IMPOST_LOCK(struct uart, lock), .to_saved = save, .from_saved = load)
  */
 #define IMPOST_MEMBER_(type, member)	    (((type *)0)->member)
 #define IMPOST_MEMBER_BYTES_(type, member)  ((uint32_t)sizeof(IMPOST_MEMBER_(type, member)))
