@@ -116,11 +116,13 @@ int main(void)
 	struct timer from = {.lock = PTHREAD_MUTEX_INITIALIZER, .control = 3, .owner = "guest"};
 	struct timer to = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct impost_context *ctx;
+	int err;
 
 	if (impost_context_open(NULL, NULL, &ctx))
 		return 1;
-	if (move(ctx, &from, &to) || to.control != 3 || strcmp(to.owner, "guest") != 0) {
-		fprintf(stderr, "record: %s\n", impost_error(ctx));
+	err = move(ctx, &from, &to);
+	if (err || to.control != 3 || strcmp(to.owner, "guest") != 0) {
+		fprintf(stderr, "record: %s %s\n", impost_error_name(err), impost_error(ctx));
 		return 1;
 	}
 	from.control = 0;

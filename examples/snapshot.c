@@ -195,7 +195,8 @@ static int live(const char *ini, const char *path, int (*life)(struct machine *,
 		err = life(&m, path);
 	if (err < 0)
 		fprintf(stderr, "snapshot: %s\n",
-			m.ctx ? impost_error(m.ctx) : impost_error_name(err));
+			m.ctx && *impost_error(m.ctx) ? impost_error(m.ctx)
+						      : impost_error_name(err));
 	if (m.vm)
 		impost_vcpu_destroy(impost_vm_vcpu(m.vm, 0));
 	impost_vm_destroy(m.vm);

@@ -248,10 +248,10 @@ static int talk_once(const struct invocation *invocation, enum request_command c
 {
 	static struct talk talk;
 	struct json_object *reply = NULL;
-	int status;
+	int status, err = socket_connect(invocation->ctx, invocation->operands[0], &talk.fd);
 
-	if (socket_connect(invocation->ctx, invocation->operands[0], &talk.fd) < 0)
-		return complain_error(invocation, -EIO);
+	if (err < 0)
+		return complain_error(invocation, err);
 	status = send_request(&talk, request);
 	if (status == STATUS_OK) {
 		reply = receive_reply(&talk);

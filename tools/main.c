@@ -23,8 +23,9 @@ static const struct command commands[] = {
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
 	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]\n"
-	 "                  [--control SOCKET] [--restore FILE] [--restore-memory HOW]\n"
-	 "                  [--key-file FILE]",
+	 "                  [--control SOCKET]" IF_STATE(
+		 " [--restore FILE] [--restore-memory HOW]\n"
+		 "                  [--key-file FILE]"),
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
 	{"ctl", COMMAND_CTL,
 	 "[--json] SOCKET status | pause | resume | save FILE [--diff BASE] | quit",
@@ -81,7 +82,8 @@ static void print_usage(FILE *file, const char *group)
 	fprintf(file, "Usage: impost %s%sCOMMAND [OPTION...]\n\n", group ? group : "",
 		group ? " " : "");
 	for (size_t i = 0; i < COMMANDS; i++)
-		if (!group || begins_with(&commands[i], group))
+		if ((!group || begins_with(&commands[i], group)) &&
+		    (HAS_STATE || !(commands[i].flag & COMMAND_STATE)))
 			fprintf(file, "  %-13s %s\n", commands[i].name, commands[i].summary);
 	fprintf(file, "\n'impost COMMAND --help' tells more, and so does impost(1).\n");
 }
@@ -173,6 +175,10 @@ int main(int argc, char **argv)
 	command = argc >= 2 ? find_command(argv + 1, &words) : NULL;
 	if (!command)
 		return explain(argc >= 1 ? argv + 1 : argv);
+	if (!HAS_STATE && command->flag & COMMAND_STATE) {
+		complain("%s: " NO_STATE_TEXT, command->name);
+		return STATUS_HOST;
+	}
 	/* getopt_long names its complaints after argv[0]. */
 	snprintf(name, sizeof(name), "impost %s", command->name);
 	argv[words] = name;

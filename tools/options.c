@@ -35,6 +35,12 @@ static int has_argument(const struct tool_option *option)
 	return option->argument[0] == '[' ? optional_argument : required_argument;
 }
 
+/* Whether it is for what is not in this build. */
+static bool lacks_state(const struct tool_option *option)
+{
+	return !HAS_STATE && option->commands & NEEDS_STATE;
+}
+
 static void print_help(const struct command *command)
 {
 	printf("Usage: impost %s %s\n%s\n\n", command->name, command->synopsis, command->summary);
@@ -42,7 +48,7 @@ static void print_help(const struct command *command)
 		const struct tool_option *option = &options[i];
 		char head[64];
 
-		if (!(option->commands & command->flag))
+		if (!(option->commands & command->flag) || lacks_state(option))
 			continue;
 		snprintf(head, sizeof(head), "--%s%s%s", option->name,
 			 has_argument(option) == required_argument ? " " : "",
@@ -119,6 +125,10 @@ int options_parse(const struct command *command, int argc, char **argv,
 		if (options[id].argument && options[id].argument[0] == '[' && optarg && !*optarg) {
 			complain("--%s=: there is nothing behind the '='", options[id].name);
 			return usage_hint(command);
+		}
+		if (lacks_state(&options[id])) {
+			complain("--%s: " NO_STATE_TEXT, options[id].name);
+			return STATUS_HOST;
 		}
 		invocation->values[id] = optarg ? optarg : "";
 	}

@@ -105,14 +105,13 @@ int restore_open(const struct invocation *invocation, const struct saving *savin
 		.size = sizeof(options),
 		.key = saving->key,
 	};
-	int status = check_options(invocation);
+	int status = check_options(invocation), err;
 
 	*ret_snapshot = NULL;
 	if (status != STATUS_OK || !path)
 		return status;
-	if (impost_snapshot_open(invocation->ctx, path, &options, ret_snapshot) < 0)
-		return complain_error(invocation, -EIO);
-	return STATUS_OK;
+	err = impost_snapshot_open(invocation->ctx, path, &options, ret_snapshot);
+	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
 }
 
 /* An error has room for a few of the reasons: here are all of them. Returns ERR, with its text anew

@@ -177,12 +177,14 @@ static int refuse(const struct invocation *invocation, int err)
 static int prepare(struct run *run)
 {
 	const struct invocation *invocation = run->invocation;
-	int status = check_dirty_rate(run);
+	int status = check_dirty_rate(run), err;
 
-	if (status == STATUS_OK && saving_configure(&run->saving, invocation->ctx) < 0)
-		status = complain_error(invocation, -EIO);
-	if (status == STATUS_OK)
-		status = restore_open(invocation, &run->saving, &run->snapshot);
+	if (status != STATUS_OK)
+		return status;
+	err = saving_configure(&run->saving, invocation->ctx);
+	if (err < 0)
+		return complain_error(invocation, err);
+	status = restore_open(invocation, &run->saving, &run->snapshot);
 	if (status == STATUS_OK && !run->snapshot)
 		status = boot_open(invocation, &run->images);
 	return status;

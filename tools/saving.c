@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "path.h"
 #include "snapshots.h"
+#include "tool.h"
 
 /* No chain is longer (snapshot.h). */
 #define MOST_FILES 64
@@ -247,8 +248,11 @@ int saving_save(struct saving *saving, const char *file, const char *base,
 		.opaque = opaque,
 	};
 	bool was_tracked = saving->dirty != NULL;
-	int err = base ? check_base(saving, base) : check_place(saving, file);
+	int err;
 
+	if (!HAS_STATE)
+		return impost_error_set(saving->ctx, -ENOTSUP, NO_STATE_TEXT);
+	err = base ? check_base(saving, base) : check_place(saving, file);
 	if (err == 0 && !base)
 		err = start_tracking(saving);
 	if (err < 0)

@@ -19,6 +19,8 @@ int snapshots_key(struct impost_context *ctx, struct impost_snapshot_key *key,
 	*ret_key = NULL;
 	if (!path)
 		return 0;
+	if (!HAS_STATE)
+		return impost_error_set(ctx, -ENOTSUP, "[snapshot] key_file: " NO_STATE_TEXT);
 	key->size = sizeof(*key);
 	err = impost_snapshot_key_read(ctx, path, key);
 	if (err == 0)

@@ -56,6 +56,21 @@ struct command {
 #define COMMAND_PLUGINS \
 	(COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP | COMMAND_CHECK)
 
+/* Those that can do nothing where there is no state. */
+#define COMMAND_STATE (COMMAND_INSPECT | COMMAND_DIFF | COMMAND_CHECK | COMMAND_FLATTEN)
+/* In an option's mask: so can it. */
+#define NEEDS_STATE (1u << 31)
+
+/* What was built without state (-Dstate=disabled) has a library that saves and restores nothing. */
+#ifdef IMPOST_NO_STATE
+#define HAS_STATE      false
+#define IF_STATE(text) ""
+#else
+#define HAS_STATE      true
+#define IF_STATE(text) text
+#endif
+#define NO_STATE_TEXT "this impost was built without state (-Dstate=disabled)"
+
 /* A parsed command line, with the context that came of it. */
 struct invocation {
 	const struct command *command;
