@@ -97,7 +97,19 @@ static int check_options(const struct invocation *invocation)
 	return STATUS_USAGE;
 }
 
-int restore_open(const struct invocation *invocation, const struct saving *saving,
+/* Whether the snapshot's file becomes the guest's memory (snapshot.h: IMPOST_SNAPSHOT_DEFAULT). */
+static bool maps(const struct invocation *invocation, struct impost_snapshot *snapshot)
+{
+	struct impost_snapshot_info info = {.size = sizeof(info)};
+	uint32_t memory;
+
+	find_way(invocation, &memory);
+	return memory == IMPOST_SNAPSHOT_MAP ||
+	       (memory == IMPOST_SNAPSHOT_DEFAULT && impost_snapshot_info(snapshot, &info) == 0 &&
+		!(info.flags & IMPOST_SNAPSHOT_IS_KEYED));
+}
+
+int restore_open(const struct invocation *invocation, struct saving *saving,
 		 struct impost_snapshot **ret_snapshot)
 {
 	const char *path = invocation->values[OPTION_RESTORE];
@@ -111,6 +123,8 @@ int restore_open(const struct invocation *invocation, const struct saving *savin
 	if (status != STATUS_OK || !path)
 		return status;
 	err = impost_snapshot_open(invocation->ctx, path, &options, ret_snapshot);
+	if (err == 0 && maps(invocation, *ret_snapshot))
+		err = sources_open(&saving->sources, invocation->ctx, path, saving->key);
 	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
 }
 

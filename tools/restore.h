@@ -8,10 +8,11 @@
 #include "tool.h"
 
 /*
- * Checks the options, and opens the snapshot; *RET_SNAPSHOT is NULL when none is asked for. Returns
- * STATUS_OK or another status, with a message printed.
+ * Checks the options, and opens the snapshot and, where memory is mapped from it, SAVING's sources;
+ * *RET_SNAPSHOT is NULL when none is asked for. Returns STATUS_OK or another status, with a message
+ * printed.
  */
-int restore_open(const struct invocation *invocation, const struct saving *saving,
+int restore_open(const struct invocation *invocation, struct saving *saving,
 		 struct impost_snapshot **ret_snapshot);
 
 /* Makes the VM, its memory and vCPUs. Returns 0 or a negative error with its text on the context.

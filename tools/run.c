@@ -2,6 +2,7 @@
 /* impost run: boots a guest, and stands between its serial port and the user until it ends. */
 #include "run.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -126,8 +127,15 @@ static int execute(struct run *run)
 static int judge_guest(struct run *run)
 {
 	struct machine *machine = &run->machine;
+	enum machine_end end = machine_ended(machine);
 
-	switch (machine_ended(machine)) {
+	if ((end == MACHINE_FAILED || end == MACHINE_HOST_ERROR) &&
+	    sources_check(&run->saving.sources, machine->ctx) < 0) {
+		complain_error(run->invocation, -EIO);
+		complain("of that the guest failed: %s", machine->text);
+		return STATUS_HOST;
+	}
+	switch (end) {
 	case MACHINE_FAILED:
 		report_failure(machine);
 		report_lost_memory(machine);

@@ -13,9 +13,6 @@
 #include "snapshots.h"
 #include "tool.h"
 
-/* No chain is longer (snapshot.h). */
-#define MOST_FILES 64
-
 /* Whether a setting that the library has found to be a boolean is on. */
 static bool is_on(const char *value)
 {
@@ -45,6 +42,7 @@ void saving_release(struct saving *saving)
 	saving->dirty = NULL;
 	free(saving->file);
 	saving->file = NULL;
+	sources_close(&saving->sources);
 	explicit_bzero(&saving->secret, sizeof(saving->secret));
 }
 
@@ -143,19 +141,6 @@ static bool is_same_file(const char *a, const char *b)
 	       one.st_ino == other.st_ino;
 }
 
-/* The base of SNAPSHOT, which is the file PATH, where it lies; NULL: it has none. To be freed. */
-static char *base_of(struct impost_snapshot *snapshot, const char *path)
-{
-	struct impost_snapshot_info info = {.size = sizeof(info)};
-	char *base = NULL;
-
-	if (impost_snapshot_info(snapshot, &info) < 0 || !info.base)
-		return NULL;
-	if (asprintf(&base, "%.*s/%s", (int)(strrchr(path, '/') - path), path, info.base) < 0)
-		return NULL;
-	return base;
-}
-
 /* Whether the last one, if it is a diff that can still be opened, has FILE among its bases. */
 static bool is_needed(const struct saving *saving, const char *file)
 {
@@ -166,12 +151,12 @@ static bool is_needed(const struct saving *saving, const char *file)
 	char *path = saving->is_diff ? strdup(saving->file) : NULL;
 	bool found = false;
 
-	for (uint32_t i = 0; path && !found && i < MOST_FILES; i++) {
+	for (uint32_t i = 0; path && !found && i < SOURCES_MOST; i++) {
 		struct impost_snapshot *snapshot;
 		char *base = NULL;
 
 		if (impost_snapshot_open(saving->ctx, path, &options, &snapshot) == 0) {
-			base = base_of(snapshot, path);
+			base = sources_base(snapshot, path);
 			impost_snapshot_close(snapshot);
 		}
 		options.flags = IMPOST_SNAPSHOT_ALONE; /* the first one has opened all others */
@@ -252,7 +237,9 @@ int saving_save(struct saving *saving, const char *file, const char *base,
 
 	if (!HAS_STATE)
 		return impost_error_set(saving->ctx, -ENOTSUP, NO_STATE_TEXT);
-	err = base ? check_base(saving, base) : check_place(saving, file);
+	err = sources_check(&saving->sources, saving->ctx);
+	if (err == 0)
+		err = base ? check_base(saving, base) : check_place(saving, file);
 	if (err == 0 && !base)
 		err = start_tracking(saving);
 	if (err < 0)

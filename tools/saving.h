@@ -8,6 +8,8 @@
 
 #include <impost/impost.h>
 
+#include "sources.h"
+
 /* `[snapshot] track`: when the guest's writes are tracked. */
 enum saving_track { SAVING_TRACK_AFTER_SAVE, SAVING_TRACK_ALWAYS, SAVING_TRACK_NEVER };
 
@@ -18,6 +20,7 @@ struct saving {
 	struct impost_snapshot_key secret;
 	const struct impost_snapshot_key *key; /* SECRET; NULL: none */
 	struct impost_vm *vm;
+	struct sources sources;	    /* what its memory is mapped from */
 	struct impost_dirty *dirty; /* what was written since the last one; NULL: not tracked */
 	/* The last one that was saved, or that the run began with. */
 	char *file; /* an absolute path; NULL: none */

@@ -206,6 +206,52 @@ Test(snapshot, differences_are_told_kvm)
 	CHECK(0, "", "diff", "@b", "@b");
 }
 
+/* As long as there is a socket the guest runs: then, a little later, its file is cut. */
+static pid_t cut_when_it_runs(const char *name)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	for (int i = 0; i < 20000 && access(tool_path("socket"), F_OK) != 0; i++)
+		usleep(1000);
+	usleep(50000);
+	_exit(truncate(tool_path(name), 4096) != 0);
+}
+
+/* The wrong one is blamed, and the host ended by SIGBUS, where nobody looks at the file. */
+Test(snapshot, file_that_becomes_shorter_is_named_kvm)
+{
+	static const struct {
+		const char *restored, *cut;
+	} cases[] = {{"@c", "c"}, {"@b", "a"}};
+
+	if (access("/dev/kvm", R_OK | W_OK) != 0)
+		cr_skip_test("skipped: there is no /dev/kvm");
+	start_counting("pages=64 rounds=0 every=1000");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@b", "--diff", "@a");
+	CHECK(0, "saved", "ctl", "@socket", "save", "@c");
+	CHECK(0, "", "ctl", "@socket", "quit");
+	cr_assert_eq(tool_ended(), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct tool_result *result;
+		char part[64];
+		int status;
+		pid_t pid;
+
+		pid = cut_when_it_runs(cases[i].cut);
+		result = TOOL_RUN("run", PLUGINS, "--backend", "kvm", "--restore",
+				  cases[i].restored, "--control", "@socket");
+		snprintf(part, sizeof(part), "/%s: the file is 4096 bytes long now", cases[i].cut);
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_assert_eq(status, 0);
+		cr_expect_eq(result->status, 3, "%d: %s", result->status, result->err);
+		cr_expect(strstr(result->err, part), "no '%s' in %s", part, result->err);
+		cr_expect_neq(access(tool_path("socket"), F_OK), 0);
+	}
+}
+
 /* --- what cannot be --- */
 
 Test(snapshot, options_that_a_snapshot_settles)
