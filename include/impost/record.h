@@ -28,8 +28,8 @@
  * what that call needs of it, and -ENOMEM.
  *
  * A library that was built without state (-Dstate=disabled) has none of this: calls return
- * -ENOTSUP. Its pkg-config file defines IMPOST_NO_STATE, with which the macros below leave nothing
- * in the object of who describes.
+ * -ENOTSUP, and those that are given a context or a VM set a text. Its pkg-config file defines
+ * IMPOST_NO_STATE, with which the macros below leave nothing in the object of who describes.
  */
 #ifndef IMPOST_RECORD_H
 #define IMPOST_RECORD_H
