@@ -295,6 +295,8 @@ Test(snapshot_file, links_are_not_replaced)
 	expect_error(ctx, snapshot_writer_open(ctx, "sub/name", NULL, &writer), -EEXIST,
 		     "sub/name: what is there is a symbolic link");
 	expect_ok(ctx, snapshot_writer_open(ctx, "late", NULL, &writer));
+	expect_ok(ctx, snapshot_writer_add(writer, "machine", IMPOST_SNAPSHOT_STATE, text,
+					   sizeof(text)));
 	expect_ok(ctx, snapshot_writer_begin_memory(writer, AREA, &fd, &offset));
 	cr_assert(symlink("one", "late") == 0);
 	expect_error(ctx, snapshot_writer_finish(writer, true), -EEXIST, "a symbolic link");
