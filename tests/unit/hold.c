@@ -2,7 +2,9 @@
 /* impost_vm_hold(): when a VM is held, what may be done meanwhile, and what failure leaves. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "mock.h"
 
@@ -15,6 +17,7 @@ struct runner {
 	pthread_t thread;
 	atomic_uint exits, intrs, stop;
 	atomic_int failed; /* what run has returned */
+	atomic_int tid;
 };
 
 static void *run_on(void *arg)
@@ -22,6 +25,7 @@ static void *run_on(void *arg)
 	struct runner *r = arg;
 	struct impost_exit x;
 
+	atomic_store(&r->tid, gettid());
 	while (!atomic_load(&r->stop)) {
 		int err = impost_vcpu_run(r->cpu, &x);
 
@@ -36,12 +40,45 @@ static void *run_on(void *arg)
 	return NULL;
 }
 
+static void sleep_ms(long ms)
+{
+	const struct timespec t = {.tv_nsec = ms * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+/* The state of a thread, as proc_pid_stat(5) has it behind the name: 'S' sleeps. */
+static char thread_state(int tid)
+{
+	char path[64], text[256] = "";
+	const char *end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	file = fopen(path, "r");
+	cr_assert_not_null(file);
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	end = strrchr(text, ')');
+	return end && end[1] == ' ' ? end[2] : '?';
+}
+
+/* Comes back when the thread waits inside run: it sleeps nowhere else. */
 static void start(struct runner *r, struct mock *m, uint32_t cpu)
 {
 	memset(r, 0, sizeof(*r));
 	r->m = m;
 	r->cpu = m->cpu[cpu];
 	cr_assert_eq(pthread_create(&r->thread, NULL, run_on, r), 0);
+	for (unsigned i = 0; i < LONG_MS; i++) {
+		int tid = atomic_load(&r->tid);
+
+		if (tid && thread_state(tid) == 'S')
+			return;
+		sleep_ms(1);
+	}
+	cr_assert_fail("the thread does not come to wait");
 }
 
 static void stop(struct runner *r)
@@ -50,13 +87,6 @@ static void stop(struct runner *r)
 	cr_assert_eq(impost_vcpu_kick(r->cpu), 0);
 	pthread_join(r->thread, NULL);
 	cr_assert_eq(atomic_load(&r->failed), 0);
-}
-
-static void sleep_ms(long ms)
-{
-	const struct timespec t = {.tv_nsec = ms * 1000000};
-
-	nanosleep(&t, NULL);
 }
 
 static void wait_for(atomic_uint *counter, unsigned least)
@@ -113,7 +143,6 @@ Test(hold, threads_wait_inside_run)
 	mock_open_with(&m, NULL, IMPOST_IRQCHIP_FULL, 3, NULL, NULL);
 	for (uint32_t i = 0; i < 3; i++)
 		start(&r[i], &m, i);
-	sleep_ms(20);
 	for (int round = 0; round < 50; round++) {
 		hold(&m);
 		for (uint32_t i = 0; i < 3; i++) {
@@ -217,7 +246,6 @@ Test(hold, a_kick_is_not_lost)
 
 	mock_open(&m, NULL);
 	start(&r, &m, 0);
-	sleep_ms(10);
 	hold(&m);
 	for (unsigned i = 1; i <= 200; i++) {
 		cr_assert_eq(impost_vcpu_kick(m.cpu[0]), 0);
@@ -257,7 +285,6 @@ Test(hold, vcpus_come_and_go)
 	mock_open_with(&m, NULL, IMPOST_IRQCHIP_FULL, 2, NULL, NULL);
 	cr_assert_eq(impost_vcpu_destroy(m.cpu[1]), 0);
 	start(&r, &m, 0);
-	sleep_ms(10);
 	hold(&m);
 	expect(&m, impost_vcpu_destroy(m.cpu[0]), -EBUSY, "another call is inside");
 	expect(&m, impost_vcpu_run(m.cpu[0], &x), -EBUSY, "another call is inside");
