@@ -6,12 +6,15 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 int main(void)
 {
 	char line[4096];
 
+	/* The guest and its VMM wait for this, where all have one CPU. */
+	setpriority(PRIO_PROCESS, 0, -20);
 	setvbuf(stdin, NULL, _IONBF, 0);
 	while (fgets(line, sizeof(line), stdin)) {
 		struct timespec now;
