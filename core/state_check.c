@@ -325,13 +325,6 @@ static int ask_cpuid(struct check *c)
 	return err;
 }
 
-static int by_number(const void *a, const void *b)
-{
-	const uint32_t *left = a, *right = b;
-
-	return (*left > *right) - (*left < *right);
-}
-
 static int ask_msrs(struct check *c)
 {
 	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
@@ -351,12 +344,9 @@ static int ask_msrs(struct check *c)
 	err = ops->msr_list(c->backend->handle, c->msrs, room, &count);
 	err = judge_call(c, serial, err, "msr_list", count, room);
 	c->nmsrs = err ? 0 : count;
-	qsort(c->msrs, c->nmsrs, sizeof(*c->msrs), by_number);
+	qsort(c->msrs, c->nmsrs, sizeof(*c->msrs), check_by_number);
 	return err;
 }
-
-/* An MSR begins with its index. */
-static_assert(offsetof(struct impost_x86_msr, index) == 0, "MSRs are sorted as numbers are");
 
 static int ask_features(struct check *c)
 {
@@ -377,7 +367,7 @@ static int ask_features(struct check *c)
 	err = ops->feature_msrs(c->backend->handle, c->features, room, &count);
 	err = judge_call(c, serial, err, "feature_msrs", count, room);
 	c->nfeatures = err ? 0 : count;
-	qsort(c->features, c->nfeatures, sizeof(*c->features), by_number);
+	qsort(c->features, c->nfeatures, sizeof(*c->features), check_by_number);
 	return err;
 }
 

@@ -40,6 +40,10 @@ void check_mismatch(struct check *c, const char *kind, const char *name, const c
 /* Whether no more is to be told: there was an error, or it is too much. */
 bool check_is_over(const struct check *c);
 
+/* The order of `msrs`, and of `features`, each of which begins with its index: for qsort() and
+ * bsearch(). */
+int check_by_number(const void *a, const void *b);
+
 /* CPUID, and MSRs. */
 void check_cpuid(struct check *c, const struct state_vcpu *v);
 void check_msrs(struct check *c, const struct state_vcpu *v);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pre-flight of what a guest was told of its CPU: CPUID bits and MSRs that the backend has not. */
+#include <assert.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +14,9 @@
 
 /* --- MSRs --- */
 
-static int by_number(const void *a, const void *b)
+static_assert(offsetof(struct impost_x86_msr, index) == 0, "MSRs are sorted as numbers are");
+
+int check_by_number(const void *a, const void *b)
 {
 	const uint32_t *left = a, *right = b;
 
@@ -21,7 +25,7 @@ static int by_number(const void *a, const void *b)
 
 static bool has_msr(const struct check *c, uint32_t index)
 {
-	return c->nmsrs && bsearch(&index, c->msrs, c->nmsrs, sizeof(*c->msrs), by_number);
+	return c->nmsrs && bsearch(&index, c->msrs, c->nmsrs, sizeof(*c->msrs), check_by_number);
 }
 
 /* An MSR that tells of features and that the guest was given: a mismatch for each field. */
@@ -42,10 +46,10 @@ static void tell_feature(void *opaque, const char *name, const char *reason)
 static void check_features(struct check *c, const struct state_vcpu *v,
 			   const struct impost_x86_msr *msr)
 {
-	const struct impost_x86_msr *have = c->nfeatures ? bsearch(&msr->index, c->features,
-								   c->nfeatures,
-								   sizeof(*c->features), by_number)
-							 : NULL;
+	const struct impost_x86_msr *have =
+		c->nfeatures ? bsearch(&msr->index, c->features, c->nfeatures, sizeof(*c->features),
+				       check_by_number)
+			     : NULL;
 
 	if (!have || have->value == msr->value || state_msr_idle(v, msr))
 		return;
