@@ -377,6 +377,7 @@ Test(template, features_are_set_where_they_are)
 Test(template, what_is_lacking_is_named_in_the_error)
 {
 	struct cpu cpu = cpu_of(3, "GenuineIntel");
+	struct impost_x86_template *tmpl;
 	char text[4096] = "[cpuid]\n";
 	size_t len = strlen(text);
 
@@ -388,7 +389,9 @@ Test(template, what_is_lacking_is_named_in_the_error)
 		for (int bit = 0; bit < 32; bit++)
 			len += (size_t)snprintf(text + len, sizeof(text) - len,
 						"0x100000%x.eax.%d = set\n", leaf, bit);
-	cr_expect_eq(apply(load(text), &cpu), -ENOTSUP);
+	tmpl = load(text);
+	cr_expect_eq(apply(tmpl, &cpu), -ENOTSUP);
+	impost_x86_template_free(tmpl);
 	cr_expect(strstr(impost_error(ctx), "; and 127 more: "), "%s", impost_error(ctx));
 	cr_expect_str_eq(impost_error(ctx) + strlen(impost_error(ctx)) - 4, " ...");
 }
