@@ -63,9 +63,10 @@ void vcpu_yield(unsigned turn)
 
 int vcpu_begin(struct impost_vcpu *vcpu)
 {
-	/* Once it is held, runs that begin are inside for moments, until they wait. */
+	/* Once it is held, runs that begin are inside for moments, until they wait. Before, the
+	 * holder is, when it looks whether this vCPU is settled. */
 	for (unsigned turn = 0; !vcpu_enter(vcpu); turn++) {
-		if (!vm_is_held(vcpu->vm))
+		if (!vm_is_held(vcpu->vm) && atomic_load(&vcpu->busy) == BUSY_INSIDE)
 			return vcpu_busy(vcpu);
 		vcpu_yield(turn);
 	}

@@ -155,6 +155,10 @@ static int32_t vcpu_state_get(void *handle, uint32_t section, void *buf, uint32_
 
 	if (err)
 		return err;
+	if (fake->stare) {
+		sem_post(&fake->inside);
+		sem_wait(&fake->go[vcpu->id % 2]);
+	}
 	*ret_size = fake->state_bytes;
 	if (fake->state_bytes > capacity)
 		return -ENOSPC;

@@ -22,6 +22,7 @@ struct fake {
 	uint32_t exits;
 	uint32_t ask;	   /* 1: run asks the host to answer an exit before it returns the next */
 	uint32_t block;	   /* 1: run waits for its vCPU's `go` after it has posted `inside` */
+	uint32_t stare;	   /* 1: state_get waits for its vCPU's `go` likewise */
 	uint32_t lie;	   /* operations that give or do a number of things claim so many more */
 	uint64_t log_word; /* what dirty_fetch gives as the first 64 pages: at first 5 */
 	void *move_to;	   /* the host address of slot 0 when another slot is removed */

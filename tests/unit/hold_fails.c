@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* impost_vm_hold() and _release() on a backend whose kick, pause or resume fails: the VM is as it
- * was, and runs on. */
+ * was, and runs on. And on one that takes long to be looked at. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -183,4 +183,60 @@ Test(hold_fails, release)
 	expect_running();
 	hold_and_release();
 	end(1);
+}
+
+static atomic_uint begun;
+
+static int leave_loop(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *exit)
+{
+	(void)opaque;
+	(void)vcpu;
+	(void)exit;
+	return 1;
+}
+
+static void *loop_once(void *arg)
+{
+	const struct impost_handlers handlers = {.size = sizeof(handlers), .intr = leave_loop};
+	struct impost_vcpu *vcpu = arg;
+	struct impost_exit exit;
+
+	atomic_store(&begun, 1);
+	return (void *)(intptr_t)impost_vcpu_loop(vcpu, &handlers, NULL, &exit);
+}
+
+static void *hold_on(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)impost_vm_hold(vm, LONG_MS);
+}
+
+/* The holder asks the backend whether a vCPU is settled. Who begins a loop meanwhile waits. */
+Test(hold_fails, not_for_a_loop_that_begins)
+{
+	const struct timespec a_while = {.tv_nsec = 20000000};
+	pthread_t holder, looper;
+	struct impost_vcpu *vcpu;
+	void *result;
+
+	ctx = open_context();
+	vm = make_vm(ctx, "mem-host,irqchip-none,complete", &fake);
+	expect_ok(ctx, impost_vcpu_create(vm, 0, &vcpu));
+	fake->stare = 1;
+	cr_assert_eq(pthread_create(&holder, NULL, hold_on, NULL), 0);
+	wait_inside(1);
+	cr_assert_eq(pthread_create(&looper, NULL, loop_once, vcpu), 0);
+	while (!atomic_load(&begun))
+		nanosleep(&a_while, NULL);
+	nanosleep(&a_while, NULL);
+	fake->stare = 0;
+	go(1);
+	pthread_join(holder, &result);
+	cr_assert_null(result);
+	expect_ok(ctx, impost_vm_release(vm));
+	pthread_join(looper, &result);
+	cr_assert_null(result, "%ld", (long)(intptr_t)result);
+	expect_ok(ctx, impost_vcpu_destroy(vcpu));
+	cr_assert_eq(impost_vm_destroy(vm), 0);
+	cr_assert_eq(impost_context_close(ctx), 0);
 }
