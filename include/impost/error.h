@@ -33,6 +33,9 @@ struct impost_context;
 /* Saved bytes, a record, a state or a snapshot, are not what their format says; the text says
  * where. */
 #define IMPOST_EFORMAT 4008
+#define IMPOST_EMOVED  4009 /* the VM goes on elsewhere: it was migrated */
+/* A migration ended when nobody could know whether the VM goes on elsewhere; see migrate.h. */
+#define IMPOST_EUNSETTLED 4010
 
 #ifdef __cplusplus
 extern "C" {

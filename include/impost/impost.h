@@ -11,6 +11,7 @@
 #include <impost/exit.h>
 #include <impost/log.h>
 #include <impost/memory.h>
+#include <impost/migrate.h>
 #include <impost/pages.h>
 #include <impost/range.h>
 #include <impost/record.h>
