@@ -69,7 +69,7 @@ int migrate_connect(struct impost_migration *migration, uint32_t timeout_ms,
 
 /* The configuration, as the two sides have it. */
 struct migrate_config {
-	uint32_t version;     /* of what is written */
+	uint32_t version;     /* decoded: of the record */
 	uint32_t connections; /* that are to be, the first among them */
 	uint32_t local;	      /* 1: memory comes as descriptors */
 	uint8_t token[WIRE_TOKEN];
@@ -77,13 +77,17 @@ struct migrate_config {
 	uint64_t *offsets; /* local: where in its file each region begins, in order of address */
 };
 
-/* To be freed. -ENOMEM. */
+extern const struct impost_record *const migrate_config_record;
+
+/* To be freed. -E2BIG: more than a payload may have; -EINVAL: a number that the record does not
+ * take; -ENOMEM. */
 int migrate_encode_config(struct impost_context *ctx, const struct migrate_config *config,
 			  const struct impost_state *state, void **ret_data, uint64_t *ret_len);
 int migrate_encode_state(struct impost_context *ctx, const struct impost_state *state,
 			 void **ret_data, uint64_t *ret_len);
 
-/* Of anybody's bytes: -IMPOST_EFORMAT. What is returned is the caller's. */
+/* Of anybody's bytes: -IMPOST_EFORMAT; -ENOMEM. The state is whole: it has the sections that there
+ * must be. What is returned is the caller's. */
 int migrate_decode_config(struct impost_context *ctx, const void *data, uint64_t len,
 			  struct migrate_config *ret_config, struct impost_state **ret_state);
 void migrate_config_release(struct migrate_config *config);
