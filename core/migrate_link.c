@@ -245,7 +245,7 @@ void link_send_last(struct link *link, const void *buf, uint64_t bytes)
 
 /* --- descriptors --- */
 
-static bool is_unix(const struct link *link)
+bool link_is_unix(const struct link *link)
 {
 	int domain = 0;
 	socklen_t len = sizeof(domain);
@@ -264,7 +264,7 @@ union control {
 int link_write_fd(struct link *link, const void *buf, uint64_t bytes, int fd)
 {
 	union control control = {.bytes = {0}};
-	struct iovec iov = {.iov_base = (uint8_t *)(uintptr_t)buf + bytes - 1, .iov_len = 1};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = bytes};
 	struct msghdr message = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -272,9 +272,8 @@ int link_write_fd(struct link *link, const void *buf, uint64_t bytes, int fd)
 		.msg_controllen = CMSG_SPACE(sizeof(int)),
 	};
 	int64_t n;
-	int err;
 
-	if (!is_unix(link))
+	if (!link_is_unix(link))
 		return impost_error_set(link->ctx, -ENOTSUP,
 					"memory can be handed over through a UNIX socket only");
 	control.head = (struct cmsghdr){
@@ -283,69 +282,84 @@ int link_write_fd(struct link *link, const void *buf, uint64_t bytes, int fd)
 		.cmsg_type = SCM_RIGHTS,
 	};
 	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-	err = link_write(link, buf, bytes - 1);
-	if (err)
-		return err;
 	n = move_socket(link, &message, true);
 	if (n <= 0)
 		return n ? (int)n : ended(link);
-	atomic_fetch_add(&link->bytes, 1);
-	return 0;
+	atomic_fetch_add(&link->bytes, (uint64_t)n);
+	return link_write(link, (const uint8_t *)buf + n, bytes - (uint64_t)n);
 }
 
-/* The descriptors of MESSAGE: the first, if it is the only one; others are closed. */
-static int take_fd(const struct link *link, struct msghdr *message, int *ret_fd)
-{
-	int fds[2], first = -1;
-	uint32_t count = 0;
+/* The descriptors that come with some bytes: the first of them, and how many there were. */
+struct came {
+	int fd;
+	uint32_t count;
+};
 
+/* Those of MESSAGE; all but the first are closed. */
+static void take_fds(struct msghdr *message, struct came *came)
+{
 	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head;
 	     head = CMSG_NXTHDR(message, head)) {
+		size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
 		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
 			continue;
-		for (size_t i = 0; i < (head->cmsg_len - CMSG_LEN(0)) / sizeof(int) && i < 2; i++) {
-			memcpy(&fds[i], CMSG_DATA(head) + i * sizeof(int), sizeof(int));
-			if (count++ == 0)
-				first = fds[i];
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(head) + i * sizeof(int), sizeof(int));
+			if (came->count++ == 0)
+				came->fd = fd;
 			else
-				close(fds[i]);
+				close(fd);
 		}
 	}
-	if (count == 1 && !(message->msg_flags & MSG_CTRUNC)) {
-		*ret_fd = first;
-		return 0;
+	/* There were more than there is room for, which the kernel has closed. */
+	if (message->msg_flags & MSG_CTRUNC)
+		came->count += 2;
+}
+
+static int read_with_fds(struct link *link, uint8_t *buf, uint64_t bytes, struct came *came)
+{
+	while (bytes > 0) {
+		union control control = {.bytes = {0}};
+		struct iovec iov = {.iov_base = buf, .iov_len = bytes};
+		struct msghdr message = {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = &control,
+			.msg_controllen = sizeof(control),
+		};
+		int64_t n = move_socket(link, &message, false);
+
+		if (n <= 0)
+			return n ? (int)n : ended(link);
+		atomic_fetch_add(&link->bytes, (uint64_t)n);
+		take_fds(&message, came);
+		buf += n;
+		bytes -= (uint64_t)n;
 	}
-	if (count > 0)
-		close(first);
-	return impost_error_set(link->ctx, -EPROTO, "%s descriptors came where one was to come",
-				count ? "several" : "no");
+	if (came->count == 1)
+		return 0;
+	return impost_error_set(link->ctx, -EPROTO, "%s came where one was to come",
+				came->count ? "several descriptors" : "no descriptor");
 }
 
 int link_read_fd(struct link *link, void *buf, uint64_t bytes, int *ret_fd)
 {
-	union control control = {.bytes = {0}};
-	struct iovec iov = {.iov_base = (uint8_t *)buf + bytes - 1, .iov_len = 1};
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	int64_t n;
+	struct came came = {.fd = -1};
 	int err;
 
-	if (!is_unix(link))
+	if (!link_is_unix(link))
 		return impost_error_set(link->ctx, -EPROTO,
 					"memory was to be handed over through what is no UNIX "
 					"socket");
-	err = link_read(link, buf, bytes - 1);
-	if (err)
-		return err;
-	n = move_socket(link, &message, false);
-	if (n <= 0)
-		return n ? (int)n : ended(link);
-	atomic_fetch_add(&link->bytes, 1);
-	return take_fd(link, &message, ret_fd);
+	err = read_with_fds(link, buf, bytes, &came);
+	if (err && came.fd >= 0)
+		close(came.fd);
+	if (!err)
+		*ret_fd = came.fd;
+	return err;
 }
 
 /* --- guest memory --- */

@@ -49,10 +49,13 @@ int link_write(struct link *link, const void *buf, uint64_t bytes);
  * with a descriptor, and a reading thread. */
 int link_wait(struct link *link, uint32_t timeout_ms);
 
-/* BYTES at BUF, the last of which has FD with it. -ENOTSUP: the channel is no UNIX socket. */
+/* Whether descriptors can go over it. */
+bool link_is_unix(const struct link *link);
+
+/* BYTES at BUF, in one message, and FD with it. -ENOTSUP: the channel is no UNIX socket. */
 int link_write_fd(struct link *link, const void *buf, uint64_t bytes, int fd);
 
-/* Likewise; *ret_fd is the caller's. -EPROTO: there was not exactly one. */
+/* Likewise, with any of its bytes; *ret_fd is the caller's. -EPROTO: there was not exactly one. */
 int link_read_fd(struct link *link, void *buf, uint64_t bytes, int *ret_fd);
 
 /*
