@@ -161,31 +161,12 @@ int local_send(struct link *link, struct impost_memory *memory, const struct mig
 
 /* --- the destination --- */
 
-static uint32_t count_regions(const struct impost_state *state)
+int local_judge(const struct link *link)
 {
-	struct impost_state_region region;
-	uint32_t count = 0;
-
-	while (impost_state_region(state, count, &region) == 0)
-		count++;
-	return count;
-}
-
-int local_judge(const struct link *link, const struct impost_state *state,
-		const struct migrate_config *config)
-{
-	uint32_t regions = count_regions(state);
-
-	if (!link_is_unix(link))
-		return impost_error_set(link->ctx, -EPROTO,
-					"memory was to be handed over through what is no UNIX "
-					"socket");
-	if (config->noffsets != regions)
-		return impost_error_set(link->ctx, -IMPOST_EFORMAT,
-					"the configuration of the migration has file offsets of %u "
-					"regions, and its state has %u regions",
-					config->noffsets, regions);
-	return 0;
+	if (link_is_unix(link))
+		return 0;
+	return impost_error_set(link->ctx, -EPROTO,
+				"memory was to be handed over through what is no UNIX socket");
 }
 
 /* What the map says of a descriptor is about a file; the peer's slot is what it came for. */

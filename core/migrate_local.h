@@ -33,9 +33,9 @@ int local_recheck(struct link *link, struct impost_memory *memory,
 
 /* --- the destination --- */
 
-/* Whether CONFIG, of a local migration, goes with STATE and LINK: -IMPOST_EFORMAT, -EPROTO. */
-int local_judge(const struct link *link, const struct impost_state *state,
-		const struct migrate_config *config);
+/* Whether it can be handed over LINK: -EPROTO. Config's decoder has seen that there are as many
+ * offsets as regions. */
+int local_judge(const struct link *link);
 
 /*
  * Reads what is behind a MemoryFd's head, and adds the region to MEMORY, which STATE and CONFIG
