@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Holding a VM: every vCPU is out of the hypervisor, no exit is in the host's hands, and threads
- * that run a vCPU wait inside run until the VM is released.
+ * that run a vCPU wait inside run until the VM is released. A VM that was migrated stays held for
+ * good, and those threads are told so.
  *
  * The holder marks all vCPUs, kicks those that have a thread inside, and waits until each is
  * settled: no thread is inside it, and it has no I/O pending. What a thread that runs one does
@@ -113,6 +114,18 @@ static int settle(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 	return err;
 }
 
+static bool is_moved(const struct impost_vm *vm)
+{
+	return atomic_load(&vm->owner) == OWNER_MOVED;
+}
+
+static int moved(struct impost_vm *vm)
+{
+	return impost_error_set(vm->ctx, -IMPOST_EMOVED,
+				"the VM goes on elsewhere: it was migrated, and can only be "
+				"destroyed");
+}
+
 /* One look at what there is to do, and a sleep until that changes. */
 static int wait_once(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 {
@@ -121,6 +134,8 @@ static int wait_once(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 
 	if (!(atomic_load(&vcpu->attention) & ATTENTION_HELD))
 		return VCPU_RELEASED;
+	if (is_moved(vcpu->vm))
+		return moved(vcpu->vm);
 	if (!atomic_load(&vcpu->settled)) {
 		r = settle(vcpu, ret_exit);
 		if (r != WAIT)
@@ -346,17 +361,76 @@ static int pause_and_wait(struct impost_vm *vm, uint32_t timeout_ms)
 	return err;
 }
 
-/* --- */
+/* --- several that hold --- */
 
-int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms)
+/* Waits until `hold` is not on its way any more; with the lock. -ETIMEDOUT. */
+static int wait_turned(struct impost_vm *vm, uint32_t timeout_ms)
 {
-	uint32_t none = HOLD_NONE;
-	int err = vm_check(vm);
+	uint64_t begin = now_ns(), limit = (uint64_t)timeout_ms * 1000000;
+
+	while (vm->hold_turns) {
+		unsigned turned = atomic_load(&vm->hold_turned);
+		struct timespec sleep = {.tv_nsec = LOOK_AGAIN};
+
+		if (timeout_ms != IMPOST_HOLD_NO_LIMIT && now_ns() - begin >= limit)
+			return impost_error_set(vm->ctx, -ETIMEDOUT,
+						"the VM cannot be held within %u ms: another "
+						"thread is about to",
+						timeout_ms);
+		pthread_mutex_unlock(&vm->hold_lock);
+		futex_wait(&vm->hold_turned, turned, &sleep);
+		pthread_mutex_lock(&vm->hold_lock);
+	}
+	return 0;
+}
+
+/* WHO is to hold: *RET_MAKE: nobody does yet, and it has its turn. With the lock. */
+static int begin_hold(struct impost_vm *vm, uint32_t who, uint32_t timeout_ms, bool *ret_make)
+{
+	int err;
+
+	if ((vm->held_by | vm->holding_by) & who)
+		return impost_error_set(vm->ctx, -EALREADY, "the VM is held already");
+	vm->holding_by |= who;
+	err = wait_turned(vm, timeout_ms);
+	*ret_make = !err && atomic_load(&vm->hold) == HOLD_NONE;
+	if (*ret_make) {
+		vm->hold_turns = true;
+		atomic_store(&vm->hold, HOLD_BEGUN);
+		return 0;
+	}
+	vm->holding_by &= ~who;
+	if (!err)
+		vm->held_by |= who;
+	return err;
+}
+
+/* WHO's turn is over; HOLDS: with the VM held by it. */
+static void end_turn(struct impost_vm *vm, uint32_t who, bool holds)
+{
+	pthread_mutex_lock(&vm->hold_lock);
+	vm->hold_turns = false;
+	vm->holding_by &= ~who;
+	if (holds)
+		vm->held_by |= who;
+	else
+		vm->held_by &= ~who;
+	pthread_mutex_unlock(&vm->hold_lock);
+	futex_advance(&vm->hold_turned);
+}
+
+int vm_hold_by(struct impost_vm *vm, uint32_t who, uint32_t timeout_ms)
+{
+	bool make = false;
+	int err = vm_check_here(vm);
 
 	if (err)
 		return err;
-	if (!atomic_compare_exchange_strong(&vm->hold, &none, HOLD_BEGUN))
-		return impost_error_set(vm->ctx, -EALREADY, "the VM is held already");
+	pthread_mutex_lock(&vm->hold_lock);
+	err = begin_hold(vm, who, timeout_ms, &make);
+	pthread_mutex_unlock(&vm->hold_lock);
+	if (!make)
+		return err;
 	err = mark_and_kick(vm);
 	if (!err)
 		err = pause_and_wait(vm, timeout_ms);
@@ -364,23 +438,74 @@ int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms)
 		unmark(vm);
 	else
 		atomic_store(&vm->hold, HOLD_DONE);
+	end_turn(vm, who, !err);
 	return err;
+}
+
+/* WHO is to release: *RET_MAKE: nobody else holds, and it has its turn. With the lock. */
+static int begin_release(struct impost_vm *vm, uint32_t who, bool *ret_make)
+{
+	if (!(vm->held_by & who) || vm->holding_by & who)
+		return impost_error_set(vm->ctx, -EINVAL, "the VM is not held");
+	*ret_make = !(vm->held_by & ~who);
+	if (*ret_make) {
+		vm->hold_turns = true;
+		vm->holding_by |= who;
+		atomic_store(&vm->hold, HOLD_ENDS);
+	} else {
+		vm->held_by &= ~who;
+	}
+	return 0;
+}
+
+int vm_release_by(struct impost_vm *vm, uint32_t who)
+{
+	bool make = false;
+	int err = vm_check_here(vm);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&vm->hold_lock);
+	err = begin_release(vm, who, &make);
+	pthread_mutex_unlock(&vm->hold_lock);
+	if (!make)
+		return err;
+	err = can_pause(vm) ? vm_resume_by(vm, PAUSED_BY_HOLD) : 0;
+	if (err)
+		atomic_store(&vm->hold, HOLD_DONE);
+	else
+		unmark(vm);
+	end_turn(vm, who, err != 0);
+	return err;
+}
+
+int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms)
+{
+	return vm_hold_by(vm, HELD_BY_HOST, timeout_ms);
 }
 
 int impost_vm_release(struct impost_vm *vm)
 {
-	uint32_t done = HOLD_DONE;
+	return vm_release_by(vm, HELD_BY_HOST);
+}
+
+/* --- a VM that goes on elsewhere --- */
+
+int vm_check_here(struct impost_vm *vm)
+{
 	int err = vm_check(vm);
 
-	if (err)
-		return err;
-	if (!atomic_compare_exchange_strong(&vm->hold, &done, HOLD_ENDS))
-		return impost_error_set(vm->ctx, -EINVAL, "the VM is not held");
-	err = can_pause(vm) ? vm_resume_by(vm, PAUSED_BY_HOLD) : 0;
-	if (err) {
-		atomic_store(&vm->hold, HOLD_DONE);
-		return err;
-	}
-	unmark(vm);
-	return 0;
+	if (!err && is_moved(vm))
+		err = moved(vm);
+	return err;
+}
+
+/* It stays held, so that each run comes to vcpu_wait(). */
+void vm_give_up(struct impost_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	atomic_store(&vm->owner, OWNER_MOVED);
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next)
+		futex_advance(&vcpu->turn);
+	pthread_mutex_unlock(&vm->lock);
 }

@@ -303,6 +303,7 @@ static void free_vm(struct impost_vm *vm)
 #endif
 	free(vm->wanted);
 	pthread_mutex_destroy(&vm->pause_lock);
+	pthread_mutex_destroy(&vm->hold_lock);
 	free(vm->routes);
 	free(vm->given.entries);
 	free(vm->msr_list);
@@ -346,6 +347,7 @@ int vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
 	vm->ctx = ctx;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->pause_lock, NULL);
+	pthread_mutex_init(&vm->hold_lock, NULL);
 	err = fill_vm(vm, config, judge, opaque);
 	if (err) {
 		free_vm(vm);
@@ -578,6 +580,8 @@ int impost_vm_resume(struct impost_vm *vm)
 {
 	int err = vm_needs(vm, IMPOST_CAP_VM_PAUSE);
 
+	if (!err)
+		err = vm_check_here(vm);
 	return err ? err : vm_resume_by(vm, PAUSED_BY_HOST);
 }
 

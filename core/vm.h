@@ -23,6 +23,18 @@ enum hold {
 	HOLD_ENDS,
 };
 
+/* Who holds the VM: it is released when nobody does any more. */
+#define HELD_BY_HOST	  1u
+#define HELD_BY_MIGRATION 2u
+#define HELD_BY_THROTTLE  4u
+
+/* Whose a VM is. */
+enum owner {
+	OWNER_HERE,
+	OWNER_LEAVING, /* a migration has it, which may end either way */
+	OWNER_MOVED,   /* it goes on elsewhere, and never again here */
+};
+
 /* Who wants the VM paused in the hypervisor. */
 #define PAUSED_BY_HOST 1u
 #define PAUSED_BY_HOLD 2u
@@ -54,8 +66,14 @@ struct impost_vm {
 	struct impost_memory *memory;
 	struct passed_over *passed_over;
 	uint32_t npassed_over;
-	_Atomic uint32_t hold; /* enum hold; NONE again under the lock only */
-	atomic_uint settling;  /* changes when a holder is to look at the vCPUs again */
+	_Atomic uint32_t hold;	   /* enum hold; NONE again under the lock only */
+	_Atomic uint32_t owner;	   /* enum owner */
+	atomic_uint hold_turned;   /* changes when `hold_turns` has become false */
+	pthread_mutex_t hold_lock; /* what follows */
+	bool hold_turns;	   /* `hold` is on its way to DONE, or to NONE */
+	uint32_t held_by;	   /* HELD_BY_* */
+	uint32_t holding_by;	   /* those that are about to hold, or to release */
+	atomic_uint settling;	   /* changes when a holder is to look at the vCPUs again */
 	pthread_mutex_t pause_lock;
 	uint32_t paused_by;	   /* PAUSED_BY_*; guarded by pause_lock */
 	pthread_mutex_t lock;	   /* what follows */
@@ -114,6 +132,19 @@ int vm_needs(struct impost_vm *vm, enum impost_cap cap);
 		}                                                                            \
 		err_;                                                                        \
 	})
+
+/*
+ * hold.c: impost_vm_hold() and release() as several can call them, each for itself: HELD_BY_*. A VM
+ * that one holds already is held at once for another, and runs on when the last has released it.
+ */
+int vm_hold_by(struct impost_vm *vm, uint32_t who, uint32_t timeout_ms);
+int vm_release_by(struct impost_vm *vm, uint32_t who);
+
+/* VM, which is held, goes on elsewhere: its runs return -IMPOST_EMOVED for good. */
+void vm_give_up(struct impost_vm *vm);
+
+/* 0, or -IMPOST_EMOVED with its text. */
+int vm_check_here(struct impost_vm *vm);
 
 /* hold.c: pauses the VM in the hypervisor, and resumes it when nobody wants it paused any more. */
 int vm_pause_by(struct impost_vm *vm, uint32_t who);

@@ -3,7 +3,8 @@
  * The VM: made from a context, by the first backend of its list that can run here. Unless a call
  * says otherwise, any thread may make it, several at once. In a fork of the process that made the
  * VM every call returns -IMPOST_EFORKED. Calls whose capability (caps.def) the backend lacks return
- * -ENOTSUP.
+ * -ENOTSUP. A VM that was migrated (migrate.h) can be looked at and destroyed: what would make it
+ * run on (hold, release, resume, and its vCPUs' runs) returns -IMPOST_EMOVED for good.
  */
 #ifndef IMPOST_VM_H
 #define IMPOST_VM_H
@@ -144,15 +145,16 @@ IMPOST_API int impost_vm_resume(struct impost_vm *vm);
  * exit whose thread will not run that vCPU again is finished by impost_vcpu_complete().
  *
  * TIMEOUT_MS: milliseconds to wait for all that; IMPOST_HOLD_NO_LIMIT: without limit. On failure
- * the VM is as before, and runs on. -EALREADY: the VM is held, or another thread is about to hold
- * or release it; -ETIMEDOUT: the text names a vCPU that did not come, and why; or what the
- * backend's kick or pause says.
+ * the VM is as before, and runs on. A migration's own holds do not count here: the VM is held until
+ * neither it nor the host holds it any more. -EALREADY: the host holds it, or another of its
+ * threads is about to hold or release it; -ETIMEDOUT: the text names a vCPU that did not come, and
+ * why; -IMPOST_EMOVED; or what the backend's kick or pause says.
  */
 #define IMPOST_HOLD_NO_LIMIT UINT32_MAX
 IMPOST_API int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms);
 
-/* Lets a VM that is held run on. Any thread. -EINVAL: it is not held. What the backend's resume
- * says: it is held still. */
+/* Lets a VM that is held run on. Any thread. -EINVAL: the host does not hold it; -IMPOST_EMOVED.
+ * What the backend's resume says: it is held still. */
 IMPOST_API int impost_vm_release(struct impost_vm *vm);
 
 /* Takes the VM's next event. vm-events. -EAGAIN: none. */
