@@ -90,6 +90,12 @@ static int drop(struct impost_memory *memory, const struct mapped *region, uint6
 				gpa, bytes, region->gpa, strerror(-err));
 }
 
+int pages_drop(struct impost_memory *memory, const struct mapped *region, uint64_t gpa,
+	       uint64_t bytes)
+{
+	return drop(memory, region, gpa, region->hva + (gpa - region->gpa), bytes);
+}
+
 static int check_all(struct impost_view *view, uint64_t gpa, uint64_t bytes, uint32_t flags)
 {
 	int err = view_check(view, gpa, bytes, true);

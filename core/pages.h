@@ -32,4 +32,9 @@ static inline uint64_t region_page_bytes(const struct mapped *region)
 	return region->backing ? region->backing->page : IMPOST_PAGE_SIZE;
 }
 
+/* Gives the memory behind BYTES at GPA, whole pages in REGION, back to the kernel: anonymous, or
+ * shared. Tells nobody. What the kernel says, with a text. */
+int pages_drop(struct impost_memory *memory, const struct mapped *region, uint64_t gpa,
+	       uint64_t bytes);
+
 #endif

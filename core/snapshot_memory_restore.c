@@ -341,8 +341,8 @@ static int restore(struct restoring *restoring)
 	if (err || map)
 		return err;
 	return restoring->want->how == MEMORY_RESTORE_LAZY
-		       ? pager_start(restoring->memory, restoring->layers, restoring->n,
-				     !restoring->want->no_prefetch)
+		       ? pager_start_layers(restoring->memory, restoring->layers, restoring->n,
+					    !restoring->want->no_prefetch)
 		       : copy_all(restoring);
 }
 
