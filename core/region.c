@@ -139,3 +139,8 @@ void region_tell(const struct mapped *region, struct impost_region *ret_region)
 	if (region->access & MAPPED_DIRECT)
 		ret_region->state |= IMPOST_REGION_IS_DIRECT;
 }
+
+bool region_is_fresh(const struct mapped *region)
+{
+	return region->kind == IMPOST_REGION_ANONYMOUS || region->kind == IMPOST_REGION_MEMFD;
+}

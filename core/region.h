@@ -40,6 +40,19 @@ void region_unmap(const struct mapped *region);
 /* What impost_memory_get() tells. */
 void region_tell(const struct mapped *region, struct impost_region *ret_region);
 
+/* Whether it is all zero when it is new. */
+bool region_is_fresh(const struct mapped *region);
+
+/* --- region_config.c --- */
+
+/*
+ * Adds a region to a VM that is made again: the guest's RAM as [memory] says, but for its flags
+ * WITHOUT, and with IMPOST_REGION_READONLY in FLAGS anonymous memory. Several regions of one file
+ * lie there one behind the other: *FILE_OFFSET is where the next one begins, 0 for the first.
+ */
+int region_add_configured(struct impost_memory *memory, uint64_t gpa, uint64_t bytes,
+			  uint32_t flags, uint32_t without, uint64_t *file_offset);
+
 /* --- region_check.c --- */
 
 /* Whether REGION, as the host wants it, is one that could be. -EINVAL. */

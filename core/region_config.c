@@ -136,3 +136,23 @@ int impost_region_fill(struct impost_context *ctx, struct impost_region *region)
 		abi_give(region, &filled, sizeof(filled));
 	return err;
 }
+
+int region_add_configured(struct impost_memory *memory, uint64_t gpa, uint64_t bytes,
+			  uint32_t flags, uint32_t without, uint64_t *file_offset)
+{
+	struct impost_region add = {.size = sizeof(add), .kind = IMPOST_REGION_ANONYMOUS};
+	const bool ram = !(flags & IMPOST_REGION_READONLY);
+	int err = ram ? impost_region_fill(memory->ctx, &add) : 0;
+
+	if (err)
+		return err;
+	add.gpa = gpa;
+	add.bytes = bytes;
+	add.flags = (add.flags & ~without) | flags;
+	if (add.kind == IMPOST_REGION_FILE)
+		add.fd_offset = *file_offset;
+	err = impost_memory_add(memory, &add);
+	if (!err && add.kind == IMPOST_REGION_FILE)
+		*file_offset += bytes;
+	return err;
+}

@@ -173,32 +173,12 @@ static int map_region(struct restoring *restoring, const struct table_region *re
 
 /* --- memory as the configuration has it --- */
 
-/* Whether it is all zero when it is new. */
-static bool is_fresh(const struct mapped *mapped)
-{
-	return mapped->kind == IMPOST_REGION_ANONYMOUS || mapped->kind == IMPOST_REGION_MEMFD;
-}
-
-/* The guest's RAM is made as [memory] says, and what is read-only is anonymous memory. Several
- * regions of one file lie there one behind the other. */
 static int add_region(struct restoring *restoring, const struct table_region *region)
 {
-	struct impost_region add = {.size = sizeof(add), .kind = IMPOST_REGION_ANONYMOUS};
-	const bool ram = !(region->flags & IMPOST_REGION_READONLY);
-	int err = ram ? impost_region_fill(restoring->ctx, &add) : 0;
+	const bool lazy = restoring->want->how == MEMORY_RESTORE_LAZY;
 
-	if (err)
-		return err;
-	add.gpa = region->gpa;
-	add.bytes = region->bytes;
-	add.flags |= region->flags;
-	if (restoring->want->how == MEMORY_RESTORE_LAZY)
-		add.flags &= ~IMPOST_REGION_PREFAULT;
-	if (add.kind == IMPOST_REGION_FILE) {
-		add.fd_offset = restoring->file_offset;
-		restoring->file_offset += region->bytes;
-	}
-	return impost_memory_add(restoring->memory, &add);
+	return region_add_configured(restoring->memory, region->gpa, region->bytes, region->flags,
+				     lazy ? IMPOST_REGION_PREFAULT : 0, &restoring->file_offset);
 }
 
 static int zero_pages(const struct restoring *restoring, const struct mapped *mapped, uint8_t *hva,
@@ -242,7 +222,7 @@ static int copy_chunk(const struct restoring *restoring, const struct mapped *ma
 
 	if (!err && !direct)
 		err = write_pages(restoring, mapped, hva, data, buffer + CHUNK_BYTES);
-	if (!err && !is_fresh(mapped))
+	if (!err && !region_is_fresh(mapped))
 		err = zero_pages(restoring, mapped, hva, chunk_pages(region, chunk) & ~data);
 	return err;
 }

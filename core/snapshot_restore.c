@@ -2,13 +2,9 @@
 /* Restoring: nothing is made before all that could be in the way has been looked at. */
 #include "snapshot.h"
 
-#include <stdio.h>
-#include <string.h>
-
-#include <impost/vcpu.h>
-
 #include "context.h"
 #include "state.h"
+#include "state_vm.h"
 #include "text.h"
 #include "vm.h"
 
@@ -20,52 +16,20 @@ int impost_snapshot_check(struct impost_snapshot *snapshot, const char *backend,
 	return err ? err : impost_state_check(snapshot->state, backend, mismatch, opaque);
 }
 
-/* What is in the way, as one text. */
-struct hindrances {
-	char text[640];
-	size_t len;
-};
-
-static void add_hindrance(void *opaque, const char *kind, const char *name, const char *reason)
-{
-	struct hindrances *all = opaque;
-	size_t room = sizeof(all->text) - all->len;
-	int len = snprintf(all->text + all->len, room, "%s%s %s: %s", all->len ? "; " : "", kind,
-			   name, reason);
-
-	if (len > 0)
-		all->len += (size_t)len < room ? (size_t)len : room - 1;
-}
-
 /* The pre-flight, on the backend that is open for the VM: opening takes as long as a vCPU's making.
  */
 static int judge(void *opaque, const struct backend *backend)
 {
 	const struct impost_snapshot *snapshot = opaque;
-	struct hindrances all = {.len = 0};
-	int count = state_check_on(snapshot->state, backend, add_hindrance, &all);
+	char text[640] = "";
+	struct hindrances all = {.text = text, .room = sizeof(text), .between = "; "};
+	int count = state_check_on(snapshot->state, backend, hindrances_add, &all);
 
 	if (count <= 0)
 		return count;
 	return snapshot_file_error(snapshot->chain.file[0], -ENOTSUP,
 				   "it cannot be restored here, for %d reason%s: %s", count,
-				   count == 1 ? "" : "s", all.text);
-}
-
-static int configure(struct impost_snapshot *snapshot,
-		     const struct impost_snapshot_restore_options *options,
-		     struct impost_vm_config *config)
-{
-	int err = impost_vm_config_init(snapshot->ctx, config);
-
-	if (!err && options->config)
-		err = abi_take(snapshot->ctx, "impost_vm_config", config, sizeof(*config),
-			       options->config, ABI_UP_TO(struct impost_vm_config, backend));
-	if (!err)
-		err = impost_state_config(snapshot->state, config);
-	if (!err && options->backend)
-		config->backend = options->backend;
-	return err;
+				   count == 1 ? "" : "s", text);
 }
 
 static int restore_memory(struct impost_snapshot *snapshot,
@@ -92,26 +56,6 @@ static int restore_memory(struct impost_snapshot *snapshot,
 		want.how = MEMORY_RESTORE_COPY;
 	return memory_layers_restore(impost_vm_memory(vm), snapshot->layer, snapshot->chain.count,
 				     &want);
-}
-
-static int make_vcpus(struct impost_snapshot *snapshot, struct impost_vm *vm)
-{
-	struct impost_vcpu *vcpu;
-	uint32_t id;
-	int err = 0;
-
-	for (uint32_t i = 0; !err && impost_state_vcpu(snapshot->state, i, &id) == 0; i++)
-		err = impost_vcpu_create(vm, id, &vcpu);
-	return err;
-}
-
-static void unmake(struct impost_vm *vm)
-{
-	struct impost_vcpu *vcpu;
-
-	while ((vcpu = impost_vm_vcpu(vm, 0)) && impost_vcpu_destroy(vcpu) == 0)
-		;
-	impost_vm_destroy(vm);
 }
 
 static int take_options(struct impost_context *ctx,
@@ -147,19 +91,19 @@ int impost_snapshot_restore(struct impost_snapshot *snapshot,
 	if (!err)
 		err = take_options(snapshot->ctx, options, &taken);
 	if (!err)
-		err = configure(snapshot, &taken, &config);
+		err = state_vm_configure(snapshot->state, taken.config, taken.backend, &config);
 	if (!err)
 		err = vm_create(snapshot->ctx, &config, judge, snapshot, &vm);
 	if (err)
 		return err;
 	err = restore_memory(snapshot, &taken, vm);
 	if (!err)
-		err = make_vcpus(snapshot, vm);
+		err = state_vm_add_vcpus(snapshot->state, vm);
 	/* What was read of it is not what was verified. */
 	if (!err)
 		err = snapshot_check_open(snapshot, true);
 	if (err) {
-		unmake(vm);
+		state_vm_unmake(vm);
 		return err;
 	}
 	*ret_vm = vm;
