@@ -101,6 +101,11 @@ int wire_read_answer(struct link *link, uint16_t command, struct wire_head *ret_
 
 	if (err)
 		return err;
+	if ((command != WIRE_START || head.code != WIRE_OK) && (head.version || head.features))
+		return impost_error_set(link->ctx, -EPROTO,
+					"the other side of the migration answers %s with a header "
+					"that is not zero",
+					wire_command_name(command));
 	if (head.code == WIRE_ERROR && head.length <= WIRE_TEXT_MOST) {
 		err = head.length ? read_text(link, head.length, &text) : 0;
 		if (err)
