@@ -427,7 +427,9 @@ static inline void *pair_guest_run(void *arg)
 	return NULL;
 }
 
-/* From now on the source's vCPUs run, and write memory. */
+/* From now on the source's vCPUs run, and write memory: each has begun to. Not while the VM is
+ * held.
+ */
 static inline void pair_start_guests(struct pair *pair)
 {
 	for (pair->nguests = 0; pair->nguests < pair->setup.cpus; pair->nguests++) {
@@ -439,6 +441,9 @@ static inline void pair_start_guests(struct pair *pair)
 		guest->number = pair->nguests;
 		expect_true(pthread_create(&guest->thread, NULL, pair_guest_run, guest) == 0);
 	}
+	for (uint32_t i = 0; i < pair->nguests; i++)
+		while (!atomic_load(&pair->guests[i].rounds))
+			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
 /* Not while the VM is held. Each ends with what `ended` says. */
@@ -673,7 +678,9 @@ static inline enum pair_end pair_judge_owner(struct pair *pair)
 		pair_expect_source_runs(pair);
 		return PAIR_STAYED;
 	}
-	expect_true(impost_vm_hold(pair->vm, 0) == -EALREADY);
+	/* Whatever the host does, it stays held. */
+	expect_true(impost_vm_release(pair->vm) == -EINVAL);
+	expect_true(impost_vm_hold(pair->vm, 0) == 0 && impost_vm_release(pair->vm) == 0);
 	expect_ok(pair->source_ctx,
 		  impost_migration_settle(pair->sending, arrived ? IMPOST_MIGRATION_LEAVE
 								 : IMPOST_MIGRATION_KEEP));
