@@ -21,7 +21,7 @@ struct shift {
 	atomic_bool stop;
 	pthread_mutex_t lock; /* what follows */
 	int err;
-	char text[512];
+	char text[1024]; /* as long as any: error.h */
 };
 
 static void fail(struct shift *shift, int err)

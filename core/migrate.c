@@ -171,6 +171,11 @@ void impost_migration_cancel(struct impost_migration *migration)
 	errno = saved;
 }
 
+const char *impost_migration_refusal(const struct impost_migration *migration)
+{
+	return migration->refusal;
+}
+
 int impost_migration_status(struct impost_migration *migration,
 			    struct impost_migration_status *ret_status)
 {

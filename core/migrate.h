@@ -32,7 +32,7 @@ struct impost_migration {
 
 	struct link *links; /* the first is the main one; config.connections, or what Config says */
 	atomic_uint nlinks;
-	uint32_t features; /* agreed */
+	atomic_uint features; /* agreed */
 	uint8_t token[WIRE_TOKEN];
 
 	struct impost_vm
@@ -41,7 +41,7 @@ struct impost_migration {
 	struct postcopy *postcopy; /* of either side; NULL: none. See migrate_postcopy.h */
 
 	/* What the peer said with its Error, whole; NULL: nothing. */
-	char *refusal;
+	char *_Atomic refusal;
 
 	/* Statistics: written by threads of the migration, read by anybody. */
 	atomic_uint state, pass, throttle;

@@ -176,17 +176,20 @@ IMPOST_API void impost_migration_destroy(struct impost_migration *migration);
 /*
  * Sends VM, whose vCPUs go on in their threads. Returns when it is over: 0: the VM is the
  * destination's. Its vCPUs' runs return -IMPOST_EMOVED, those that wait too; the host destroys it.
- * A VM that was held already stays so, and is held there when it arrives... is run there by who
- * received it. On failure it runs on as before, but for -IMPOST_EUNSETTLED. Not for a thread that
- * has an exit in hand, as for impost_vm_hold(). Once for each migration.
+ * The host may hold it before or meanwhile, which changes nothing here: the migration holds for
+ * itself, and whoever receives the VM runs it. On failure it runs on as before, but for
+ * -IMPOST_EUNSETTLED. Not for a thread that has an exit in hand, as for impost_vm_hold(). Once for
+ * each migration.
  *
  * -EREMOTEIO: the destination has refused, or failed; the text has its own; -EPIPE: it has ended
  * the connection; -ETIMEDOUT: it has been silent for too long; -EPROTO: it has said what makes no
  * sense here; -EBUSY: the guest writes its memory too fast for `downtime_ms`, within `passes` and
  * `timeout_ms`; -ECANCELED; -IMPOST_EUNSETTLED: see impost_migration_settle(); -ENOTSUP: the
  * backend has no dirty-log; or, with LOCAL, memory that cannot be handed over, which the text
- * names; -EALREADY: it was sent or received already; or what impost_vm_hold(), impost_state_take()
- * and impost_dirty_create() say.
+ * names; -EALREADY: it was sent or received already, or VM is being
+ * sent by another; -IMPOST_EMOVED: VM was sent before; -EINVAL: VM is NULL, or of another context;
+ * -EFAULT: regions of memory were added or removed meanwhile; or what impost_vm_hold(),
+ * impost_state_take() and impost_dirty_create() say.
  */
 IMPOST_API int impost_migration_send(struct impost_migration *migration, struct impost_vm *vm);
 
@@ -218,11 +221,16 @@ IMPOST_API void impost_migration_cancel(struct impost_migration *migration);
 IMPOST_API int impost_migration_status(struct impost_migration *migration,
 				       struct impost_migration_status *ret_status);
 
+/* What the peer said with its Error: all its lines, each a reason; NULL: it said nothing. The
+ * migration's own. Any thread; before the end of send or receive it can still come. */
+IMPOST_API const char *impost_migration_refusal(const struct impost_migration *migration);
+
 /*
  * Settles what became of the VM after -IMPOST_EUNSETTLED: WHAT is IMPOST_MIGRATION_KEEP: it runs on
  * here, which is right if and only if the destination has not got it (its
  * impost_migration_receive() failed) and never will; or IMPOST_MIGRATION_LEAVE: as if send had
- * succeeded. -EINVAL: it is not unsettled, or no such WHAT; or what impost_vm_release() says.
+ * succeeded. Any thread, one at a time; the VM must not have been destroyed. -EINVAL: it is not
+ * unsettled, or no such WHAT; or what impost_vm_release() says.
  */
 IMPOST_API int impost_migration_settle(struct impost_migration *migration, uint32_t what);
 

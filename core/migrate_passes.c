@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory goes while the guest runs, and again what was written meanwhile. */
+#include "migrate_passes.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "crew.h"
+#include "migrate_rows.h"
+
+/* A rate is of so long at least, and the older half as much as what is newer. */
+#define RATE_NS	   UINT64_C(50000000)
+#define RATE_BYTES (UINT64_C(16) << 20)
+
+/* Passes that leave more than this much of what the one before left do not lead anywhere. */
+#define SHRINKS_TO(left) ((left) / 4 * 3)
+
+struct passes {
+	struct impost_migration *migration;
+	struct supply supply;
+	struct rows *rows[MIGRATE_CONNECTIONS_MOST];
+	uint32_t nrows;
+	pthread_t caller;
+	bool held;	     /* the guest stands: nothing ends this before all is sent */
+	atomic_bool expired; /* time is up in the middle of a pass */
+	atomic_bool failed;  /* a thread has: the others need not go on */
+	uint64_t overhead_ns;
+	/* What the rate is of: sums that fade, and when and where the newest part began. */
+	uint64_t sum_ns, sum_bytes, mark_ns, mark_bytes;
+};
+
+/* --- its life --- */
+
+int passes_begin(struct impost_migration *migration, struct impost_vm *vm,
+		 struct passes **ret_passes)
+{
+	struct impost_memory *memory = impost_vm_memory(vm);
+	struct passes *passes = calloc(1, sizeof(*passes));
+	int err;
+
+	if (!passes)
+		return impost_error_set(migration->ctx, -ENOMEM, "no memory for a migration");
+	passes->migration = migration;
+	passes->caller = pthread_self();
+	err = supply_init(&passes->supply, memory, &migration->left_bytes);
+	if (err) {
+		free(passes);
+		return err;
+	}
+	migration->guest_bytes = migration->left_bytes;
+	while (!err && passes->nrows < migration->nlinks) {
+		err = rows_create(migration, &migration->links[passes->nrows], memory,
+				  &passes->rows[passes->nrows]);
+		passes->nrows += !err;
+	}
+	if (err)
+		passes_end(passes);
+	else
+		*ret_passes = passes;
+	return err;
+}
+
+void passes_end(struct passes *passes)
+{
+	if (!passes)
+		return;
+	for (uint32_t i = 0; i < passes->nrows; i++)
+		rows_free(passes->rows[i]);
+	supply_release(&passes->supply);
+	free(passes);
+}
+
+/* --- how fast it goes --- */
+
+static void begin_rate(struct passes *passes)
+{
+	passes->mark_ns = migrate_now_ns();
+	passes->mark_bytes = passes->migration->data_bytes;
+}
+
+/* Adds what went since begin_rate() to the rate, if it is enough to tell, or ALL of it. */
+static void note_rate(struct passes *passes, bool all)
+{
+	struct impost_migration *migration = passes->migration;
+	uint64_t ns = migrate_now_ns() - passes->mark_ns;
+	uint64_t bytes = migration->data_bytes - passes->mark_bytes;
+	bool enough = ns >= RATE_NS || bytes >= RATE_BYTES;
+
+	if (bytes == 0 || (!enough && !all))
+		return;
+	passes->sum_ns = (enough ? passes->sum_ns / 2 : passes->sum_ns) + ns;
+	passes->sum_bytes = (enough ? passes->sum_bytes / 2 : passes->sum_bytes) + bytes;
+	migration->rate =
+		(uint64_t)((double)passes->sum_bytes * 1e9 / (double)(passes->sum_ns | 1));
+	begin_rate(passes);
+}
+
+/* How long the guest would stand now. */
+static uint64_t estimate_ns(const struct passes *passes)
+{
+	const struct impost_migration *migration = passes->migration;
+	uint64_t left = migration->left_bytes, rate = migration->rate;
+
+	if (left && !rate)
+		return UINT64_MAX;
+	return passes->overhead_ns + (left ? (uint64_t)((double)left * 1e9 / (double)rate) : 0);
+}
+
+/* --- a pass --- */
+
+static bool is_time_up(struct passes *passes)
+{
+	const struct impost_migration *migration = passes->migration;
+	uint64_t limit = (uint64_t)migration->config.timeout_ms * 1000000;
+
+	if (limit && !passes->held && migrate_now_ns() - migration->begin_ns >= limit)
+		atomic_store(&passes->expired, true);
+	return !passes->held && atomic_load(&passes->expired);
+}
+
+static int tell(struct passes *passes)
+{
+	if (!pthread_equal(pthread_self(), passes->caller))
+		return 0;
+	note_rate(passes, false);
+	return migrate_tell(passes->migration);
+}
+
+/* One connection's part of a pass: what it takes until there is no more. */
+static int send_some(struct passes *passes, struct rows *rows)
+{
+	struct impost_range ranges[ROWS_MOST];
+	uint64_t count;
+	int err = 0;
+
+	while (!err && !atomic_load(&passes->failed) && !is_time_up(passes)) {
+		err = supply_take(&passes->supply, ranges, ROWS_MOST, ROWS_BYTES, &count);
+		if (!err && count == 0)
+			break;
+		if (!err)
+			err = rows_send(rows, ranges, count);
+		if (!err)
+			err = tell(passes);
+	}
+	return err ? err : rows_settle(rows);
+}
+
+static int do_part(void *opaque, uint64_t part)
+{
+	struct passes *passes = opaque;
+	int err = send_some(passes, passes->rows[part]);
+
+	if (err)
+		atomic_store(&passes->failed, true);
+	return err;
+}
+
+/* How many connections are of use. */
+static uint32_t choose_parts(const struct passes *passes)
+{
+	uint64_t parts = passes->migration->left_bytes / ROWS_BYTES + 1;
+
+	return parts < passes->nrows ? (uint32_t)parts : passes->nrows;
+}
+
+/* Sends what the supply has, or as much of it as there is time for. All is answered then. */
+static int run_pass(struct passes *passes)
+{
+	uint32_t parts = choose_parts(passes);
+	const struct crew crew = {
+		.ctx = passes->migration->ctx,
+		.threads = parts,
+		.parts = parts,
+		.work = do_part,
+		.opaque = passes,
+	};
+	int err;
+
+	begin_rate(passes);
+	err = crew_run(&crew);
+	if (!err)
+		note_rate(passes, true);
+	return err;
+}
+
+/* What was written since is what is left. */
+static int begin_next(struct passes *passes)
+{
+	struct impost_migration *migration = passes->migration;
+	int err = supply_sync(&passes->supply);
+
+	if (err)
+		return err;
+	migration->dirty_rate = passes->supply.stats.last_rate * IMPOST_PAGE_SIZE;
+	migration->downtime_ns = estimate_ns(passes);
+	return migrate_tell(migration);
+}
+
+/* --- */
+
+#define MIB (1024 * 1024)
+
+/* It does not come to an end by itself. */
+static int give_up(const struct passes *passes)
+{
+	const struct impost_migration *migration = passes->migration;
+	const struct impost_migration_config *config = &migration->config;
+	uint64_t ns = migrate_now_ns() - migration->begin_ns;
+
+	if (config->flags & IMPOST_MIGRATION_FINISH)
+		return 0;
+	return impost_error_set(
+		migration->ctx, -EBUSY,
+		"the guest writes its memory too fast: after %u passes and %" PRIu64 " ms %" PRIu64
+		" MiB are left, at %" PRIu64 " MiB/s, and it writes %" PRIu64
+		" MiB/s; it may stand for %u ms. Let it stand longer (downtime), have it "
+		"throttled, or have the rest sent all the same (finish)",
+		(unsigned)migration->pass, ns / 1000000, migration->left_bytes / MIB,
+		migration->rate / MIB, migration->dirty_rate / MIB, config->downtime_ms);
+}
+
+int passes_run(struct passes *passes, uint64_t overhead_ns)
+{
+	struct impost_migration *migration = passes->migration;
+	const struct impost_migration_config *config = &migration->config;
+	int err;
+
+	passes->overhead_ns = overhead_ns;
+	for (migration->pass = 1;; migration->pass++) {
+		err = run_pass(passes);
+		if (!err && atomic_load(&passes->expired))
+			return give_up(passes);
+		if (!err)
+			err = begin_next(passes);
+		if (err || migration->downtime_ns <= (uint64_t)config->downtime_ms * 1000000)
+			return err;
+		if (migration->pass >= config->passes)
+			return give_up(passes);
+	}
+}
+
+int passes_finish(struct passes *passes)
+{
+	int err = 0;
+
+	passes->held = true;
+	if (atomic_load(&passes->expired)) /* the rest of that pass */
+		err = run_pass(passes);
+	if (!err)
+		err = supply_sync(&passes->supply);
+	if (!err)
+		err = run_pass(passes);
+	return err ? err : supply_check(&passes->supply);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the source hears, on whichever connection. Any thread of it. */
+#ifndef CORE_MIGRATE_SEND_H
+#define CORE_MIGRATE_SEND_H
+
+#include "migrate.h"
+
+/* Waits for the answer to COMMAND on LINK, which is Ok. Keeps the peer's text: -EREMOTEIO. */
+int source_read_answer(struct impost_migration *migration, struct link *link, uint16_t command);
+
+/*
+ * COMMAND could not be said on LINK: ERR, whose text the calling thread has. Where the peer has
+ * said why before it ended the connection, that is what failed: -EREMOTEIO; else ERR, with its
+ * text.
+ */
+int source_hear(struct impost_migration *migration, struct link *link, uint16_t command, int err);
+
+#endif
