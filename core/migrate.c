@@ -12,6 +12,7 @@
 #include <impost/vcpu.h>
 
 #include "context.h"
+#include "migrate_receive.h"
 #include "text.h"
 
 #define TELL_NS UINT64_C(100000000)
@@ -151,6 +152,7 @@ void impost_migration_destroy(struct impost_migration *migration)
 {
 	if (!migration)
 		return;
+	joined_free(migration->joined);
 	for (uint32_t i = 0; i < migration->nlinks; i++)
 		link_release(&migration->links[i]);
 	if (migration->cancel.fd >= 0)

@@ -38,6 +38,7 @@ struct impost_migration {
 	struct impost_vm
 		*vm; /* the source's while it may be unsettled; the destination's when made */
 	bool held;   /* the source: by this migration */
+	struct joined *joined;	   /* the destination's further connections; NULL: none */
 	struct postcopy *postcopy; /* of either side; NULL: none. See migrate_postcopy.h */
 
 	/* What the peer said with its Error, whole; NULL: nothing. */

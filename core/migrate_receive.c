@@ -15,18 +15,16 @@
 #include "text.h"
 #include "vm.h"
 
-/* How long is waited for a request before who wants to be told is told; milliseconds. */
-#define SLICE_MS 100u
-
 /* Over which time the rate is taken. */
 #define RATE_NS UINT64_C(500000000)
 
 /* What is waited for: bits, for what may come when. */
 #define AT_START    1u
 #define AT_CONFIG   2u
-#define AT_MEMORY   4u /* and State, and Complete */
-#define AT_END	    8u
-#define AT_ANY_TIME (AT_START | AT_CONFIG | AT_MEMORY)
+#define AT_JOIN	    4u /* on a further connection */
+#define AT_MEMORY   8u /* and State, and Complete */
+#define AT_END	    16u
+#define AT_ANY_TIME (AT_START | AT_CONFIG | AT_JOIN | AT_MEMORY)
 
 /* --- telling --- */
 
@@ -70,7 +68,7 @@ static int await_byte(struct receiving *receiving, uint8_t *byte)
 	struct link *link = receiving->link;
 	int err;
 
-	link->silence_ms = silence_ms < SLICE_MS ? silence_ms : SLICE_MS;
+	link->silence_ms = silence_ms < RECEIVE_SLICE_MS ? silence_ms : RECEIVE_SLICE_MS;
 	while ((err = link_read(link, byte, 1)) == -ETIMEDOUT) {
 		uint64_t now = migrate_now_ns(), moved = traffic(receiving->migration);
 
@@ -108,7 +106,7 @@ static int await_request(struct receiving *receiving, struct wire_head *ret_head
 static uint32_t own_features(const struct impost_migration *migration)
 {
 	const struct impost_migration_config *config = &migration->config;
-	uint32_t features = config->features & ~IMPOST_MIGRATION_POSTCOPY & ~IMPOST_MIGRATION_ZSTD;
+	uint32_t features = config->features & ~IMPOST_MIGRATION_POSTCOPY;
 
 	return config->connect ? features : features & ~IMPOST_MIGRATION_CONNECTIONS;
 }
@@ -240,6 +238,20 @@ static int prepare(struct receiving *receiving)
 	return err;
 }
 
+static int begin_memory(struct receiving *receiving)
+{
+	int err = migrate_enter(receiving->migration, IMPOST_MIGRATION_COPYING);
+
+	receiving->phase = AT_JOIN;
+	receiving->rated_ns = migrate_now_ns();
+	if (!err && receiving->config.connections > 1)
+		err = joined_begin(receiving);
+	if (err == -EAGAIN)
+		return 0;
+	receiving->phase = AT_MEMORY;
+	return err;
+}
+
 static int take_config(struct receiving *receiving, const struct wire_head *head)
 {
 	void *payload = NULL;
@@ -259,11 +271,7 @@ static int take_config(struct receiving *receiving, const struct wire_head *head
 		err = prepare(receiving);
 	if (!err)
 		err = wire_answer_ok(receiving->link);
-	if (err)
-		return err;
-	receiving->phase = AT_MEMORY;
-	receiving->rated_ns = migrate_now_ns();
-	return migrate_enter(receiving->migration, IMPOST_MIGRATION_COPYING);
+	return err ? err : begin_memory(receiving);
 }
 
 /* --- memory and state --- */
@@ -372,6 +380,8 @@ static int take_complete(struct receiving *receiving, const struct wire_head *he
 		return out_of_place(receiving, head->code, "before State");
 	err = migrate_enter(migration, IMPOST_MIGRATION_COMPLETING);
 	if (!err)
+		err = joined_close(migration->joined);
+	if (!err)
 		err = impost_state_load(receiving->state, receiving->vm);
 	if (!err)
 		err = be_deaf(receiving);
@@ -443,9 +453,11 @@ static int give_up(struct receiving *receiving, int err)
 	struct impost_migration *migration = receiving->migration;
 	char text[1024];
 
+	err = joined_stop(migration->joined, err);
 	snprintf(text, sizeof(text), "%s", impost_error(receiving->ctx));
-	if (err != -EREMOTEIO) /* Abandon is not answered */
-		wire_answer_error(receiving->link, migration->features,
+	/* Abandon is not answered. */
+	for (uint32_t i = 0; err != -EREMOTEIO && i < migration->nlinks; i++)
+		wire_answer_error(&migration->links[i], migration->features,
 				  receiving->reasons ? receiving->reasons : text);
 	if (receiving->vm)
 		state_vm_unmake(receiving->vm);

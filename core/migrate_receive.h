@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A VM that is being received. In which order things come, in migrate_receive.c; memory, in
- * migrate_receive_memory.c. Calls are 0 or an error with a text.
+ * migrate_receive_memory.c; further connections, in migrate_receive_joined.c. Calls are 0 or an
+ * error with a text.
  */
 #ifndef CORE_MIGRATE_RECEIVE_H
 #define CORE_MIGRATE_RECEIVE_H
@@ -14,6 +15,9 @@ struct touched {
 	uint64_t gpa, bytes;
 	_Atomic uint64_t *words;
 };
+
+/* How long is waited before who wants to be told is told; milliseconds. */
+#define RECEIVE_SLICE_MS 100u
 
 struct receiving {
 	struct impost_migration *migration;
@@ -51,5 +55,23 @@ void intake_free(struct intake *intake);
  */
 int intake_memory(struct intake *intake, const struct wire_head *head,
 		  int (*tell)(struct receiving *receiving));
+
+/* --- migrate_receive_joined.c --- */
+
+struct joined;
+
+/* After Config's Ok: takes the further connections that there are to be, which take memory in from
+ * then on: migration->joined. -EAGAIN: before all are there the first connection has something to
+ * say. An error on one of them cancels the migration: joined_stop() tells which it was. */
+int joined_begin(struct receiving *receiving);
+
+/* No more memory comes: guest memory is not touched from here on. An error of one of them; -EPROTO:
+ * some is coming. NULL is fine. */
+int joined_close(struct joined *joined);
+
+/* Ends all threads, after ERR of the whole: returns that, or the error of theirs that has led to
+ * it. NULL is fine. */
+int joined_stop(struct joined *joined, int err);
+void joined_free(struct joined *joined);
 
 #endif

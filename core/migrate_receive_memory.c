@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include <impost/memory.h>
 
@@ -19,10 +20,17 @@
 /* So much at once, so that who waits to be told is. */
 #define BATCH_BYTES (UINT64_C(32) << 20)
 
+/* A frame's bytes at the most: what cannot be compressed grows a little. */
+#define FRAME_MOST ZSTD_COMPRESSBOUND(WIRE_ZSTD_MOST)
+
 struct intake {
 	struct receiving *receiving;
 	struct link *link;
-	struct wire_row *rows; /* the table; room for what has come so far */
+	struct wire_row *rows; /* the table */
+	/* For rows that are compressed; made when the first comes. */
+	ZSTD_DCtx *zstd;
+	uint8_t *frame;	   /* FRAME_MOST bytes */
+	uint8_t *contents; /* WIRE_ZSTD_MOST bytes */
 };
 
 static int no_memory(const struct receiving *receiving)
@@ -163,6 +171,9 @@ void intake_free(struct intake *intake)
 	if (!intake)
 		return;
 	free(intake->rows);
+	ZSTD_freeDCtx(intake->zstd);
+	free(intake->frame);
+	free(intake->contents);
 	free(intake);
 }
 
@@ -171,6 +182,8 @@ static bool flags_are_known(uint64_t flags, uint32_t features)
 {
 	if (flags == WIRE_ROW_ZERO)
 		return features & IMPOST_MIGRATION_ZERO_PAGES;
+	if (flags == WIRE_ROW_ZSTD)
+		return features & IMPOST_MIGRATION_ZSTD;
 	return flags == 0;
 }
 
@@ -183,6 +196,8 @@ static const char *wrong_row(const struct receiving *receiving, const struct wir
 		return "it has flags that were not agreed on";
 	if (row->bytes == 0 || row->bytes % IMPOST_PAGE_SIZE)
 		return "it is not whole pages";
+	if (flags == WIRE_ROW_ZSTD && row->bytes > WIRE_ZSTD_MOST)
+		return "it is too long for a row that is compressed";
 	touched = find(receiving, gpa);
 	if (!touched)
 		return "there is no memory";
@@ -286,6 +301,81 @@ static int take_zero(struct intake *intake, uint64_t *row)
 	return 0;
 }
 
+static int make_room(struct intake *intake)
+{
+	if (!intake->zstd)
+		intake->zstd = ZSTD_createDCtx();
+	if (!intake->frame)
+		intake->frame = malloc(FRAME_MOST);
+	if (!intake->contents)
+		intake->contents = malloc(WIRE_ZSTD_MOST);
+	return intake->zstd && intake->frame && intake->contents ? 0 : no_memory(intake->receiving);
+}
+
+static int wrong_frame(const struct intake *intake, const struct impost_range *range,
+		       const char *wrong)
+{
+	return impost_error_set(intake->receiving->ctx, -EPROTO,
+				"the compressed memory at %#llx, %llu bytes: %s",
+				(unsigned long long)range->gpa, (unsigned long long)range->bytes,
+				wrong);
+}
+
+/* Reads a frame and takes it apart: all of RANGE, which is then at `contents`. */
+static int read_frame(struct intake *intake, const struct impost_range *range)
+{
+	uint64_t len;
+	size_t got;
+	int err = link_read(intake->link, &len, sizeof(len));
+
+	if (!err && len > FRAME_MOST)
+		err = wrong_frame(intake, range, "its frame is longer than any can be");
+	if (!err)
+		err = make_room(intake);
+	if (!err)
+		err = link_read(intake->link, intake->frame, len);
+	if (err)
+		return err;
+	if (ZSTD_getFrameContentSize(intake->frame, len) != range->bytes)
+		return wrong_frame(intake, range, "its frame is of another length, or is none");
+	got = ZSTD_decompressDCtx(intake->zstd, intake->contents, range->bytes, intake->frame, len);
+	if (ZSTD_isError(got))
+		return wrong_frame(intake, range, ZSTD_getErrorName(got));
+	return got == range->bytes ? 0 : wrong_frame(intake, range, "its frame is too short");
+}
+
+static int take_zstd(struct intake *intake, uint64_t *row)
+{
+	struct receiving *receiving = intake->receiving;
+	const struct wire_row *at = &intake->rows[*row];
+	const struct impost_range range = {at->gpa - WIRE_ROW_ZSTD, at->bytes};
+	int err = read_frame(intake, &range);
+
+	if (err)
+		return err;
+	touch(receiving, &range);
+	err = impost_memory_write(impost_vm_memory(receiving->vm), range.gpa, intake->contents,
+				  range.bytes);
+	if (err)
+		return err;
+	atomic_fetch_add(&receiving->migration->data_bytes, range.bytes);
+	++*row;
+	return 0;
+}
+
+/* The next row, or as many as are read at once. */
+static int take_rows(struct intake *intake, uint64_t count, uint64_t *row, uint64_t *done)
+{
+	switch (row_flags(&intake->rows[*row])) {
+	case WIRE_ROW_ZERO:
+		return take_zero(intake, row);
+	case WIRE_ROW_ZSTD:
+		return take_zstd(intake, row);
+	default:
+		return take_plain(intake, count, row, done);
+	}
+}
+
 int intake_memory(struct intake *intake, const struct wire_head *head,
 		  int (*tell)(struct receiving *receiving))
 {
@@ -293,9 +383,7 @@ int intake_memory(struct intake *intake, const struct wire_head *head,
 	int err = read_table(intake, head->length);
 
 	while (!err && row < count) {
-		err = row_flags(&intake->rows[row]) == WIRE_ROW_ZERO
-			      ? take_zero(intake, &row)
-			      : take_plain(intake, count, &row, &done);
+		err = take_rows(intake, count, &row, &done);
 		if (!err && tell)
 			err = tell(intake->receiving);
 	}

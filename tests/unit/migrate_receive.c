@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <zstd.h>
 
 #include "mock.h"
 
@@ -15,6 +16,7 @@
 /* A region that the guest cannot write, with a gap below. */
 #define ROM	  UINT64_C(0x800000)
 #define ROM_BYTES (2 * PAGE)
+#define MORE	  4u
 
 struct talk {
 	struct mock m; /* the VM that the state is of */
@@ -28,6 +30,10 @@ struct talk {
 	char text[1024];
 	struct impost_vm *vm;
 	int prepared, prepare_says;
+	/* Further connections: the source's ends, and the destination's, in order; 0: none. */
+	int more[MORE], taken[MORE];
+	atomic_uint offered;
+	uint32_t accepted;
 	struct belongings before;
 };
 
@@ -774,5 +780,365 @@ Test(migrate_receive, calls)
 	pthread_join(talk.thread, NULL);
 	cr_expect_eq(talk.result, -EINVAL);
 	end(&talk);
+	close_talk(&talk);
+}
+
+/* --- compressed memory --- */
+
+#define ZSTD_FEATURES (FEATURES | IMPOST_MIGRATION_ZSTD)
+
+/* BYTES of BYTE, as a row has them: length and frame. Returns how long both are. */
+static size_t make_frame(uint8_t *room, size_t capacity, uint8_t byte, size_t bytes)
+{
+	uint8_t *contents = malloc(bytes);
+	uint64_t len;
+
+	memset(contents, byte, bytes);
+	len = ZSTD_compress(room + 8, capacity - 8, contents, bytes, 1);
+	cr_assert(!ZSTD_isError(len));
+	memcpy(room, &len, 8);
+	free(contents);
+	return 8 + len;
+}
+
+static void begin_zstd(struct talk *talk)
+{
+	talk->config.features = ZSTD_FEATURES;
+	begin(talk);
+	start(talk, 1, ZSTD_FEATURES);
+	say_config(talk, NULL);
+	expect_heard(talk);
+}
+
+Test(migrate_receive, compressed)
+{
+	static const struct wire_row rows[] = {
+		{0x10002, 4 * PAGE}, {0x20000, PAGE}, {0x30001, PAGE}, {0x200002, 1 << 20}};
+	static uint8_t page[PAGE], frame[8192];
+	struct talk talk;
+
+	open_talk(&talk);
+	begin_zstd(&talk);
+	say_table(&talk, rows, 4);
+	say_bytes(&talk, frame, make_frame(frame, sizeof(frame), 7, 4 * PAGE));
+	memset(page, 8, PAGE);
+	say_bytes(&talk, page, PAGE);
+	say_bytes(&talk, frame, make_frame(frame, sizeof(frame), 9, 1 << 20));
+	expect_heard(&talk);
+	finish(&talk);
+	expect_page(&talk, 0x10000, 7);
+	expect_page(&talk, 0x13000, 7);
+	expect_page(&talk, 0x14000, 0);
+	expect_page(&talk, 0x20000, 8);
+	expect_page(&talk, 0x30000, 0);
+	expect_page(&talk, 0x2ff000, 9);
+	end(&talk);
+	expect_same_belongings(talk.before);
+	close_talk(&talk);
+}
+
+/* What a frame of 4 pages is not to be. */
+static size_t spoil_frame(unsigned how, uint8_t *frame, size_t room)
+{
+	uint64_t len = make_frame(frame, room, 7, how == 1 ? 3 * PAGE : 4 * PAGE) - 8;
+
+	switch (how) {
+	case 0: /* longer than any */
+		len = 2 << 20;
+		memcpy(frame, &len, 8);
+		return 8;
+	case 1: /* of another length */
+		break;
+	case 2: /* garbage */
+		memset(frame + 8, 0x55, len);
+		break;
+	case 3: /* cut */
+		len--;
+		memcpy(frame, &len, 8);
+		break;
+	case 4: /* damaged behind its head */
+		frame[8 + len - 2] ^= 0xff;
+		frame[8 + len - 4] ^= 0xff;
+		break;
+	default: /* nothing */
+		len = 0;
+		memcpy(frame, &len, 8);
+		break;
+	}
+	return 8 + len;
+}
+
+Test(migrate_receive, wrong_frames)
+{
+	static const struct wire_row row = {0x10002, 4 * PAGE}, long_row = {2, (1 << 20) + PAGE};
+	static uint8_t frame[8192];
+	struct talk talk;
+
+	open_talk(&talk);
+	for (unsigned how = 0; how < 6; how++) {
+		begin_zstd(&talk);
+		say_table(&talk, &row, 1);
+		say_bytes(&talk, frame, spoil_frame(how, frame, sizeof(frame)));
+		expect_refused(&talk, "the compressed memory at 0x10000");
+		expect_end(&talk, -EPROTO, "the compressed memory at 0x10000");
+		end(&talk);
+		expect_same_belongings(talk.before);
+	}
+	begin_zstd(&talk);
+	say_table(&talk, &long_row, 1);
+	expect_refused(&talk, "too long for a row that is compressed");
+	expect_end(&talk, -EPROTO, "too long");
+	end(&talk);
+	close_talk(&talk);
+}
+
+/* --- several connections --- */
+
+#define JOIN_FEATURES (FEATURES | IMPOST_MIGRATION_CONNECTIONS)
+
+static const struct migrate_config three = {.connections = 3, .token = {1, 2, [15] = 3}};
+
+/* The destination takes what the source has made. */
+static int connect_more(void *opaque, uint32_t timeout_ms,
+			struct impost_migration_channel *ret_channel)
+{
+	struct talk *talk = opaque;
+	struct timespec nap = {.tv_nsec = 1000000};
+
+	for (uint32_t ms = 0; ms < timeout_ms; ms++) {
+		if (talk->offered > talk->accepted) {
+			ret_channel->fd = talk->taken[talk->accepted++];
+			return 0;
+		}
+		nanosleep(&nap, NULL);
+	}
+	return -ETIMEDOUT;
+}
+
+/* Another connection, on which all is said from now on. */
+static void connect_next(struct talk *talk)
+{
+	int fds[2];
+
+	cr_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+	talk->more[talk->offered] = talk->fd = fds[0];
+	talk->taken[talk->offered] = fds[1];
+	talk->offered++;
+}
+
+static void begin_three(struct talk *talk)
+{
+	talk->config.features = JOIN_FEATURES;
+	talk->config.connect = connect_more;
+	begin(talk);
+	start(talk, 1, JOIN_FEATURES);
+	say_config(talk, &three);
+	expect_heard(talk);
+}
+
+static void join_next(struct talk *talk)
+{
+	connect_next(talk);
+	say(talk, WIRE_JOIN, three.token, WIRE_TOKEN);
+	expect_heard(talk);
+}
+
+static void end_three(struct talk *talk)
+{
+	impost_migration_destroy(talk->migration);
+	talk->migration = NULL;
+	for (uint32_t i = 0; i < talk->offered; i++) {
+		close(talk->more[i]);
+		close(talk->taken[i]);
+	}
+	talk->offered = talk->accepted = 0;
+	end(talk);
+	/* Threads' stacks are kept, for as many as there have been at once. */
+	cr_expect_eq(count_belongings().fds, talk->before.fds);
+}
+
+static void say_page(struct talk *talk, uint64_t gpa, uint8_t byte)
+{
+	const struct wire_row row = {gpa, PAGE};
+	uint8_t page[PAGE];
+
+	memset(page, byte, PAGE);
+	say_table(talk, &row, 1);
+	say_bytes(talk, page, PAGE);
+}
+
+Test(migrate_receive, three_connections)
+{
+	struct impost_migration_status status = {.size = sizeof(status)};
+	struct talk talk;
+
+	open_talk(&talk);
+	begin_three(&talk);
+	join_next(&talk);
+	join_next(&talk);
+	for (uint8_t i = 0; i < 30; i++) {
+		talk.fd = i % 3 ? talk.more[i % 3 - 1] : talk.fds[0];
+		say_page(&talk, 0x10000 + i * PAGE, i + 1);
+		if (i >= 3) /* two of one connection are not answered yet, at times */
+			expect_heard(&talk);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		talk.fd = i % 3 ? talk.more[i % 3 - 1] : talk.fds[0];
+		expect_heard(&talk);
+	}
+	talk.fd = talk.fds[0];
+	finish(&talk);
+	expect_ok(talk.ctx, impost_migration_status(talk.migration, &status));
+	cr_expect(status.connections == 3 && status.data_bytes == 30 * PAGE);
+	cr_expect(status.guest_bytes == MEMORY + ROM_BYTES);
+	for (uint8_t i = 0; i < 30; i++)
+		expect_page(&talk, 0x10000 + i * PAGE, i + 1);
+	end_three(&talk);
+	close_talk(&talk);
+}
+
+/* What is wrong on a further connection ends all, with its text. */
+Test(migrate_receive, wrong_on_a_further_connection)
+{
+	static const struct wire_row outside = {MEMORY, PAGE};
+	static const struct {
+		uint16_t command;
+		uint64_t length;
+		const void *payload;
+		int err;
+		const char *words;
+	} cases[] = {
+		{WIRE_MEMORY, 16, &outside, -EPROTO, "there is no memory"},
+		{WIRE_STATE, 1, NULL, -EPROTO, "says State on a further connection"},
+		{WIRE_COMPLETE, 0, NULL, -EPROTO, "says Complete on a further connection"},
+		{99, 0, NULL, -EPROTO, "command 0x63"},
+		{0, 0, NULL, -EPIPE, "has ended the connection"},
+	};
+	struct talk talk;
+
+	open_talk(&talk);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		begin_three(&talk);
+		join_next(&talk);
+		join_next(&talk);
+		if (cases[i].command)
+			say(&talk, cases[i].command, cases[i].payload, cases[i].length);
+		else
+			shutdown(talk.fd, SHUT_WR);
+		expect_refused(&talk, cases[i].words);
+		talk.fd = talk.fds[0];
+		expect_refused(&talk, cases[i].words);
+		expect_end(&talk, cases[i].err, cases[i].words);
+		end_three(&talk);
+	}
+	close_talk(&talk);
+}
+
+Test(migrate_receive, complete_while_memory_comes)
+{
+	const struct wire_row row = {0, PAGE};
+	struct talk talk;
+
+	open_talk(&talk);
+	begin_three(&talk);
+	join_next(&talk);
+	join_next(&talk);
+	/* Answered, so that the next one is being read. */
+	say_page(&talk, 0x1000, 1);
+	say_page(&talk, 0x2000, 1);
+	expect_heard(&talk);
+	expect_heard(&talk);
+	say_table(&talk, &row, 1);
+	while (recv(talk.taken[1], &(char){0}, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		sched_yield();
+	talk.fd = talk.fds[0];
+	say_state(&talk);
+	expect_heard(&talk);
+	say(&talk, WIRE_COMPLETE, NULL, 0);
+	expect_refused(&talk, "while memory comes on another connection");
+	expect_end(&talk, -EPROTO, "while memory comes on another connection");
+	end_three(&talk);
+	close_talk(&talk);
+}
+
+Test(migrate_receive, wrong_joins)
+{
+	static const uint8_t other[WIRE_TOKEN] = {1, 2, [15] = 4};
+	struct talk talk;
+
+	open_talk(&talk);
+	begin_three(&talk);
+	connect_next(&talk);
+	say(&talk, WIRE_JOIN, other, WIRE_TOKEN);
+	expect_refused(&talk, "none of this migration");
+	talk.fd = talk.fds[0];
+	expect_refused(&talk, "none of this migration");
+	expect_end(&talk, -EPROTO, "none of this migration");
+	end_three(&talk);
+
+	begin_three(&talk);
+	connect_next(&talk);
+	say(&talk, WIRE_COMPLETE, NULL, 0);
+	expect_refused(&talk, "none of this migration");
+	expect_end(&talk, -EPROTO, "none of this migration");
+	end_three(&talk);
+
+	/* Before all have joined nothing is said on the first but Abandon. */
+	begin_three(&talk);
+	join_next(&talk);
+	talk.fd = talk.fds[0];
+	say_page(&talk, 0, 1);
+	expect_refused(&talk, "says Memory out of its order");
+	expect_end(&talk, -EPROTO, "says Memory out of its order");
+	end_three(&talk);
+
+	begin_three(&talk);
+	join_next(&talk);
+	talk.fd = talk.fds[0];
+	say(&talk, WIRE_ABANDON, NULL, 0);
+	expect_end(&talk, -EREMOTEIO, "given the migration up");
+	end_three(&talk);
+	close_talk(&talk);
+}
+
+Test(migrate_receive, connections_that_do_not_come)
+{
+	struct talk talk;
+
+	open_talk(&talk);
+	talk.config.silence_ms = 200;
+	begin_three(&talk);
+	expect_refused(&talk, "a further connection: Connection timed out");
+	expect_end(&talk, -ETIMEDOUT, "a further connection: Connection timed out");
+	end_three(&talk);
+	/* Nor were they agreed on where nobody can take them. */
+	talk.config.connect = NULL;
+	begin(&talk);
+	start(&talk, 1, JOIN_FEATURES);
+	say_config(&talk, &three);
+	expect_refused(&talk, "3 connections, which was not agreed on");
+	expect_end(&talk, -EPROTO, "not agreed on");
+	end(&talk);
+	close_talk(&talk);
+}
+
+Test(migrate_receive, cancelled_on_several_connections)
+{
+	struct talk talk;
+
+	open_talk(&talk);
+	begin_three(&talk);
+	join_next(&talk);
+	impost_migration_cancel(talk.migration);
+	expect_refused(&talk, "cancelled");
+	expect_end(&talk, -ECANCELED, "cancelled");
+	end_three(&talk);
+	begin_three(&talk);
+	join_next(&talk);
+	join_next(&talk);
+	impost_migration_cancel(talk.migration);
+	expect_refused(&talk, "cancelled");
+	expect_end(&talk, -ECANCELED, "cancelled");
+	end_three(&talk);
 	close_talk(&talk);
 }
