@@ -116,18 +116,18 @@ static int take_start(struct receiving *receiving, const struct wire_head *head)
 	struct impost_migration *migration = receiving->migration;
 	struct wire_head answer = {.code = WIRE_OK};
 
-	migration->features = head->features & own_features(migration);
-	receiving->phase = AT_CONFIG;
-	/* A source that knows only the framing. */
-	if (head->version == 0 && head->features == 0)
-		return link_write(receiving->link, &answer, sizeof(answer));
-	if (head->version != WIRE_VERSION)
+	/* A source that knows only the framing has neither. */
+	if (head->version != WIRE_VERSION && (head->version || head->features))
 		return impost_error_set(receiving->ctx, -EPROTO,
 					"the source speaks version %u of the migration's protocol, "
 					"and this library version %u",
 					head->version, WIRE_VERSION);
-	answer.version = WIRE_VERSION;
-	answer.features = migration->features;
+	if (head->version) {
+		migration->features = head->features & own_features(migration);
+		answer.version = WIRE_VERSION;
+		answer.features = migration->features;
+	}
+	receiving->phase = AT_CONFIG;
 	return link_write(receiving->link, &answer, sizeof(answer));
 }
 
