@@ -14,6 +14,7 @@
 #include <impost/memory.h>
 #include <impost/view.h>
 
+#include "huge.h"
 #include "text.h"
 
 /* What a channel's function is given to wait at the most, so that a cancel is seen; milliseconds.
@@ -546,6 +547,7 @@ int link_read_memory(struct link *link, struct impost_memory *memory,
 	struct cursor cursor = {.memory = memory, .ranges = ranges, .count = count};
 
 	advance(&cursor, 0);
+	huge_advise_ranges(memory, ranges, count);
 	return link->channel.fd >= 0
 		       ? move_memory_by_socket(link, (struct iovec){0}, &cursor, false)
 		       : move_memory_by_functions(link, &cursor, false);

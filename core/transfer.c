@@ -10,15 +10,14 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 
 #include "access.h"
+#include "huge.h"
 #include "memory.h"
-#include "region.h"
 #include "view.h"
 
 /* What one system call moves at most: a view lasts as long as it does. */
@@ -276,27 +275,6 @@ static int move_all(struct transfer *transfer)
 	return err;
 }
 
-/*
- * Asks for huge pages below BYTES at GPA of the region there, before they are touched first: a
- * large file then costs one fault for each 2 MiB and not 512. Advice, which the kernel need not
- * take.
- */
-static void advise_huge(const struct mapped *region, uint64_t gpa, uint64_t bytes)
-{
-	uint64_t first = gpa & ~(HUGE_PAGE - 1);
-	uint64_t last = (gpa + bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	uint64_t end = region->last + 1;
-
-	if (region->kind != IMPOST_REGION_ANONYMOUS || bytes < HUGE_PAGE)
-		return;
-	if (first < region->gpa)
-		first += HUGE_PAGE;
-	if (!last || last > end)
-		last = end & ~(HUGE_PAGE - 1);
-	if (first < last)
-		madvise(region->hva + (first - region->gpa), last - first, MADV_HUGEPAGE);
-}
-
 /* Of all that is to be moved, before anything is. */
 static int check_in_view(const struct impost_view *view, const struct transfer *transfer)
 {
@@ -307,7 +285,7 @@ static int check_in_view(const struct impost_view *view, const struct transfer *
 		const struct mapped *region = view_region(view, transfer->gpa, done);
 
 		map_span(region, transfer->gpa + done, transfer->bytes - done, &len);
-		advise_huge(region, transfer->gpa + done, len);
+		huge_advise(region, transfer->gpa + done, len);
 	}
 	return err;
 }
