@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two processes of bench-migrate: the one that is asked, which has the guest, and the one that
+ * it comes to. Both move it by libimpost, or its memory alone by a bare loop.
+ */
+#ifndef IMPOST_BENCH_MIGRATE_H
+#define IMPOST_BENCH_MIGRATE_H
+
+#include <stdint.h>
+#include <sys/resource.h>
+
+#include <impost/impost.h>
+
+#define MOST_CONNECTIONS 4u
+
+enum mover {
+	MOVE_BARE,   /* migrate_bare.c */
+	MOVE_IMPOST, /* impost_migration_send() */
+};
+
+/* What the other process is to receive, with the descriptors of the connections. */
+struct order {
+	uint32_t mover;
+	uint32_t connections;
+	uint64_t bytes; /* of guest memory */
+};
+
+/* What it says when it has, and has freed it. */
+struct report {
+	int32_t failed; /* it has said why */
+	uint32_t reserved;
+	double cpu_s; /* that receiving took */
+};
+
+/* Seconds that all threads of this process have run. */
+static inline double cpu_seconds(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* --- migrate_there.c --- */
+
+/* The other process: takes orders from the socket CONTROL until that ends. Its exit status. */
+int there_main(int control, const char *plugin_dir);
+
+/* Gives ORDER, with the descriptors CONNECTIONS; and waits for its report. -1: no such process. */
+int there_order(int control, const struct order *order, const int *connections);
+int there_report(int control, struct report *ret_report);
+
+/* --- migrate_bare.c --- */
+
+/*
+ * Send and receive BYTES of memory at MEMORY over COUNT connections at once, a thread for each, by
+ * as few calls as the sockets allow. Sending ends when all has been received. -1, with a message.
+ */
+int bare_send(const int *connections, uint32_t count, uint8_t *memory, uint64_t bytes);
+int bare_receive(const int *connections, uint32_t count, uint8_t *memory, uint64_t bytes);
+
+#endif
