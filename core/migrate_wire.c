@@ -107,9 +107,9 @@ int wire_read_answer(struct link *link, uint16_t command, struct wire_head *ret_
 					"that is not zero",
 					wire_command_name(command));
 	if (head.code == WIRE_ERROR && head.length <= WIRE_TEXT_MOST) {
-		err = head.length ? read_text(link, head.length, &text) : 0;
-		if (err)
-			return err;
+		/* It says no, whether or not its reasons come too. */
+		if (head.length && read_text(link, head.length, &text))
+			text = NULL;
 		err = refused(link, command, text);
 		if (ret_text)
 			*ret_text = text;
