@@ -7,13 +7,18 @@
 
 #include "crew.h"
 #include "migrate_rows.h"
+#include "migrate_throttle.h"
 
 /* A rate is of so long at least, and the older half as much as what is newer. */
 #define RATE_NS	   UINT64_C(50000000)
 #define RATE_BYTES (UINT64_C(16) << 20)
 
-/* Passes that leave more than this much of what the one before left do not lead anywhere. */
-#define SHRINKS_TO(left) ((left) / 4 * 3)
+/* A pass that leaves more than this of what the one before left does not lead anywhere. */
+#define SHRUNK(left) ((left) / 4 * 3)
+
+/* Percent of the time that vCPUs are kept from running: at first, and more each time. */
+#define THROTTLE_FIRST 20u
+#define THROTTLE_STEP  10u
 
 struct passes {
 	struct impost_migration *migration;
@@ -21,9 +26,11 @@ struct passes {
 	struct rows *rows[MIGRATE_CONNECTIONS_MOST];
 	uint32_t nrows;
 	pthread_t caller;
-	bool held;	     /* the guest stands: nothing ends this before all is sent */
-	atomic_bool expired; /* time is up in the middle of a pass */
-	atomic_bool failed;  /* a thread has: the others need not go on */
+	struct impost_vm *vm;
+	struct throttle *throttle; /* NULL: not yet */
+	bool held;		   /* the guest stands: nothing ends this before all is sent */
+	atomic_bool expired;	   /* time is up in the middle of a pass */
+	atomic_bool failed;	   /* a thread has: the others need not go on */
 	uint64_t overhead_ns;
 	/* What the rate is of: sums that fade, and when and where the newest part began. */
 	uint64_t sum_ns, sum_bytes, mark_ns, mark_bytes;
@@ -41,6 +48,7 @@ int passes_begin(struct impost_migration *migration, struct impost_vm *vm,
 	if (!passes)
 		return impost_error_set(migration->ctx, -ENOMEM, "no memory for a migration");
 	passes->migration = migration;
+	passes->vm = vm;
 	passes->caller = pthread_self();
 	err = supply_init(&passes->supply, memory, &migration->left_bytes);
 	if (err) {
@@ -60,10 +68,18 @@ int passes_begin(struct impost_migration *migration, struct impost_vm *vm,
 	return err;
 }
 
+static void stop_throttle(struct passes *passes)
+{
+	throttle_end(passes->throttle);
+	passes->throttle = NULL;
+	passes->migration->throttle = 0;
+}
+
 void passes_end(struct passes *passes)
 {
 	if (!passes)
 		return;
+	stop_throttle(passes);
 	for (uint32_t i = 0; i < passes->nrows; i++)
 		rows_free(passes->rows[i]);
 	supply_release(&passes->supply);
@@ -196,6 +212,22 @@ static int begin_next(struct passes *passes)
 	return migrate_tell(migration);
 }
 
+/* Slows the guest down, where what is left has not shrunk from what it was BEFORE. */
+static int adjust_throttle(struct passes *passes, uint64_t before)
+{
+	struct impost_migration *migration = passes->migration;
+	uint32_t most = migration->config.throttle, percent = migration->throttle;
+
+	if (migration->left_bytes <= SHRUNK(before) || percent == most)
+		return 0;
+	percent = percent ? percent + THROTTLE_STEP : THROTTLE_FIRST;
+	migration->throttle = percent < most ? percent : most;
+	if (!passes->throttle)
+		return throttle_begin(passes->vm, migration->throttle, &passes->throttle);
+	throttle_set(passes->throttle, migration->throttle);
+	return 0;
+}
+
 /* --- */
 
 #define MIB (1024 * 1024)
@@ -223,10 +255,12 @@ int passes_run(struct passes *passes, uint64_t overhead_ns)
 {
 	struct impost_migration *migration = passes->migration;
 	const struct impost_migration_config *config = &migration->config;
+	uint64_t before;
 	int err;
 
 	passes->overhead_ns = overhead_ns;
 	for (migration->pass = 1;; migration->pass++) {
+		before = migration->left_bytes;
 		err = run_pass(passes);
 		if (!err && atomic_load(&passes->expired))
 			return give_up(passes);
@@ -236,6 +270,9 @@ int passes_run(struct passes *passes, uint64_t overhead_ns)
 			return err;
 		if (migration->pass >= config->passes)
 			return give_up(passes);
+		err = adjust_throttle(passes, before);
+		if (err)
+			return err;
 	}
 }
 
@@ -244,6 +281,7 @@ int passes_finish(struct passes *passes)
 	int err = 0;
 
 	passes->held = true;
+	stop_throttle(passes);		   /* the VM is held without it */
 	if (atomic_load(&passes->expired)) /* the rest of that pass */
 		err = run_pass(passes);
 	if (!err)

@@ -379,12 +379,19 @@ static int run(struct source *source)
 
 /* --- how it ends --- */
 
+static void end_memory(struct source *source)
+{
+	passes_end(source->passes);
+	migrate_config_release(&source->config);
+}
+
 static void give_up(struct source *source)
 {
 	struct impost_migration *migration = source->migration;
 
 	vm_give_up(source->vm);
 	migration->downtime_ns = migrate_now_ns() - source->held_ns;
+	end_memory(source);
 	migration->left_bytes = 0;
 	migrate_enter(migration, IMPOST_MIGRATION_DONE);
 }
@@ -399,6 +406,7 @@ static int fail(struct source *source, int err)
 	if (source->greeted && !atomic_load(&migration->cancel.deaf))
 		link_send_last(source->link, &abandon, sizeof(abandon));
 	release(source);
+	end_memory(source);
 	atomic_store(&source->vm->owner, OWNER_HERE);
 	migrate_enter(migration, IMPOST_MIGRATION_FAILED);
 	return give_back(source->ctx, &kept);
@@ -410,6 +418,7 @@ static int leave_unsettled(struct source *source, int err)
 	struct impost_migration *migration = source->migration;
 	const struct kept kept = keep(source->ctx, err);
 
+	end_memory(source);
 	migration->vm = source->vm;
 	migrate_enter(migration, IMPOST_MIGRATION_UNSETTLED);
 	return impost_error_set(source->ctx, -IMPOST_EUNSETTLED,
@@ -422,15 +431,10 @@ static int leave_unsettled(struct source *source, int err)
 
 static int end(struct source *source, int err)
 {
-	if (!err)
-		give_up(source);
-	else if (source->completed)
-		err = leave_unsettled(source, err);
-	else
-		err = fail(source, err);
-	passes_end(source->passes);
-	migrate_config_release(&source->config);
-	return err;
+	if (err)
+		return source->completed ? leave_unsettled(source, err) : fail(source, err);
+	give_up(source);
+	return 0;
 }
 
 /* --- */
