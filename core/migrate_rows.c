@@ -8,6 +8,7 @@
 #include <impost/pages.h>
 
 #include "migrate_send.h"
+#include "migrate_squeeze.h"
 
 /* Requests on a connection that may be without an answer: docs/migration-format.md. */
 #define UNANSWERED_MOST 2u
@@ -23,6 +24,7 @@ struct rows {
 	struct impost_migration *migration;
 	struct link *link;
 	struct impost_memory *memory;
+	struct squeezer *squeezer; /* NULL: nothing is compressed */
 	uint32_t unanswered;
 	struct request request;
 	uint32_t nrows;
@@ -35,9 +37,14 @@ int rows_create(struct impost_migration *migration, struct link *link, struct im
 		struct rows **ret_rows)
 {
 	struct rows *rows = calloc(1, sizeof(*rows));
+	int err = rows ? 0 : impost_error_set(migration->ctx, -ENOMEM, "no memory for a migration");
 
-	if (!rows)
-		return impost_error_set(migration->ctx, -ENOMEM, "no memory for a migration");
+	if (!err && migration->features & IMPOST_MIGRATION_ZSTD)
+		err = squeezer_create(migration->ctx, ROWS_BYTES, &rows->squeezer);
+	if (err) {
+		free(rows);
+		return err;
+	}
 	rows->migration = migration;
 	rows->link = link;
 	rows->memory = memory;
@@ -47,6 +54,9 @@ int rows_create(struct impost_migration *migration, struct link *link, struct im
 
 void rows_free(struct rows *rows)
 {
+	if (!rows)
+		return;
+	squeezer_free(rows->squeezer);
 	free(rows);
 }
 
@@ -63,12 +73,36 @@ static void add_zeros(struct rows *rows, uint64_t gpa, uint64_t bytes)
 	rows->zero_bytes += bytes;
 }
 
+/* Contents as they are. Their rows are the last, so that what is compressed goes in one piece. */
+static void add_plain(struct rows *rows, uint64_t gpa, uint64_t bytes)
+{
+	rows->contents[rows->ncontents++] = (struct impost_range){.gpa = gpa, .bytes = bytes};
+}
+
+/* Contents that get smaller, and those that do not. */
+static int add_squeezed(struct rows *rows, uint64_t gpa, uint64_t bytes)
+{
+	int added = 0;
+
+	for (uint64_t n; added >= 0 && bytes > 0; gpa += n, bytes -= n) {
+		n = bytes < WIRE_ZSTD_MOST ? bytes : WIRE_ZSTD_MOST;
+		added = squeezer_add(rows->squeezer, rows->memory, gpa, n);
+		if (added > 0)
+			add_row(rows, gpa, n, WIRE_ROW_ZSTD);
+		else if (added == 0)
+			add_plain(rows, gpa, n);
+	}
+	return added < 0 ? added : 0;
+}
+
 static int add_contents(struct rows *rows, uint64_t gpa, uint64_t bytes)
 {
 	if (bytes == 0)
 		return 0;
-	rows->contents[rows->ncontents++] = (struct impost_range){.gpa = gpa, .bytes = bytes};
 	rows->data_bytes += bytes;
+	if (rows->squeezer)
+		return add_squeezed(rows, gpa, bytes);
+	add_plain(rows, gpa, bytes);
 	return 0;
 }
 
@@ -115,9 +149,17 @@ static int make_request(struct rows *rows, const struct impost_range *ranges, ui
 
 static int send_request(struct rows *rows)
 {
-	return link_write_memory(rows->link, &rows->request,
-				 sizeof(rows->request.head) + rows->request.head.length,
-				 rows->memory, rows->contents, rows->ncontents);
+	const void *head = &rows->request;
+	uint64_t bytes = sizeof(rows->request.head) + rows->request.head.length;
+	int err = 0;
+
+	if (rows->squeezer) {
+		err = link_write(rows->link, head, bytes);
+		bytes = squeezer_take(rows->squeezer, &head);
+	}
+	return err ? err
+		   : link_write_memory(rows->link, head, bytes, rows->memory, rows->contents,
+				       rows->ncontents);
 }
 
 /* --- */

@@ -15,8 +15,9 @@
 #include "vm.h"
 
 /* What this side can do of IMPOST_MIGRATION_FEATURES. */
-#define SOURCE_FEATURES \
-	(IMPOST_MIGRATION_ZERO_PAGES | IMPOST_MIGRATION_CONNECTIONS | IMPOST_MIGRATION_TEXTS)
+#define SOURCE_FEATURES                                                                       \
+	(IMPOST_MIGRATION_ZERO_PAGES | IMPOST_MIGRATION_ZSTD | IMPOST_MIGRATION_CONNECTIONS | \
+	 IMPOST_MIGRATION_TEXTS)
 
 /* A VM that is being sent. */
 struct source {
