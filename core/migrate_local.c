@@ -72,10 +72,12 @@ static int add_offset(struct impost_context *ctx, uint64_t **offsets, uint32_t c
 	return 0;
 }
 
-int local_describe(struct link *link, struct impost_memory *memory, struct migrate_config *config)
+int local_describe(struct impost_migration *migration, struct impost_memory *memory,
+		   struct migrate_config *config)
 {
+	const struct link *link = &migration->links[0];
 	struct impost_region region = {.size = sizeof(region)};
-	uint64_t *offsets = NULL;
+	uint64_t *offsets = NULL, bytes = 0;
 	uint32_t count = 0;
 	int err = link_is_unix(link) ? memory_settle(memory)
 				     : impost_error_set(link->ctx, -ENOTSUP,
@@ -84,8 +86,10 @@ int local_describe(struct link *link, struct impost_memory *memory, struct migra
 
 	if (!err)
 		err = check_guard(memory);
-	for (; !err && impost_memory_get(memory, count, &region) == 0; count++)
+	for (; !err && impost_memory_get(memory, count, &region) == 0; count++) {
 		err = add_offset(link->ctx, &offsets, count, &region);
+		bytes += region.bytes;
+	}
 	if (err) {
 		free(offsets);
 		return err;
@@ -93,6 +97,7 @@ int local_describe(struct link *link, struct impost_memory *memory, struct migra
 	config->local = 1;
 	config->noffsets = count;
 	config->offsets = offsets;
+	migration->guest_bytes = bytes;
 	return 0;
 }
 

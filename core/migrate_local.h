@@ -14,13 +14,14 @@
 /* --- the source --- */
 
 /*
- * Whether all of MEMORY can be handed over LINK, and what CONFIG says of that: `local` and
- * `offsets`, for migrate_config_release(); before Start. Waits until memory that was restored
- * lazily is there. -ENOTSUP: no UNIX socket, or a region that has no descriptor which others could
- * share, which the text names; -EBUSY: a snapshot is being written, which the destination's guest
- * would change; -ENOMEM; -EIO.
+ * Whether all of MEMORY can be handed over the first connection, how much that is, and what CONFIG
+ * says of that: `local` and `offsets`, for migrate_config_release(); before Start. Waits until
+ * memory that was restored lazily is there. -ENOTSUP: no UNIX socket, or a region that has no
+ * descriptor which others could share, which the text names; -EBUSY: a snapshot is being written,
+ * which the destination's guest would change; -ENOMEM; -EIO.
  */
-int local_describe(struct link *link, struct impost_memory *memory, struct migrate_config *config);
+int local_describe(struct impost_migration *migration, struct impost_memory *memory,
+		   struct migrate_config *config);
 
 /* Hands all of MEMORY over, by MemoryFd and its answers, while the guest runs. */
 int local_send(struct link *link, struct impost_memory *memory,

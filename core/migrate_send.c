@@ -283,7 +283,7 @@ static int prepare_memory(struct source *source)
 	struct impost_memory *memory = impost_vm_memory(source->vm);
 
 	if (is_local(source))
-		return local_describe(source->link, memory, &source->config);
+		return local_describe(source->migration, memory, &source->config);
 	if (!impost_caps_has(&source->vm->caps, IMPOST_CAP_DIRTY_LOG))
 		return vm_needs(source->vm, IMPOST_CAP_DIRTY_LOG);
 	return memory_settle(memory);
