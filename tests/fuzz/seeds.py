@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes small valid images for the fuzz targets to start from. Usage: seeds.py FOLDER bz|elf|pvh, or
-of a snapshot: seeds.py FOLDER file|memory SNAPSHOT"""
+of a snapshot: seeds.py FOLDER file|memory SNAPSHOT, or what a migration of its VM says: seeds.py
+FOLDER stream SNAPSHOT"""
 import struct
 import sys
 from pathlib import Path
@@ -76,20 +77,93 @@ SEEDS = {
     "elf-low": elf((PT_LOAD, 0x1000, 16, 0)),
 }
 
-def snapshot_seeds(path):
-    """The file at PATH, and its table of memory (docs/snapshot-format.md)."""
-    data = Path(path).read_bytes()
-    head, entry, sections = struct.unpack_from("<III", data, 16)
-    rows = [data[head + i * entry:][:entry] for i in range(sections)]
-    offset, size = next(struct.unpack_from("<QQ", row, 72) for row in rows if row.startswith(b"memory\0"))
-    return {"file-full": data, "memory-full": data[offset:offset + size]}
+
+def snapshot_sections(data):
+    """The sections of a snapshot by name (docs/snapshot-format.md)."""
+    head, entry, count = struct.unpack_from("<III", data, 16)
+    rows = [data[head + i * entry:][:entry] for i in range(count)]
+    places = {row[:row.index(0)].decode(): struct.unpack_from("<QQ", row, 72) for row in rows}
+    return {name: data[offset:offset + size] for name, (offset, size) in places.items()}
+
+
+def snapshot_seeds(data):
+    """The file, and its table of memory."""
+    return {"file-full": data, "memory-full": snapshot_sections(data)["memory"]}
+
+
+PAGE = 4096
+START, CONFIG, STATE, MEMORY, COMPLETE, ABANDON = 1, 2, 3, 4, 5, 6
+ZERO, ZSTD = 1, 2  # flags of a row, and with texts features of a migration
+TEXTS = 16
+
+
+def cbor(value):
+    """VALUE in deterministic CBOR (RFC 8949, 4.2.1): numbers, booleans, texts, byte strings, lists, maps."""
+    if isinstance(value, bool):
+        return bytes([0xF5 if value else 0xF4])
+    majors = {int: 0, bytes: 2, str: 3, list: 4, dict: 5}
+    number = value if isinstance(value, int) else len(value.encode() if isinstance(value, str) else value)
+    major = majors[type(value)] << 5
+    size = next(i for i, most in enumerate([24, 1 << 8, 1 << 16, 1 << 32, 1 << 64]) if number < most)
+    head = bytes([major | number]) if size == 0 else bytes([major | 23 + size]) + number.to_bytes(1 << size - 1, "big")
+    if isinstance(value, dict):
+        pairs = sorted((cbor(key), cbor(item)) for key, item in value.items())
+        return head + b"".join(key + item for key, item in pairs)
+    if isinstance(value, list):
+        return head + b"".join(map(cbor, value))
+    return head + (value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else b"")
+
+
+def frame(command, payload=b"", behind=b"", header=bytes(6)):
+    """A request (docs/migration-format.md)."""
+    return struct.pack("<H6sQ", command, header, len(payload)) + payload + behind
+
+
+def memory(*rows):
+    """A Memory of ROWS: address with flags, pages, and what is behind the table."""
+    table = b"".join(struct.pack("<QQ", gpa, pages * PAGE) for gpa, pages, _ in rows)
+    return frame(MEMORY, table, b"".join(contents for _, _, contents in rows))
+
+
+def packed(data):
+    """DATA as a row has it compressed: a frame of one raw block (RFC 8878, 3.1.1)."""
+    raw = struct.pack("<IBI", 0xFD2FB528, 0xA0, len(data)) + (len(data) << 3 | 1).to_bytes(3, "little") + data
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def stream_seeds(data):
+    """What a source says that sends the VM of a snapshot, in several ways."""
+    state = {name: section for name, section in snapshot_sections(data).items() if name not in ("memory", "base")}
+    record = {"connections": 1, "local": False, "token": bytes(16), "offsets": []}
+    config = cbor({
+        "state": state,
+        "migration": cbor({"compat": 1, "version": 1, "contents": record}),
+    })
+    start = frame(START, header=struct.pack("<HI", 1, ZERO | ZSTD | TEXTS)) + frame(CONFIG, config)
+    plain = frame(START) + frame(CONFIG, config)
+    pages = bytes(range(256)) * 32
+    last = frame(STATE, cbor(state))
+    local = cbor({
+        "state": state,
+        "migration": cbor({"compat": 1, "version": 1, "contents": dict(record, local=True, offsets=[0])}),
+    })
+    return {
+        "stream-plain": plain + memory((0, 2, pages)) + last + frame(COMPLETE),
+        "stream-kinds": start + memory((0, 1, pages[:PAGE]), (PAGE | ZERO, 1, b""),
+                                       (2 * PAGE | ZSTD, 1, packed(pages[:PAGE])), (3 * PAGE, 1, pages[:PAGE])) +
+                        memory((0, 1, pages[PAGE:])) + last + frame(COMPLETE),
+        "stream-late": start + last + memory((0 | ZERO, 2, b""), (PAGE, 1, pages[PAGE:])) + frame(COMPLETE),
+        "stream-abandoned": start + memory((0, 1, pages[:PAGE])) + frame(ABANDON),
+        "stream-local": frame(START, header=struct.pack("<HI", 1, TEXTS)) + frame(CONFIG, local) + last,
+    }
 
 
 if __name__ == "__main__":
     folder, kind = Path(sys.argv[1]), sys.argv[2]
     folder.mkdir(exist_ok=True)
     if len(sys.argv) > 3:
-        SEEDS = snapshot_seeds(sys.argv[3])
+        makers = {"stream": stream_seeds}
+        SEEDS = makers.get(kind, snapshot_seeds)(Path(sys.argv[3]).read_bytes())
     for name, image in SEEDS.items():
         if name.startswith(kind + "-"):
             (folder / name).write_bytes(image)
