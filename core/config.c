@@ -62,6 +62,31 @@ static const struct config_key keys[] = {
 	     "when what the guest writes is tracked, for diffs to the last snapshot")},
 	{KEY("snapshot", IMPOST_OPTION_PATH, "key_file", NULL, NULL,
 	     "the file of the key that snapshots are authenticated with")},
+	{KEY("migration", IMPOST_OPTION_PATH, "tls_certificate", NULL, NULL,
+	     "this host's certificate, for tls: addresses")},
+	{KEY("migration", IMPOST_OPTION_PATH, "tls_key", NULL, NULL, "its private key")},
+	{KEY("migration", IMPOST_OPTION_PATH, "tls_ca", NULL, NULL,
+	     "the certificates that the other side's must come from")},
+	{KEY("migration", IMPOST_OPTION_PATH, "tls_psk", NULL, NULL,
+	     "keys that both sides have, in the place of certificates")},
+	{KEY("migration", IMPOST_OPTION_UINT, "downtime", NULL, "300",
+	     "milliseconds for which the guest may stand"),
+	 .least = 1, .most = INT32_MAX},
+	{KEY("migration", IMPOST_OPTION_UINT, "timeout", NULL, "0",
+	     "seconds until the guest is held, which happens by then or never; 0: no limit"),
+	 .most = INT32_MAX / 1000},
+	{KEY("migration", IMPOST_OPTION_UINT, "silence", NULL, "10",
+	     "longest time in seconds that the other side may say nothing"),
+	 .least = 1, .most = INT32_MAX / 1000},
+	{KEY("migration", IMPOST_OPTION_UINT, "connections", NULL, "1",
+	     "connections that memory is sent over"),
+	 .least = 1, .most = 64},
+	{KEY("migration", IMPOST_OPTION_UINT, "throttle", NULL, "0",
+	     "highest percent of the time that vCPUs may be kept from running"),
+	 .most = 99},
+	{KEY("migration", IMPOST_OPTION_SIZE, "memory_max", NULL, NULL,
+	     "guest memory that is taken from a source at the most"),
+	 .least = 4096},
 };
 
 const struct config_key *config_key(const char *section, const char *key)
@@ -102,7 +127,8 @@ int config_unknown_section(struct impost_context *ctx, const char *where, const 
 	return config_error(
 		ctx, where,
 		"unknown section [%.64s]: sections are [impost], [vm], [memory], [cpu], "
-		"[boot], [snapshot], and [backend.NAME] with a backend's name of 1 to 15 of a-z, 0-9, '-'",
+		"[boot], [snapshot], [migration], and [backend.NAME] with a backend's name of 1 to 15 of "
+		"a-z, 0-9, '-'",
 		section);
 }
 
