@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "ctl.h"
 #include "json.h"
 #include "path.h"
 #include "progress.h"
@@ -18,30 +19,54 @@
 
 /* --- the request --- */
 
-static int check_operands(const struct invocation *invocation, enum request_command *ret_command)
-{
-	const char *name = invocation->operands[1];
-	bool saves;
+/* What follows a command, if something does. */
+static const struct {
+	enum request_command command;
+	const char *question, *usage;
+} operands[] = {
+	{REQUEST_SAVE, "save into which file?", "save FILE"},
+	{REQUEST_MIGRATE, "migrate where?",
+	 "migrate unix:PATH, or tcp:HOST:PORT, tls:HOST:PORT, fd:N"},
+	{REQUEST_SETTLE, "settle how?", "settle keep, or settle leave"},
+};
 
-	if (!request_find(name, ret_command)) {
-		complain("ctl: what is '%s'? There are status, pause, resume, save FILE and quit",
-			 name);
-		return STATUS_USAGE;
-	}
-	saves = *ret_command == REQUEST_SAVE;
-	if (saves && invocation->noperands < 3) {
-		complain("ctl: save into which file? impost ctl SOCKET save FILE");
-		return STATUS_USAGE;
-	}
-	if (!saves && invocation->noperands > 2) {
+static int check_count(const struct invocation *invocation, enum request_command command)
+{
+	size_t i = 0;
+
+	while (i < sizeof(operands) / sizeof(operands[0]) && operands[i].command != command)
+		i++;
+	if (i == sizeof(operands) / sizeof(operands[0])) {
+		if (invocation->noperands <= 2)
+			return STATUS_OK;
 		complain("ctl: what is '%s'? There is one too many", invocation->operands[2]);
 		return STATUS_USAGE;
 	}
-	if (!saves && invocation_has(invocation, OPTION_DIFF)) {
+	if (invocation->noperands > 2)
+		return STATUS_OK;
+	complain("ctl: %s impost ctl SOCKET %s", operands[i].question, operands[i].usage);
+	return STATUS_USAGE;
+}
+
+static int check_operands(const struct invocation *invocation, enum request_command *ret_command)
+{
+	const char *name = invocation->operands[1];
+	int status;
+
+	if (!request_find(name, ret_command)) {
+		complain("ctl: what is '%s'? There are status, pause, resume, save FILE, "
+			 "migrate ADDRESS, migrate-cancel, settle keep, settle leave and quit",
+			 name);
+		return STATUS_USAGE;
+	}
+	status = check_count(invocation, *ret_command);
+	if (status != STATUS_OK)
+		return status;
+	if (*ret_command != REQUEST_SAVE && invocation_has(invocation, OPTION_DIFF)) {
 		complain("ctl: --diff is for save");
 		return STATUS_USAGE;
 	}
-	return STATUS_OK;
+	return ctl_check_migrate(invocation, *ret_command);
 }
 
 /* The other process has a current folder of its own. Returns false, with a message, if there is
@@ -61,19 +86,35 @@ static bool add_path(struct json_object *request, const char *key, const char *p
 	return added;
 }
 
+static bool add_members(const struct invocation *invocation, enum request_command command,
+			struct json_object *request)
+{
+	const char *base = invocation->values[OPTION_DIFF];
+
+	switch (command) {
+	case REQUEST_SAVE:
+		return add_path(request, "file", invocation->operands[2]) &&
+		       (!base || add_path(request, "base", base));
+	case REQUEST_MIGRATE:
+		return ctl_compose_migrate(invocation, request);
+	case REQUEST_SETTLE:
+		json_add_string(request, "what", invocation->operands[2]);
+		return true;
+	default:
+		return true;
+	}
+}
+
 static struct json_object *compose(const struct invocation *invocation,
 				   enum request_command command)
 {
 	struct json_object *request = json_object_new_object();
-	const char *base = invocation->values[OPTION_DIFF];
 
 	json_add_string(request, "command", request_name(command));
-	if (command == REQUEST_SAVE && (!add_path(request, "file", invocation->operands[2]) ||
-					(base && !add_path(request, "base", base)))) {
-		json_object_put(request);
-		return NULL;
-	}
-	return request;
+	if (add_members(invocation, command, request))
+		return request;
+	json_object_put(request);
+	return NULL;
 }
 
 /* --- the talk --- */
@@ -132,53 +173,53 @@ static char *receive_line(struct talk *talk)
 	return line;
 }
 
-static uint64_t number(struct json_object *object, const char *key)
+static void show(struct progress *progress, struct json_object *value)
 {
-	struct json_object *value;
+	char note[160] = "";
 
-	return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
+	if (*json_get_string(value, "phase"))
+		ctl_note(value, note, sizeof(note));
+	progress_show_with(progress, json_get_uint(value, "done"), json_get_uint(value, "total"),
+			   note);
 }
 
-static const char *string(struct json_object *object, const char *key)
+/* Looks at a line that came: 1: *RET_OBJECT is the reply; 0: go on; -1: it is from somebody else.
+ */
+static int take_line(struct progress *progress, const char *line, struct json_object **ret_object)
 {
-	struct json_object *value;
+	struct json_object *object = json_tokener_parse(line), *value;
+	int result = 0;
 
-	if (!json_object_object_get_ex(object, key, &value) ||
-	    json_object_get_type(value) != json_type_string)
-		return "";
-	return json_object_get_string(value);
-}
-
-static bool is_true(struct json_object *object, const char *key)
-{
-	struct json_object *value;
-
-	return json_object_object_get_ex(object, key, &value) && json_object_get_boolean(value);
+	if (json_object_object_get_ex(object, "id", NULL)) {
+		/* What Ctrl-C asked for: whether that was in time, the reply says. */
+	} else if (json_object_object_get_ex(object, "ok", NULL)) {
+		*ret_object = object;
+		return 1;
+	} else if (json_object_object_get_ex(object, "progress", &value)) {
+		show(progress, value);
+	} else {
+		result = -1;
+	}
+	json_object_put(object);
+	return result;
 }
 
 /* Shows progress until the reply comes. NULL, with a message: it is none. */
-static struct json_object *receive_reply(struct talk *talk)
+static struct json_object *receive_reply(struct talk *talk, enum request_command command)
 {
-	struct progress progress = {.what = "saving"};
-	struct json_object *object = NULL, *value;
+	struct progress progress = {
+		.what = command == REQUEST_MIGRATE ? "migrating" : "saving",
+	};
+	struct json_object *object = NULL;
 	const char *line;
+	int result = 0;
 
-	for (;;) {
-		line = receive_line(talk);
-		if (!line)
-			break;
-		object = json_tokener_parse(line);
-		if (json_object_object_get_ex(object, "ok", &value))
-			break;
-		if (!json_object_object_get_ex(object, "progress", &value)) {
-			json_object_put(object);
-			object = NULL;
+	while (result == 0 && (line = receive_line(talk)) != NULL) {
+		result = take_line(&progress, line, &object);
+		if (result < 0) {
+			progress_wipe(&progress);
 			complain("what answers is no impost: %.200s", line);
-			break;
 		}
-		progress_show(&progress, number(value, "done"), number(value, "total"));
-		json_object_put(object);
-		object = NULL;
 	}
 	progress_wipe(&progress);
 	return object;
@@ -193,51 +234,75 @@ static void print_row(const char *name, const char *value)
 	printf("\n");
 }
 
-static void print_status(struct json_object *reply)
+static void print_machine(struct json_object *reply)
 {
-	struct json_object *last;
 	char text[128];
 
-	print_row("state", string(reply, "state"));
-	if (*string(reply, "busy"))
-		print_row("busy with", string(reply, "busy"));
 	snprintf(text, sizeof(text), "%s, %" PRIu64 " vCPU%s, %.6g MiB of RAM",
-		 string(reply, "backend"), number(reply, "cpus"),
-		 number(reply, "cpus") == 1 ? "" : "s", (double)number(reply, "memory") / 1048576);
+		 json_get_string(reply, "backend"), json_get_uint(reply, "cpus"),
+		 json_get_uint(reply, "cpus") == 1 ? "" : "s",
+		 (double)json_get_uint(reply, "memory") / 1048576);
 	print_row("machine", text);
-	snprintf(text, sizeof(text), "%.1f s", (double)number(reply, "uptime_ms") / 1000);
+	snprintf(text, sizeof(text), "%.1f s", (double)json_get_uint(reply, "uptime_ms") / 1000);
 	print_row("for", text);
-	snprintf(text, sizeof(text), "%" PRIu64 ", impost %.32s", number(reply, "pid"),
-		 string(reply, "version"));
-	print_row("process", text);
-	if (!json_object_object_get_ex(reply, "saved", &last) || !last)
-		return;
-	print_row(is_true(last, "restored") ? "restored" : "saved", string(last, "file"));
+}
+
+static void print_saved(struct json_object *last)
+{
+	char text[128];
+
+	print_row(json_get_bool(last, "restored") ? "restored" : "saved",
+		  json_get_string(last, "file"));
 	snprintf(text, sizeof(text), "%.1f s ago, digest %.32s",
-		 (double)number(last, "age_ms") / 1000, string(last, "digest"));
+		 (double)json_get_uint(last, "age_ms") / 1000, json_get_string(last, "digest"));
 	print_row("", text);
+}
+
+static void print_status(struct json_object *reply)
+{
+	struct json_object *member;
+	char text[128];
+
+	print_row("state", json_get_string(reply, "state"));
+	if (*json_get_string(reply, "busy"))
+		print_row("busy with", json_get_string(reply, "busy"));
+	if (*json_get_string(reply, "backend"))
+		print_machine(reply);
+	snprintf(text, sizeof(text), "%" PRIu64 ", impost %.32s", json_get_uint(reply, "pid"),
+		 json_get_string(reply, "version"));
+	print_row("process", text);
+	if (json_object_object_get_ex(reply, "migration", &member) && member)
+		ctl_print_migration(member);
+	if (*json_get_string(reply, "settle"))
+		print_row("settle", json_get_string(reply, "settle"));
+	if (json_object_object_get_ex(reply, "saved", &member) && member)
+		print_saved(member);
 }
 
 static void print_save(struct json_object *reply)
 {
 	printf("saved ");
-	put_text(stdout, string(reply, "file"), 0);
+	put_text(stdout, json_get_string(reply, "file"), 0);
 	printf(": %.6g MiB of memory in %.3f s; the guest stood for %.3f ms\n",
-	       (double)number(reply, "data_bytes") / 1048576, (double)number(reply, "ms") / 1000,
-	       (double)number(reply, "held_us") / 1000);
+	       (double)json_get_uint(reply, "data_bytes") / 1048576,
+	       (double)json_get_uint(reply, "ms") / 1000,
+	       (double)json_get_uint(reply, "held_us") / 1000);
 }
 
 static int conclude(const struct invocation *invocation, enum request_command command,
 		    struct json_object *reply)
 {
-	bool went_well = is_true(reply, "ok");
+	bool went_well = json_get_bool(reply, "ok");
 
 	if (invocation_has(invocation, OPTION_JSON))
 		json_print("reply", json_object_get(reply));
-	else if (!went_well)
-		complain("%s: %s", request_name(command), string(reply, "text"));
-	else if (command == REQUEST_STATUS)
+	else if (!went_well) {
+		complain("%s: %s", request_name(command), json_get_string(reply, "text"));
+		ctl_print_reasons(reply);
+	} else if (command == REQUEST_STATUS)
 		print_status(reply);
+	else if (command == REQUEST_MIGRATE)
+		ctl_print_migrated(reply);
 	else if (command == REQUEST_SAVE)
 		print_save(reply);
 	return finish_output(went_well ? STATUS_OK : STATUS_FAILED);
@@ -252,9 +317,11 @@ static int talk_once(const struct invocation *invocation, enum request_command c
 
 	if (err < 0)
 		return complain_error(invocation, err);
+	if (command == REQUEST_MIGRATE)
+		ctl_catch_interrupt(talk.fd);
 	status = send_request(&talk, request);
 	if (status == STATUS_OK) {
-		reply = receive_reply(&talk);
+		reply = receive_reply(&talk, command);
 		status = reply ? conclude(invocation, command, reply) : STATUS_HOST;
 	}
 	json_object_put(reply);

@@ -26,6 +26,31 @@ static inline void json_add_uint(struct json_object *object, const char *key, ui
 	json_object_object_add(object, key, json_object_new_uint64(value));
 }
 
+/* A member's value; 0, "" and false where there is none, or where it is of another type. */
+static inline uint64_t json_get_uint(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static inline const char *json_get_string(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	if (!json_object_object_get_ex(object, key, &value) ||
+	    json_object_get_type(value) != json_type_string)
+		return "";
+	return json_object_get_string(value);
+}
+
+static inline bool json_get_bool(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) && json_object_get_boolean(value);
+}
+
 /* OBJECT on a line of its own, of *RET_LEN bytes with the newline; NULL: no memory. To be freed. */
 char *json_line(struct json_object *object, size_t *ret_len);
 

@@ -34,6 +34,11 @@ static void end_run(struct machine *machine, enum machine_end end, uint32_t cpu,
 	wake_main(machine);
 }
 
+void machine_fail(struct machine *machine, const char *text)
+{
+	end_run(machine, MACHINE_HOST_ERROR, 0, true, NULL, text);
+}
+
 enum machine_end machine_ended(struct machine *machine)
 {
 	enum machine_end end;
@@ -185,6 +190,19 @@ static const struct impost_handlers handlers = {
 	.other = on_other,
 };
 
+/* A script's complaint is about the guest, anything else about the host. */
+static enum machine_end judge_error(int err)
+{
+	switch (err) {
+	case -IMPOST_EDIVERGED:
+		return MACHINE_FAILED;
+	case -IMPOST_EMOVED:
+		return MACHINE_MOVED;
+	default:
+		return MACHINE_HOST_ERROR;
+	}
+}
+
 static void *run_cpu(void *opaque)
 {
 	struct machine_cpu *cpu = opaque;
@@ -192,9 +210,9 @@ static void *run_cpu(void *opaque)
 	struct impost_exit exit;
 	int err = impost_vcpu_loop(cpu->vcpu, &handlers, cpu, &exit);
 
-	if (err < 0) /* a script's complaint is about the guest, anything else about the host */
-		end_run(machine, err == -IMPOST_EDIVERGED ? MACHINE_FAILED : MACHINE_HOST_ERROR,
-			(uint32_t)(cpu - machine->cpus), false, NULL, impost_error(machine->ctx));
+	if (err < 0)
+		end_run(machine, judge_error(err), (uint32_t)(cpu - machine->cpus), false, NULL,
+			impost_error(machine->ctx));
 	else /* the exit that ended it has been answered: a hold must not wait for it */
 		impost_vcpu_complete(cpu->vcpu, &exit);
 	return NULL;

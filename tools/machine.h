@@ -18,9 +18,10 @@
 /* How a run came to its end. */
 enum machine_end {
 	MACHINE_RUNNING,
-	MACHINE_SHUT_DOWN, /* cleanly: the guest shut down or reset, or halted for good */
-	MACHINE_FAILED,	   /* the guest cannot go on */
-	MACHINE_HOST_ERROR /* a call of the library failed */
+	MACHINE_SHUT_DOWN,  /* cleanly: the guest shut down or reset, or halted for good */
+	MACHINE_FAILED,	    /* the guest cannot go on */
+	MACHINE_HOST_ERROR, /* a call of the library failed */
+	MACHINE_MOVED	    /* it goes on elsewhere */
 };
 
 struct machine;
@@ -73,6 +74,9 @@ void machine_stop(struct machine *machine);
 
 /* Takes an event of the VM, for backends whose shutdown is one. */
 void machine_take_event(struct machine *machine);
+
+/* Ends the run, for the host's reason TEXT. Any thread. */
+void machine_fail(struct machine *machine, const char *text);
 
 /* How the run ended, or MACHINE_RUNNING. */
 enum machine_end machine_ended(struct machine *machine);

@@ -25,10 +25,16 @@ static const struct command commands[] = {
 	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]\n"
 	 "                  [--control SOCKET]" IF_STATE(
 		 " [--restore FILE] [--restore-memory HOW]\n"
-		 "                  [--key-file FILE]"),
+		 "                  [--key-file FILE] [--incoming ADDRESS]\n"
+		 "                  [--tls-certificate FILE] [--tls-key FILE] [--tls-ca FILE]\n"
+		 "                  [--tls-psk FILE]"),
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
 	{"ctl", COMMAND_CTL,
-	 "[--json] SOCKET status | pause | resume | save FILE [--diff BASE] | quit",
+	 "[--json] SOCKET status | pause | resume | save FILE [--diff BASE] | quit\n"
+	 "                  | migrate ADDRESS [--local] [--postcopy] [--compress] [--finish]\n"
+	 "                    [--downtime MS] [--timeout S] [--connections N]\n"
+	 "                    [--throttle PERCENT]\n"
+	 "                  | migrate-cancel | settle keep | settle leave",
 	 "Tells a run what to do, at the socket that its --control made.", command_ctl, 2, 3},
 	{"inspect", COMMAND_INSPECT, "[--key-file FILE] [--header] [--json] FILE",
 	 "Shows a snapshot: what it is, and every register in it by name.", command_inspect, 1, 1},

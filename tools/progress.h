@@ -10,9 +10,14 @@ struct progress {
 	const char *what; /* a word before the bar */
 	bool shown;
 	unsigned int percent; /* that is shown */
+	char note[160];	      /* likewise */
 };
 
-/* Shows DONE of TOTAL bytes on standard error. */
+/* Shows DONE of TOTAL bytes on standard error, and what is to be read beside it: as much of NOTE as
+ * the line has room for. */
+void progress_show_with(struct progress *progress, uint64_t done, uint64_t total, const char *note);
+
+/* The same without. */
 void progress_show(struct progress *progress, uint64_t done, uint64_t total);
 
 /* Wipes the bar out, if there is one: to be called before anything else is printed. */

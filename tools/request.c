@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +22,39 @@
 #define MOST_KEY 64
 
 static const char *const names[REQUEST_COMMANDS] = {
-	[REQUEST_STATUS] = "status", [REQUEST_PAUSE] = "pause", [REQUEST_RESUME] = "resume",
-	[REQUEST_SAVE] = "save",     [REQUEST_QUIT] = "quit",
+	[REQUEST_STATUS] = "status",   [REQUEST_PAUSE] = "pause",
+	[REQUEST_RESUME] = "resume",   [REQUEST_SAVE] = "save",
+	[REQUEST_MIGRATE] = "migrate", [REQUEST_MIGRATE_CANCEL] = "migrate-cancel",
+	[REQUEST_SETTLE] = "settle",   [REQUEST_QUIT] = "quit",
 };
+
+/* As core/config.c has them. */
+static const struct {
+	const char *name;
+	uint32_t least, most;
+} numbers[REQUEST_NUMBERS] = {
+	[REQUEST_DOWNTIME] = {"downtime", 1, INT32_MAX},
+	[REQUEST_TIMEOUT] = {"timeout", 0, INT32_MAX / 1000},
+	[REQUEST_CONNECTIONS] = {"connections", 1, 64},
+	[REQUEST_THROTTLE] = {"throttle", 0, 99},
+};
+
+static const char *const flags[REQUEST_FLAGS] = {
+	[REQUEST_LOCAL] = "local",
+	[REQUEST_POSTCOPY] = "postcopy",
+	[REQUEST_COMPRESS] = "compress",
+	[REQUEST_FINISH] = "finish",
+};
+
+const char *request_number_name(enum request_number number)
+{
+	return numbers[number].name;
+}
+
+const char *request_flag_name(enum request_flag flag)
+{
+	return flags[flag];
+}
 
 const char *request_name(enum request_command command)
 {
@@ -69,19 +100,41 @@ static const char *string_of(struct json_object *value)
 	return text;
 }
 
-static int take_command(struct request *request, struct json_object *value,
-			const struct complaint *complaint)
+/* A member of a request: where it goes. */
+struct member;
+typedef int (*take_fn)(const struct member *member, struct request *request,
+		       struct json_object *value, const struct complaint *complaint);
+
+struct member {
+	const char *name;
+	take_fn take;
+	unsigned int index;    /* of a flag or a number */
+	size_t offset;	       /* of a string */
+	unsigned int commands; /* that may have it, a bit for each; 0: all */
+	bool needed;	       /* by these */
+};
+
+static int take_command(const struct member *member, struct request *request,
+			struct json_object *value, const struct complaint *complaint)
 {
+	char list[256];
+	size_t len = 0;
+
+	(void)member;
 	if (string_of(value) && request_find(json_object_get_string(value), &request->command))
 		return 0;
-	return wrong(complaint, "\"command\" must be one of status, pause, resume, save, quit");
+	for (size_t i = 0; i < REQUEST_COMMANDS; i++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ", " : "",
+					names[i]);
+	return wrong(complaint, "\"command\" must be one of %s", list);
 }
 
-static int take_id(struct request *request, struct json_object *value,
+static int take_id(const struct member *member, struct request *request, struct json_object *value,
 		   const struct complaint *complaint)
 {
 	int64_t id = json_object_get_int64(value);
 
+	(void)member;
 	if (json_object_get_type(value) != json_type_int || id < 0 || id > MOST_ID)
 		return wrong(complaint, "\"id\" must be a whole number from 0 to 2^53");
 	request->has_id = true;
@@ -89,44 +142,83 @@ static int take_id(struct request *request, struct json_object *value,
 	return 0;
 }
 
-/* This process has a current folder of its own, which the other one does not know. */
-static int take_path(const char *name, char **path, struct json_object *value,
-		     const struct complaint *complaint)
+static int keep_string(const struct member *member, struct request *request, const char *text,
+		       const struct complaint *complaint)
 {
-	const char *text = string_of(value);
+	char **place = (char **)((char *)request + member->offset);
 
-	if (!text || text[0] != '/')
-		return wrong(complaint, "\"%s\" must be a path that begins with a '/'", name);
-	free(*path);
-	*path = strdup(text);
-	if (*path)
+	free(*place);
+	*place = strdup(text);
+	if (*place)
 		return 0;
 	wrong(complaint, "no memory");
 	return -ENOMEM;
 }
 
-static int take_file(struct request *request, struct json_object *value,
-		     const struct complaint *complaint)
+/* This process has a current folder of its own, which the other one does not know. */
+static int take_path(const struct member *member, struct request *request,
+		     struct json_object *value, const struct complaint *complaint)
 {
-	return take_path("file", &request->file, value, complaint);
+	const char *text = string_of(value);
+
+	if (!text || text[0] != '/')
+		return wrong(complaint, "\"%s\" must be a path that begins with a '/'",
+			     member->name);
+	return keep_string(member, request, text, complaint);
 }
 
-static int take_base(struct request *request, struct json_object *value,
-		     const struct complaint *complaint)
+static int take_string(const struct member *member, struct request *request,
+		       struct json_object *value, const struct complaint *complaint)
 {
-	return take_path("base", &request->base, value, complaint);
+	const char *text = string_of(value);
+
+	if (!text)
+		return wrong(complaint, "\"%s\" must be a string", member->name);
+	return keep_string(member, request, text, complaint);
 }
 
-static const struct member {
-	const char *name;
-	int (*take)(struct request *request, struct json_object *value,
-		    const struct complaint *complaint);
-} members[] = {
+static int take_flag(const struct member *member, struct request *request,
+		     struct json_object *value, const struct complaint *complaint)
+{
+	if (json_object_get_type(value) != json_type_boolean)
+		return wrong(complaint, "\"%s\" must be true or false", member->name);
+	request->flags[member->index] = json_object_get_boolean(value);
+	return 0;
+}
+
+static int take_number(const struct member *member, struct request *request,
+		       struct json_object *value, const struct complaint *complaint)
+{
+	uint32_t least = numbers[member->index].least, most = numbers[member->index].most;
+	int64_t number = json_object_get_int64(value);
+
+	if (json_object_get_type(value) != json_type_int || number < least || number > most)
+		return wrong(complaint, "\"%s\" must be a whole number from %u to %u", member->name,
+			     least, most);
+	request->has_number[member->index] = true;
+	request->number[member->index] = (uint32_t)number;
+	return 0;
+}
+
+#define OF(command)    (1u << REQUEST_##command)
+#define STRING(member) .offset = offsetof(struct request, member)
+
+static const struct member members[] = {
 	/* First, so that what is wrong with the others is told with it. */
-	{"id", take_id},
-	{"command", take_command},
-	{"file", take_file},
-	{"base", take_base},
+	{"id", take_id, .commands = 0},
+	{"command", take_command, .commands = 0},
+	{"file", take_path, STRING(file), .commands = OF(SAVE), .needed = true},
+	{"base", take_path, STRING(base), .commands = OF(SAVE)},
+	{"address", take_string, STRING(address), .commands = OF(MIGRATE), .needed = true},
+	{"what", take_string, STRING(what), .commands = OF(SETTLE), .needed = true},
+	{"local", take_flag, REQUEST_LOCAL, .commands = OF(MIGRATE)},
+	{"postcopy", take_flag, REQUEST_POSTCOPY, .commands = OF(MIGRATE)},
+	{"compress", take_flag, REQUEST_COMPRESS, .commands = OF(MIGRATE)},
+	{"finish", take_flag, REQUEST_FINISH, .commands = OF(MIGRATE)},
+	{"downtime", take_number, REQUEST_DOWNTIME, .commands = OF(MIGRATE)},
+	{"timeout", take_number, REQUEST_TIMEOUT, .commands = OF(MIGRATE)},
+	{"connections", take_number, REQUEST_CONNECTIONS, .commands = OF(MIGRATE)},
+	{"throttle", take_number, REQUEST_THROTTLE, .commands = OF(MIGRATE)},
 };
 #define MEMBERS (sizeof(members) / sizeof(members[0]))
 
@@ -169,6 +261,21 @@ static int refuse_twice(struct json_object *object, const char *line, size_t len
 	return wrong(complaint, "a request has each member at most once: one is there twice");
 }
 
+/* Whether MEMBER is there, or not, as the command has it. */
+static int match_command(const struct member *member, const struct request *request, bool is_there,
+			 const struct complaint *complaint)
+{
+	bool belongs = !member->commands || member->commands & 1u << request->command;
+
+	if (is_there && !belongs)
+		return wrong(complaint, "%s takes no \"%s\"", names[request->command],
+			     member->name);
+	if (!is_there && belongs && member->needed)
+		return wrong(complaint, "%s: there is no \"%s\"", names[request->command],
+			     member->name);
+	return 0;
+}
+
 static int take_members(struct request *request, struct json_object *object,
 			const struct complaint *complaint)
 {
@@ -178,19 +285,16 @@ static int take_members(struct request *request, struct json_object *object,
 	request->command = REQUEST_COMMANDS;
 	for (size_t i = 0; err == 0 && i < MEMBERS; i++)
 		if (json_object_object_get_ex(object, members[i].name, &value))
-			err = members[i].take(request, value, complaint);
+			err = members[i].take(&members[i], request, value, complaint);
 	if (err == 0)
 		err = refuse_others(object, complaint);
-	if (err < 0)
-		return err;
-	if (request->command == REQUEST_COMMANDS)
-		return wrong(complaint, "there is no \"command\"");
-	if (request->command == REQUEST_SAVE && !request->file)
-		return wrong(complaint, "save: there is no \"file\"");
-	if (request->command != REQUEST_SAVE && (request->file || request->base))
-		return wrong(complaint, "%s takes neither \"file\" nor \"base\"",
-			     names[request->command]);
-	return 0;
+	if (err == 0 && request->command == REQUEST_COMMANDS)
+		err = wrong(complaint, "there is no \"command\"");
+	for (size_t i = 0; err == 0 && i < MEMBERS; i++)
+		err = match_command(&members[i], request,
+				    json_object_object_get_ex(object, members[i].name, &value),
+				    complaint);
+	return err;
 }
 
 /* The object in the LEN bytes at LINE; NULL with a complaint. */
@@ -244,9 +348,14 @@ int request_parse(const char *line, size_t len, struct request *request, char *t
 
 void request_release(struct request *request)
 {
-	free(request->file);
-	free(request->base);
-	request->file = request->base = NULL;
+	for (size_t i = 0; i < MEMBERS; i++) {
+		char **place = (char **)((char *)request + members[i].offset);
+
+		if (!members[i].offset)
+			continue;
+		free(*place);
+		*place = NULL;
+	}
 }
 
 /* --- replies --- */
@@ -278,12 +387,14 @@ struct json_object *reply_error(const struct request *request, int err, const ch
 	return object;
 }
 
-struct json_object *reply_progress(const struct request *request, uint64_t done, uint64_t total)
+struct json_object *reply_progress(const struct request *request, uint64_t done, uint64_t total,
+				   struct json_object **ret_progress)
 {
 	struct json_object *object = reply(request), *progress = json_object_new_object();
 
 	json_add_uint(progress, "done", done);
 	json_add_uint(progress, "total", total);
 	json_object_object_add(object, "progress", progress);
+	*ret_progress = progress;
 	return object;
 }

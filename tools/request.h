@@ -23,17 +23,47 @@ enum request_command {
 	REQUEST_PAUSE,
 	REQUEST_RESUME,
 	REQUEST_SAVE,
+	REQUEST_MIGRATE,
+	REQUEST_MIGRATE_CANCEL,
+	REQUEST_SETTLE,
 	REQUEST_QUIT,
 	REQUEST_COMMANDS
+};
+
+/* Numbers of a migration, which the INI has too. */
+enum request_number {
+	REQUEST_DOWNTIME, /* milliseconds */
+	REQUEST_TIMEOUT,  /* seconds */
+	REQUEST_CONNECTIONS,
+	REQUEST_THROTTLE, /* percent */
+	REQUEST_NUMBERS
+};
+
+/* What else a migration is told. */
+enum request_flag {
+	REQUEST_LOCAL,
+	REQUEST_POSTCOPY,
+	REQUEST_COMPRESS,
+	REQUEST_FINISH,
+	REQUEST_FLAGS
 };
 
 struct request {
 	enum request_command command;
 	bool has_id;
-	int64_t id; /* comes back in the reply */
-	char *file; /* save: absolute path */
-	char *base; /* save: absolute path of what it is to be a diff to; NULL: a full one */
+	int64_t id;    /* comes back in the reply */
+	char *file;    /* save: absolute path */
+	char *base;    /* save: absolute path of what it is to be a diff to; NULL: a full one */
+	char *address; /* migrate */
+	char *what;    /* settle: "keep" or "leave" */
+	bool flags[REQUEST_FLAGS];
+	bool has_number[REQUEST_NUMBERS];
+	uint32_t number[REQUEST_NUMBERS];
 };
+
+/* The name of a number and of a flag, as a request, the INI and a command line have it. */
+const char *request_number_name(enum request_number number);
+const char *request_flag_name(enum request_flag flag);
 
 /* The name of COMMAND, as a request and a command line have it. */
 const char *request_name(enum request_command command);
@@ -55,7 +85,8 @@ struct json_object *reply_ok(const struct request *request);
 /* One that they did not: ERR's name and a sentence. */
 struct json_object *reply_error(const struct request *request, int err, const char *text);
 
-/* No reply yet: how far it got, in bytes. */
-struct json_object *reply_progress(const struct request *request, uint64_t done, uint64_t total);
+/* No reply yet: how far it got, in bytes. More can be added to what is *RET_PROGRESS. */
+struct json_object *reply_progress(const struct request *request, uint64_t done, uint64_t total,
+				   struct json_object **ret_progress);
 
 #endif

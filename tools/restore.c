@@ -8,13 +8,12 @@
 
 #include "snapshots.h"
 
-/* What the snapshot has settled, so that options can say nothing about it. */
-static const char has_memory[] = "the snapshot has the guest's RAM";
-static const char has_cpus[] = "the snapshot has the guest's vCPUs";
-static const char has_kernel[] = "the guest in the snapshot has been booted";
+/* What such a guest has settled, so that options can say nothing about it. */
+static const char has_memory[] = "has the guest's RAM";
+static const char has_cpus[] = "has the guest's vCPUs";
+static const char has_kernel[] = "has a guest that has been booted";
 /* But where it is copied. */
-static const char maps_memory[] =
-	"RAM is mapped from the snapshot: give --restore-memory copy or lazy too";
+static const char maps_memory[] = "is mapped as RAM: give --restore-memory copy or lazy too";
 
 static const struct {
 	enum tool_option_id id;
@@ -65,16 +64,15 @@ static bool find_way(const struct invocation *invocation, uint32_t *ret_memory)
 	return false;
 }
 
-/* Of what the command line gives, what does not go with the snapshot. */
-static int refuse_settled(const struct invocation *invocation, uint32_t memory)
+int restore_refuse_settled(const struct invocation *invocation, const char *by, const char *who,
+			   bool copies)
 {
-	bool copies = memory == IMPOST_SNAPSHOT_COPY || memory == IMPOST_SNAPSHOT_LAZY;
-
 	for (size_t i = 0; i < sizeof(settled) / sizeof(settled[0]); i++) {
 		if (!invocation_has(invocation, settled[i].id) ||
 		    (copies && settled[i].reason == maps_memory))
 			continue;
-		complain("%s does not go with --restore: %s", settled[i].name, settled[i].reason);
+		complain("%s does not go with %s: %s %s", settled[i].name, by, who,
+			 settled[i].reason);
 		return STATUS_USAGE;
 	}
 	return STATUS_OK;
@@ -90,7 +88,9 @@ static int check_options(const struct invocation *invocation)
 		return STATUS_USAGE;
 	}
 	if (invocation_has(invocation, OPTION_RESTORE))
-		return refuse_settled(invocation, memory);
+		return restore_refuse_settled(invocation, "--restore", "the snapshot",
+					      memory == IMPOST_SNAPSHOT_COPY ||
+						      memory == IMPOST_SNAPSHOT_LAZY);
 	if (!invocation_has(invocation, OPTION_RESTORE_MEMORY))
 		return STATUS_OK;
 	complain("--restore-memory is for --restore FILE");

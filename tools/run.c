@@ -22,10 +22,20 @@ static int check_dirty_rate(struct run *run)
 static int open_control(struct run *run)
 {
 	const char *path = run->invocation->values[OPTION_CONTROL];
+	const struct steered steered = {&run->machine, &run->saving, &run->incoming};
 
-	return path ? steering_open(run->invocation->ctx, path, &run->machine, &run->saving,
-				    &run->steering)
-		    : 0;
+	return path ? steering_open(run->invocation->ctx, path, &steered, &run->steering) : 0;
+}
+
+/* From the second on a signal does not leave the control socket behind. */
+static int be_reachable(struct run *run)
+{
+	int err = run_take_signals(run);
+
+	if (err < 0)
+		return impost_error_set(run->invocation->ctx, err, "cannot take signals: %s",
+					strerror(-err));
+	return open_control(run);
 }
 
 static int create(struct run *run)
@@ -33,6 +43,29 @@ static int create(struct run *run)
 	if (run->snapshot)
 		return restore_machine(run->invocation, run->snapshot, &run->machine);
 	return machine_create(&run->machine, run->invocation->ctx);
+}
+
+/* A guest that comes from elsewhere, ready to run. Returns 0 without one where something else has
+ * ended the run. */
+static int receive(struct run *run)
+{
+	uint64_t start = clock_now_ns();
+	int err = be_reachable(run);
+
+	if (err == 0)
+		err = incoming_start(&run->incoming);
+	if (err < 0)
+		return err;
+	run_wait(run);
+	if (run->reason != STILL_RUNNING) {
+		incoming_cancel(&run->incoming);
+		return 0;
+	}
+	err = incoming_take(&run->incoming);
+	if (err == 0)
+		err = saving_begin(&run->saving, run->machine.vm, NULL);
+	run->times.create = clock_now_ns() - start;
+	return err;
 }
 
 /* Creation and set-up, each timed. */
@@ -83,12 +116,7 @@ static int start(struct run *run)
 		if (err < 0)
 			return err;
 	}
-	err = run_take_signals(run);
-	if (err < 0)
-		return impost_error_set(run->invocation->ctx, err, "cannot take signals: %s",
-					strerror(-err));
-	/* From here on a signal does not leave the socket behind. */
-	err = open_control(run);
+	err = incoming_is_wanted(run->invocation) ? 0 : be_reachable(run);
 	if (err < 0)
 		return err;
 	warn_of_silence(run);
@@ -149,6 +177,15 @@ static int judge_guest(struct run *run)
 	}
 }
 
+/* Where the guest is now, if it is not over. */
+static void tell_destination(const struct run *run)
+{
+	const char *where = steering_destination(run->steering);
+
+	if (*where)
+		fprintf(stderr, "impost: the guest goes on at %s\n", where);
+}
+
 static int conclude(struct run *run)
 {
 	int status = STATUS_OK;
@@ -156,9 +193,12 @@ static int conclude(struct run *run)
 	if (run->reason == SIGNALLED) {
 		complain("stopped by signal %d (%s)", run->signal, strsignal(run->signal));
 		status = 128 + run->signal;
-	} else {
-		status = judge_guest(run);
 	}
+	if (!run->machine.vm) /* it never came */
+		return status;
+	if (run->reason != SIGNALLED)
+		status = judge_guest(run);
+	tell_destination(run);
 	if (run->reason == OUTPUT_CLOSED && run->output_error != -EPIPE) {
 		complain("cannot write to standard output: %s", strerror(-run->output_error));
 		status = STATUS_HOST;
@@ -192,8 +232,10 @@ static int prepare(struct run *run)
 	err = saving_configure(&run->saving, invocation->ctx);
 	if (err < 0)
 		return complain_error(invocation, err);
-	status = restore_open(invocation, &run->saving, &run->snapshot);
-	if (status == STATUS_OK && !run->snapshot)
+	status = incoming_open(&run->incoming, invocation, &run->machine);
+	if (status == STATUS_OK)
+		status = restore_open(invocation, &run->saving, &run->snapshot);
+	if (status == STATUS_OK && !run->snapshot && !incoming_is_wanted(invocation))
 		status = boot_open(invocation, &run->images);
 	return status;
 }
@@ -201,6 +243,7 @@ static int prepare(struct run *run)
 static void release(struct run *run)
 {
 	steering_close(run->steering);
+	incoming_close(&run->incoming);
 	saving_release(&run->saving);
 	dirty_rate_close(&run->dirty);
 	machine_destroy(&run->machine);
@@ -215,6 +258,7 @@ int command_run(const struct invocation *invocation)
 	struct run run = {
 		.invocation = invocation,
 		.machine = {.wake = -1},
+		.incoming = {.wake = -1},
 		.dirty = {.timer = -1},
 		.images = {-1, -1},
 		.signals = -1,
@@ -223,8 +267,8 @@ int command_run(const struct invocation *invocation)
 	int status = prepare(&run), err;
 
 	if (status == STATUS_OK) {
-		err = set_up(&run);
-		if (err == 0)
+		err = incoming_is_wanted(invocation) ? receive(&run) : set_up(&run);
+		if (err == 0 && run.reason == STILL_RUNNING)
 			err = execute(&run);
 		status = err < 0 ? refuse(invocation, err) : conclude(&run);
 	}

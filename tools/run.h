@@ -5,6 +5,7 @@
 
 #include "boot.h"
 #include "dirty_rate.h"
+#include "incoming.h"
 #include "machine.h"
 #include "report.h"
 #include "saving.h"
@@ -23,6 +24,7 @@ struct run {
 	struct boot_images images;
 	struct impost_snapshot *snapshot; /* to begin with; NULL: the images are booted */
 	struct saving saving;
+	struct incoming incoming;  /* where the guest comes from, if it does */
 	struct steering *steering; /* NULL: there is no control socket */
 	int signals;		   /* signalfd */
 	int events;		   /* of the VM; -1: none */
@@ -37,6 +39,9 @@ struct run {
  * are ignored stay so. Returns 0 or a negative errno.
  */
 int run_take_signals(struct run *run);
+
+/* Waits until the guest has come, or will not, or there is a reason to end. */
+void run_wait(struct run *run);
 
 /* Serves the guest, the terminal and timers until there is a reason to end. */
 void run_loop(struct run *run);

@@ -115,6 +115,23 @@ static void steer(struct run *run, const struct pollfd *fds)
 		run->reason = TOLD_TO_END;
 }
 
+void run_wait(struct run *run)
+{
+	struct pollfd fds[2 + STEERING_FDS] = {
+		{.fd = run->signals, .events = POLLIN},
+		{.fd = run->incoming.wake, .events = POLLIN},
+	};
+
+	while (run->reason == STILL_RUNNING && !incoming_is_over(&run->incoming)) {
+		steering_poll(run->steering, fds + 2);
+		if (poll(fds, 2 + STEERING_FDS, -1) < 0)
+			continue;
+		steer(run, fds + 2);
+		if (fds[0].revents)
+			on_signal(run);
+	}
+}
+
 void run_loop(struct run *run)
 {
 	struct console *console = &run->machine.console;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "control.h"
+#include "incoming.h"
 #include "machine.h"
 #include "saving.h"
 
@@ -15,12 +16,16 @@
 
 struct steering;
 
-/*
- * Makes the control socket at PATH. MACHINE need not have been created yet, nor SAVING have
- * begun; both outlive it. Returns 0 or a negative error with its text on CTX.
- */
-int steering_open(struct impost_context *ctx, const char *path, struct machine *machine,
-		  struct saving *saving, struct steering **ret_steering);
+/* What requests are about. It outlives the control socket. */
+struct steered {
+	struct machine *machine;   /* need not have been created yet */
+	struct saving *saving;	   /* need not have begun */
+	struct incoming *incoming; /* may be one that nobody asked for */
+};
+
+/* Makes the control socket at PATH. Returns 0 or a negative error with its text on CTX. */
+int steering_open(struct impost_context *ctx, const char *path, const struct steered *steered,
+		  struct steering **ret_steering);
 
 /* Ends what is under way and removes the socket. NULL is fine. */
 void steering_close(struct steering *steering);
@@ -35,6 +40,9 @@ void steering_serve(struct steering *steering, const struct pollfd *fds);
 
 /* Whether the run is to end: somebody said "quit". */
 bool steering_wants_end(const struct steering *steering);
+
+/* Where the guest went, if it did; "" if not. STEERING NULL: "". */
+const char *steering_destination(const struct steering *steering);
 
 /* Whether something is under way that the end of the run should wait for. */
 bool steering_is_busy(const struct steering *steering);

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Connects, listens and accepts for a migration. No wait but the resolver's is without a limit. */
+#include "connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+#define BACKLOG 64
+/* How long who was refused may take to hear of it. */
+#define LINGER_MS 1000u
+
+struct connection {
+	struct connection *next;
+	struct tls *tls; /* NULL: plain */
+	int fd;
+};
+
+static int fail(const struct endpoint *endpoint, int err, const char *what)
+{
+	char text[ADDRESS_TEXT_SIZE];
+
+	address_format(&endpoint->address, text);
+	return impost_error_set(endpoint->ctx, err, "cannot %s %s: %s", what, text, strerror(-err));
+}
+
+/* --- waiting --- */
+
+static uint64_t deadline(uint32_t timeout_ms)
+{
+	return clock_now_ns() + (uint64_t)timeout_ms * 1000000;
+}
+
+/* Waits for EVENTS of FD until UNTIL: 0, -ETIMEDOUT, -ECANCELED or another errno. */
+static int wait_ready(const struct endpoint *endpoint, int fd, short events, uint64_t until)
+{
+	struct pollfd fds[2] = {
+		{.fd = fd, .events = events},
+		{.fd = endpoint->stop, .events = POLLIN},
+	};
+
+	for (;;) {
+		uint64_t now = clock_now_ns();
+		uint64_t left = until > now ? (until - now + 999999) / 1000000 : 0;
+		int count = poll(fds, 2, (int)(left < INT_MAX ? left : INT_MAX));
+
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count < 0)
+			return -errno;
+		if (fds[1].revents)
+			return -ECANCELED;
+		return fds[0].revents ? 0 : -ETIMEDOUT;
+	}
+}
+
+/* --- names --- */
+
+/* FLAGS of getaddrinfo(3) besides. Freed with freeaddrinfo(). */
+static int look_up(const struct endpoint *endpoint, int flags, struct addrinfo **ret_list)
+{
+	const struct addrinfo hints = {
+		.ai_flags = AI_NUMERICSERV | flags,
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+	};
+	char port[8];
+	int result;
+
+	snprintf(port, sizeof(port), "%u", endpoint->address.port);
+	result = getaddrinfo(endpoint->address.host, port, &hints, ret_list);
+	if (result == 0)
+		return 0;
+	if (result == EAI_SYSTEM)
+		return fail(endpoint, -errno, "look up");
+	return impost_error_set(endpoint->ctx, result == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH,
+				"cannot look up %s: %s", endpoint->address.host,
+				gai_strerror(result));
+}
+
+/* --- connecting --- */
+
+static int finish_connecting(const struct endpoint *endpoint, int fd, uint64_t until)
+{
+	socklen_t len = sizeof(int);
+	int err = wait_ready(endpoint, fd, POLLOUT, until), result = 0;
+
+	if (err == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &result, &len) < 0)
+		err = -errno;
+	return err ? err : -result;
+}
+
+/* Returns 0 with *RET_FD, or a negative errno. */
+static int connect_to(const struct endpoint *endpoint, const struct sockaddr *to, socklen_t len,
+		      uint64_t until, int *ret_fd)
+{
+	int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
+
+	if (fd < 0)
+		return -errno;
+	err = connect(fd, to, len) == 0 ? 0 : -errno;
+	if (err == -EINPROGRESS || err == -EINTR)
+		err = finish_connecting(endpoint, fd, until);
+	if (err == 0)
+		*ret_fd = fd;
+	else
+		close(fd);
+	return err;
+}
+
+static int connect_unix(const struct endpoint *endpoint, uint64_t until, int *ret_fd)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+
+	memcpy(to.sun_path, endpoint->address.path, sizeof(to.sun_path));
+	return connect_to(endpoint, (const struct sockaddr *)&to, sizeof(to), until, ret_fd);
+}
+
+static int connect_tcp(const struct endpoint *endpoint, uint64_t until, int *ret_fd)
+{
+	const struct addrinfo *at;
+	struct addrinfo *list;
+	int err = look_up(endpoint, AI_ADDRCONFIG, &list);
+
+	if (err < 0)
+		return err;
+	err = -EHOSTUNREACH;
+	for (at = list; at && err < 0 && err != -ECANCELED && err != -ETIMEDOUT; at = at->ai_next)
+		err = connect_to(endpoint, at->ai_addr, at->ai_addrlen, until, ret_fd);
+	freeaddrinfo(list);
+	return err < 0 ? fail(endpoint, err, "connect to") : 0;
+}
+
+/* A descriptor that the process was started with; a copy, to be closed as others are. */
+static int take_fd(const struct endpoint *endpoint, int *ret_fd)
+{
+	int fd;
+
+	if (endpoint->connections)
+		return fail(endpoint, -ENOTSUP, "connect again to");
+	fd = fcntl(endpoint->address.fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return fail(endpoint, -errno, "use");
+	*ret_fd = fd;
+	return 0;
+}
+
+/* --- listening --- */
+
+/* The port that the system has chosen. */
+static unsigned int port_of(int fd)
+{
+	struct sockaddr_storage at;
+	socklen_t len = sizeof(at);
+
+	if (getsockname(fd, (struct sockaddr *)&at, &len) < 0)
+		return 0;
+	return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+					      : ((struct sockaddr_in *)&at)->sin_port);
+}
+
+static int listen_at(const struct addrinfo *at, int *ret_fd)
+{
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1, err;
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0) {
+		*ret_fd = fd;
+		return 0;
+	}
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+static int listen_tcp(struct endpoint *endpoint)
+{
+	const struct addrinfo *at;
+	struct addrinfo *list;
+	int err = look_up(endpoint, AI_PASSIVE, &list);
+
+	if (err < 0)
+		return err;
+	err = -EHOSTUNREACH;
+	for (at = list; at && err < 0; at = at->ai_next)
+		err = listen_at(at, &endpoint->listener);
+	freeaddrinfo(list);
+	if (err < 0)
+		return fail(endpoint, err, "listen at");
+	endpoint->address.port = port_of(endpoint->listener);
+	return 0;
+}
+
+static int listen_unix(struct endpoint *endpoint)
+{
+	int err = socket_listen(endpoint->ctx, endpoint->address.path, &endpoint->name);
+
+	if (err == 0)
+		endpoint->listener = endpoint->name.fd;
+	return err;
+}
+
+static int accept_one(const struct endpoint *endpoint, uint64_t until, int *ret_fd)
+{
+	for (;;) {
+		int err = wait_ready(endpoint, endpoint->listener, POLLIN, until), fd;
+
+		if (err < 0)
+			return err;
+		fd = accept4(endpoint->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0) {
+			*ret_fd = fd;
+			return 0;
+		}
+		/* Who came has gone again. */
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			return -errno;
+	}
+}
+
+/* --- connections --- */
+
+static int make_socket(const struct endpoint *endpoint, uint64_t until, int *ret_fd)
+{
+	int err, on = 1;
+
+	switch (endpoint->address.kind) {
+	case ADDRESS_FD:
+		return take_fd(endpoint, ret_fd);
+	case ADDRESS_UNIX:
+		err = endpoint->listener < 0 ? connect_unix(endpoint, until, ret_fd)
+					     : accept_one(endpoint, until, ret_fd);
+		break;
+	default:
+		if (endpoint->listener < 0)
+			err = connect_tcp(endpoint, until, ret_fd);
+		else
+			err = accept_one(endpoint, until, ret_fd);
+		/* Requests and answers are short, and waited for. */
+		if (err == 0)
+			setsockopt(*ret_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		if (endpoint->listener < 0)
+			return err;
+		break;
+	}
+	if (err == -ECANCELED)
+		return impost_error_set(endpoint->ctx, err, "the migration was cancelled");
+	return err ? fail(endpoint, err, endpoint->listener < 0 ? "connect to" : "accept at") : 0;
+}
+
+/* What was said last to who is refused is lost where something of it comes after the close. */
+static void linger(const struct endpoint *endpoint, int fd)
+{
+	uint64_t until = deadline(LINGER_MS);
+	char bin[4096];
+
+	shutdown(fd, SHUT_WR);
+	while (wait_ready(endpoint, fd, POLLIN, until) == 0 && recv(fd, bin, sizeof(bin), 0) > 0)
+		;
+}
+
+static int start_tls(const struct endpoint *endpoint, struct connection *connection)
+{
+	const struct tls_peer peer = {
+		.fd = connection->fd,
+		.host = endpoint->listener < 0 ? endpoint->address.host : NULL,
+		.stop = endpoint->stop,
+		.timeout_ms = endpoint->silence_ms,
+	};
+	int err;
+
+	if (endpoint->address.kind != ADDRESS_TLS)
+		return 0;
+	err = tls_open(endpoint->ctx, endpoint->credentials, &peer, &connection->tls);
+	if (err < 0 && !peer.host)
+		linger(endpoint, connection->fd);
+	return err;
+}
+
+static void describe(const struct connection *connection,
+		     struct impost_migration_channel *ret_channel)
+{
+	*ret_channel = (struct impost_migration_channel){
+		.size = sizeof(*ret_channel),
+		.fd = connection->fd,
+	};
+	if (!connection->tls)
+		return;
+	ret_channel->fd = -1;
+	ret_channel->read = tls_read;
+	ret_channel->write = tls_write;
+	ret_channel->opaque = connection->tls;
+}
+
+int endpoint_connect(struct endpoint *endpoint, uint32_t timeout_ms,
+		     struct impost_migration_channel *ret_channel)
+{
+	struct connection *connection = calloc(1, sizeof(*connection));
+	uint64_t until = deadline(timeout_ms);
+	int err;
+
+	if (!connection)
+		return impost_error_set(endpoint->ctx, -ENOMEM, "no memory for a connection");
+	connection->fd = -1;
+	err = make_socket(endpoint, until, &connection->fd);
+	if (err == 0)
+		err = start_tls(endpoint, connection);
+	if (err < 0) {
+		if (connection->fd >= 0)
+			close(connection->fd);
+		free(connection);
+		return err;
+	}
+	connection->next = endpoint->connections;
+	endpoint->connections = connection;
+	describe(connection, ret_channel);
+	return 0;
+}
+
+bool endpoint_failure(const struct endpoint *endpoint, char *text, size_t size)
+{
+	const struct connection *at;
+
+	for (at = endpoint->connections; at; at = at->next)
+		if (at->tls && tls_failure(at->tls, text, size))
+			return true;
+	return false;
+}
+
+/* --- life --- */
+
+static int open_kind(struct endpoint *endpoint, enum address_use use)
+{
+	int err = 0;
+
+	if (endpoint->address.kind == ADDRESS_TLS)
+		err = tls_credentials_read(endpoint->ctx, &endpoint->credentials);
+	if (err < 0 || use == ADDRESS_CONNECTS || endpoint->address.kind == ADDRESS_FD)
+		return err;
+	return endpoint->address.kind == ADDRESS_UNIX ? listen_unix(endpoint)
+						      : listen_tcp(endpoint);
+}
+
+int endpoint_open(struct impost_context *ctx, const char *text, enum address_use use, int stop,
+		  struct endpoint *endpoint)
+{
+	struct address address;
+	uint64_t silence = 0;
+	int err = address_parse(ctx, text, use, &address);
+
+	if (err < 0)
+		return err;
+	impost_context_get_number(ctx, "migration", "silence", &silence);
+	*endpoint = (struct endpoint){
+		.ctx = ctx,
+		.address = address,
+		.stop = stop,
+		.silence_ms = (uint32_t)silence * 1000,
+		.listener = -1,
+	};
+	err = open_kind(endpoint, use);
+	if (err < 0)
+		endpoint_close(endpoint);
+	return err;
+}
+
+void endpoint_close(struct endpoint *endpoint)
+{
+	struct connection *next;
+
+	if (!endpoint->ctx)
+		return;
+	for (struct connection *at = endpoint->connections; at; at = next) {
+		next = at->next;
+		tls_close(at->tls);
+		close(at->fd);
+		free(at);
+	}
+	if (endpoint->name.path)
+		socket_remove(&endpoint->name);
+	else if (endpoint->listener >= 0)
+		close(endpoint->listener);
+	tls_credentials_free(endpoint->credentials);
+	*endpoint = (struct endpoint){.listener = -1};
+}

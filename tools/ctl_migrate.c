@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/* impost ctl SOCKET migrate: options made into a request, and numbers made into words. */
+#include "ctl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "json.h"
+#include "path.h"
+#include "utf8.h"
+
+#define MIB 1048576.0
+
+/* --- the request --- */
+
+static const struct {
+	enum tool_option_id id;
+	enum request_flag flag;
+} flags[] = {
+	{OPTION_LOCAL, REQUEST_LOCAL},
+	{OPTION_POSTCOPY, REQUEST_POSTCOPY},
+	{OPTION_COMPRESS, REQUEST_COMPRESS},
+	{OPTION_FINISH, REQUEST_FINISH},
+};
+
+static const struct {
+	enum tool_option_id id;
+	enum request_number number;
+} numbers[] = {
+	{OPTION_DOWNTIME, REQUEST_DOWNTIME},
+	{OPTION_TIMEOUT, REQUEST_TIMEOUT},
+	{OPTION_CONNECTIONS, REQUEST_CONNECTIONS},
+	{OPTION_THROTTLE, REQUEST_THROTTLE},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static int not_for(const char *name)
+{
+	complain("ctl: --%s is for migrate", name);
+	return STATUS_USAGE;
+}
+
+/* The run judges the range. */
+static int check_number(const char *name, const char *value)
+{
+	size_t len = strlen(value);
+
+	if (len > 0 && len < 19 && strspn(value, "0123456789") == len)
+		return STATUS_OK;
+	complain("ctl: --%s %s: give a whole number", name, value);
+	return STATUS_USAGE;
+}
+
+int ctl_check_migrate(const struct invocation *invocation, enum request_command command)
+{
+	int status = STATUS_OK;
+
+	for (size_t i = 0; status == STATUS_OK && i < COUNT(flags); i++)
+		if (invocation_has(invocation, flags[i].id) && command != REQUEST_MIGRATE)
+			status = not_for(request_flag_name(flags[i].flag));
+	for (size_t i = 0; status == STATUS_OK && i < COUNT(numbers); i++) {
+		const char *name = request_number_name(numbers[i].number);
+		const char *value = invocation->values[numbers[i].id];
+
+		if (value)
+			status = command == REQUEST_MIGRATE ? check_number(name, value)
+							    : not_for(name);
+	}
+	return status;
+}
+
+/* The other process has a current folder of its own. To be freed; NULL with a message printed. */
+static char *whole_address(const char *address)
+{
+	static const char prefix[] = "unix:";
+	char *path, *whole = NULL;
+
+	if (strncmp(address, prefix, strlen(prefix)) != 0)
+		whole = strdup(address);
+	else if ((path = path_absolute(address + strlen(prefix))) != NULL) {
+		if (asprintf(&whole, "%s%s", prefix, path) < 0)
+			whole = NULL;
+		free(path);
+	}
+	if (!whole) {
+		complain("ctl: the address: %s", strerror(errno));
+		return NULL;
+	}
+	if (utf8_is_valid(whole))
+		return whole;
+	complain("ctl: the address %s is not UTF-8, as requests are", whole);
+	free(whole);
+	return NULL;
+}
+
+bool ctl_compose_migrate(const struct invocation *invocation, struct json_object *request)
+{
+	char *address = whole_address(invocation->operands[2]);
+
+	if (!address)
+		return false;
+	json_add_string(request, "address", address);
+	free(address);
+	for (size_t i = 0; i < COUNT(flags); i++)
+		if (invocation_has(invocation, flags[i].id))
+			json_add_bool(request, request_flag_name(flags[i].flag), true);
+	for (size_t i = 0; i < COUNT(numbers); i++) {
+		const char *value = invocation->values[numbers[i].id];
+
+		if (value)
+			json_add_uint(request, request_number_name(numbers[i].number),
+				      strtoull(value, NULL, 10));
+	}
+	return true;
+}
+
+/* --- Ctrl-C --- */
+
+static volatile sig_atomic_t interrupt_fd;
+
+static void on_interrupt(int number)
+{
+	static const char line[] = "{\"command\":\"migrate-cancel\",\"id\":1}\n";
+	int saved = errno;
+
+	(void)number;
+	send(interrupt_fd, line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	errno = saved;
+}
+
+void ctl_catch_interrupt(int fd)
+{
+	const struct sigaction action = {
+		.sa_handler = on_interrupt,
+		.sa_flags = (int)SA_RESETHAND | SA_RESTART,
+	};
+	struct sigaction before;
+
+	interrupt_fd = fd;
+	if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+		sigaction(SIGINT, &action, NULL);
+}
+
+/* --- words --- */
+
+static double mib(struct json_object *object, const char *key)
+{
+	return (double)json_get_uint(object, key) / MIB;
+}
+
+void ctl_note(struct json_object *progress, char *text, size_t size)
+{
+	uint64_t dirty = json_get_uint(progress, "dirty_rate");
+	uint64_t us = json_get_uint(progress, "downtime_us");
+	size_t len;
+
+	snprintf(text, size, "pass %" PRIu64 "  %.0f MiB  %.0f MiB/s",
+		 json_get_uint(progress, "pass"), mib(progress, "data_bytes"),
+		 mib(progress, "rate"));
+	len = strlen(text);
+	if (dirty)
+		snprintf(text + len, size - len, "  dirty %.0f MiB/s", (double)dirty / MIB);
+	len = strlen(text);
+	if (us)
+		snprintf(text + len, size - len, "  %.0f ms", (double)us / 1000);
+}
+
+void ctl_print_migrated(struct json_object *reply)
+{
+	printf("migrated to ");
+	put_text(stdout, json_get_string(reply, "address"), 0);
+	printf(": %.6g MiB of memory in %.3f s, %" PRIu64 " pass%s; the guest stood for %.3f ms\n",
+	       mib(reply, "data_bytes"), (double)json_get_uint(reply, "ms") / 1000,
+	       json_get_uint(reply, "pass"), json_get_uint(reply, "pass") == 1 ? "" : "es",
+	       (double)json_get_uint(reply, "downtime_us") / 1000);
+}
+
+void ctl_print_reasons(struct json_object *reply)
+{
+	struct json_object *reasons;
+
+	if (!json_object_object_get_ex(reply, "reasons", &reasons) ||
+	    json_object_get_type(reasons) != json_type_array)
+		return;
+	for (size_t i = 0; i < json_object_array_length(reasons); i++) {
+		const char *reason = json_object_get_string(json_object_array_get_idx(reasons, i));
+
+		fputs("  ", stderr);
+		put_text(stderr, reason ? reason : "", 0);
+		fputc('\n', stderr);
+	}
+}
+
+void ctl_print_migration(struct json_object *migration)
+{
+	char note[160];
+	bool in = strcmp(json_get_string(migration, "direction"), "in") == 0;
+
+	printf("%-10s%s ", in ? "incoming" : "migration", json_get_string(migration, "phase"));
+	put_text(stdout, json_get_string(migration, "address"), 0);
+	ctl_note(migration, note, sizeof(note));
+	printf("\n%-10s%s\n", "", note);
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Waits for a guest, makes the machine that it comes into, and has the rest of its memory come. */
+#include "incoming.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "restore.h"
+
+/* Until somebody comes, in milliseconds: as good as for ever, and a signal ends it. */
+#define FOR_EVER UINT32_MAX
+
+/* --- the options --- */
+
+int incoming_open(struct incoming *incoming, const struct invocation *invocation,
+		  struct machine *machine)
+{
+	const char *address = invocation->values[OPTION_INCOMING];
+	struct address parsed;
+	int status, err;
+
+	incoming->wake = -1;
+	if (!address)
+		return STATUS_OK;
+	if (invocation_has(invocation, OPTION_RESTORE)) {
+		complain("--restore does not go with --incoming: a run begins with one guest");
+		return STATUS_USAGE;
+	}
+	status = restore_refuse_settled(invocation, "--incoming", "the source", true);
+	if (status != STATUS_OK)
+		return status;
+	if (address_parse(invocation->ctx, address, ADDRESS_LISTENS, &parsed) < 0) {
+		complain("--incoming: %s", impost_error(invocation->ctx));
+		return STATUS_USAGE;
+	}
+	incoming->machine = machine;
+	err = migration_init(&incoming->migration, invocation->ctx);
+	if (err < 0)
+		return complain_error(invocation, err);
+	incoming->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (incoming->wake < 0) {
+		complain("cannot make an eventfd: %s", strerror(errno));
+		return STATUS_HOST;
+	}
+	err = migration_open(&incoming->migration, address, ADDRESS_LISTENS);
+	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
+}
+
+/* --- the thread --- */
+
+/* Called by the library when the VM has been made. OPAQUE is the struct migration. */
+static int prepare(void *opaque, struct impost_vm *vm)
+{
+	struct incoming *incoming = opaque;
+
+	incoming->machine->vm = vm;
+	return machine_add_devices(incoming->machine);
+}
+
+static void on_told(void *opaque, const struct impost_migration_status *status)
+{
+	struct incoming *incoming = opaque;
+
+	(void)status;
+	atomic_store(&incoming->seen, true);
+}
+
+/* Who is not who it should be is told and sent away, and does not keep others from coming. */
+static int make(struct incoming *incoming, struct impost_migration_config *config)
+{
+	struct migration *migration = &incoming->migration;
+
+	for (;;) {
+		int err = migration_make(migration, config, FOR_EVER);
+
+		if ((err != -EACCES && err != -EPROTO && err != -ETIMEDOUT) ||
+		    migration->endpoint.address.kind != ADDRESS_TLS)
+			return err;
+		complain("%s: still waiting", impost_error(migration->ctx));
+	}
+}
+
+static int receive(struct incoming *incoming)
+{
+	struct migration *migration = &incoming->migration;
+	struct impost_migration_config config = {
+		.size = sizeof(config),
+		.features = IMPOST_MIGRATION_FEATURES & ~IMPOST_MIGRATION_POSTCOPY,
+		.prepare = prepare,
+		.vm_config = &incoming->vm_config,
+	};
+	int err;
+
+	impost_context_get_number(migration->ctx, "migration", "memory_max", &config.memory_max);
+	err = make(incoming, &config);
+	if (err == 0)
+		err = impost_migration_receive(migration->handle, &incoming->vm);
+	return migration_explain(migration, err);
+}
+
+static void *receive_thread(void *opaque)
+{
+	struct incoming *incoming = opaque;
+
+	incoming->err = receive(incoming);
+	if (incoming->err < 0) {
+		snprintf(incoming->text, sizeof(incoming->text), "%s",
+			 impost_error(incoming->migration.ctx));
+		incoming->machine->vm = NULL; /* what prepare() had is gone */
+		migration_unmake(&incoming->migration);
+	}
+	atomic_store(&incoming->over, true);
+	eventfd_write(incoming->wake, 1);
+	if (incoming->err == 0)
+		migration_unmake(&incoming->migration);
+	atomic_store(&incoming->at_rest, true);
+	return NULL;
+}
+
+/* --- the main thread's --- */
+
+int incoming_start(struct incoming *incoming)
+{
+	struct impost_context *ctx = incoming->migration.ctx;
+	int err = machine_configure(incoming->machine, ctx, &incoming->vm_config);
+
+	if (err < 0)
+		return err;
+	incoming->migration.told = on_told;
+	incoming->migration.opaque = incoming;
+	err = pthread_create(&incoming->thread, NULL, receive_thread, incoming);
+	if (err)
+		return impost_error_set(ctx, -err, "cannot start a thread: %s", strerror(err));
+	incoming->started = true;
+	fprintf(stderr, "impost: waiting for a guest at %s\n", incoming->migration.where);
+	return 0;
+}
+
+bool incoming_is_over(const struct incoming *incoming)
+{
+	return atomic_load(&incoming->over);
+}
+
+bool incoming_is_filling(const struct incoming *incoming)
+{
+	return incoming->started && atomic_load(&incoming->over) &&
+	       !atomic_load(&incoming->at_rest);
+}
+
+int incoming_take(struct incoming *incoming)
+{
+	if (incoming->err < 0)
+		return impost_error_set(incoming->migration.ctx, incoming->err, "%s",
+					incoming->text);
+	return machine_take_cpus(incoming->machine);
+}
+
+static void join(struct incoming *incoming)
+{
+	if (incoming->started)
+		pthread_join(incoming->thread, NULL);
+	incoming->started = false;
+}
+
+void incoming_cancel(struct incoming *incoming)
+{
+	if (incoming->started)
+		migration_cancel(&incoming->migration);
+	join(incoming);
+}
+
+void incoming_close(struct incoming *incoming)
+{
+	incoming_cancel(incoming);
+	migration_release(&incoming->migration);
+	if (incoming->wake >= 0)
+		close(incoming->wake);
+	incoming->wake = -1;
+}
