@@ -159,6 +159,42 @@ Test(examples, snapshot_tells_what_is_wrong)
 	cr_assert_str_eq(result->out, "");
 }
 
+/* examples/migrate.c: likewise, in another process. */
+static void moves_on(const char *backend)
+{
+	const struct tool_result *result;
+	char said[64];
+
+	write_ini(backend);
+	setenv("IMPOST_TOOL", tool_env("IMPOST_MIGRATE_HOST"), 1);
+	result = TOOL_RUN("@hello.ini");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	snprintf(said, sizeof(said), "%s: sent, with \"Hello\" in the console, and ", backend);
+	cr_assert_str_eq(result->out, GREETING);
+	cr_assert_eq(strncmp(result->err, said, strlen(said)), 0, "%s", result->err);
+}
+
+Test(examples, migrate_on_mock)
+{
+	moves_on("mock");
+}
+
+Test(examples, migrate_on_kvm)
+{
+	need_kvm();
+	moves_on("kvm");
+}
+
+Test(examples, migrate_tells_what_is_wrong)
+{
+	const struct tool_result *result;
+
+	setenv("IMPOST_TOOL", tool_env("IMPOST_MIGRATE_HOST"), 1);
+	result = TOOL_RUN("@missing.ini");
+	cr_assert_neq(result->status, 0);
+	cr_assert(strstr(result->err, "missing.ini"), "%s", result->err);
+}
+
 static void write_ini_of_kernel(const char *boot)
 {
 	char text[4096];
