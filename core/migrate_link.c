@@ -107,13 +107,14 @@ static uint64_t now_ms(void)
 /* Waits until the socket is ready for EVENTS, TIMEOUT_MS at the most: 1; 0: it is not. */
 static int wait_ready(struct link *link, short events, uint32_t timeout_ms)
 {
-	struct pollfd fds[2] = {
-		{.fd = link->channel.fd, .events = events},
-		{.fd = atomic_load(&link->cancel->deaf) ? -1 : link->cancel->fd, .events = POLLIN},
-	};
 	uint64_t until = now_ms() + timeout_ms;
 
 	for (;;) {
+		struct pollfd fds[2] = {
+			{.fd = link->channel.fd, .events = events},
+			{.fd = atomic_load(&link->cancel->deaf) ? -1 : link->cancel->fd,
+			 .events = POLLIN},
+		};
 		uint64_t now = now_ms(), left = until > now ? until - now : 0;
 		int n = poll(fds, 2, (int)(left < INT_MAX ? left : INT_MAX));
 
@@ -128,9 +129,34 @@ static int wait_ready(struct link *link, short events, uint32_t timeout_ms)
 	}
 }
 
+/* The same of the function, which can say it only by reading: a byte, for who reads next. */
+static int wait_for_functions(struct link *link, uint32_t timeout_ms)
+{
+	const struct impost_migration_channel *channel = &link->channel;
+	uint64_t until = now_ms() + timeout_ms;
+
+	while (!link->has_ahead) {
+		uint64_t now = now_ms(), left = until > now ? until - now : 0;
+		int64_t n = channel->read(channel->opaque, &link->ahead, 1,
+					  left < SLICE_MS ? (uint32_t)left : SLICE_MS);
+
+		link->has_ahead = n == 1;
+		if (n == 0)
+			return 1;
+		if (n < 0 && n != -EAGAIN && n != -EINTR)
+			return failed(link, (int)n);
+		if (is_cancelled(link))
+			return cancelled(link);
+		if (n < 0 && left == 0)
+			return 0;
+	}
+	return 1;
+}
+
 int link_wait(struct link *link, uint32_t timeout_ms)
 {
-	return wait_ready(link, POLLIN, timeout_ms);
+	return link->channel.fd >= 0 ? wait_ready(link, POLLIN, timeout_ms)
+				     : wait_for_functions(link, timeout_ms);
 }
 
 /* --- one call, of whichever kind of channel --- */
@@ -164,6 +190,11 @@ static int64_t move_by_functions(struct link *link, const struct iovec *iov, boo
 	const struct impost_migration_channel *channel = &link->channel;
 	uint64_t until = now_ms() + link->silence_ms;
 
+	if (!out && link->has_ahead) {
+		*(uint8_t *)iov->iov_base = link->ahead;
+		link->has_ahead = false;
+		return 1;
+	}
 	for (;;) {
 		int64_t n =
 			out ? channel->write(channel->opaque, iov->iov_base, iov->iov_len, SLICE_MS)

@@ -34,7 +34,9 @@ struct link {
 	struct impost_migration_channel channel;
 	uint32_t silence_ms;
 	_Atomic uint64_t bytes; /* both ways */
-	uint8_t *bounce;	/* for a channel of functions, which cannot reach guest memory */
+	uint8_t ahead;	 /* of a channel of functions: what was read to see whether it is there */
+	bool has_ahead;	 /* only the thread that reads looks */
+	uint8_t *bounce; /* for a channel of functions, which cannot reach guest memory */
 };
 
 /* CHANNEL has been checked. -ENOMEM. Free with link_release(); the channel stays open. */
@@ -45,8 +47,8 @@ void link_release(struct link *link);
 int link_read(struct link *link, void *buf, uint64_t bytes);
 int link_write(struct link *link, const void *buf, uint64_t bytes);
 
-/* Whether something has come, or the end, within TIMEOUT_MS: 1, 0, or an error. Only for a channel
- * with a descriptor, and a reading thread. */
+/* Whether something has come, or the end, within TIMEOUT_MS: 1, 0, or an error. Only for a thread
+ * that reads. */
 int link_wait(struct link *link, uint32_t timeout_ms);
 
 /* Whether descriptors can go over it. */

@@ -92,23 +92,20 @@ static int refused(struct link *link, uint16_t command, const char *text)
 				text ? text : "");
 }
 
-int wire_read_answer(struct link *link, uint16_t command, struct wire_head *ret_head,
-		     char **ret_text)
+int wire_judge_answer(struct link *link, uint16_t command, const struct wire_head *head,
+		      char **ret_text)
 {
-	struct wire_head head;
 	char *text = NULL;
-	int err = link_read(link, &head, sizeof(head));
+	int err;
 
-	if (err)
-		return err;
-	if ((command != WIRE_START || head.code != WIRE_OK) && (head.version || head.features))
+	if ((command != WIRE_START || head->code != WIRE_OK) && (head->version || head->features))
 		return impost_error_set(link->ctx, -EPROTO,
 					"the other side of the migration answers %s with a header "
 					"that is not zero",
 					wire_command_name(command));
-	if (head.code == WIRE_ERROR && head.length <= WIRE_TEXT_MOST) {
+	if (head->code == WIRE_ERROR && head->length <= WIRE_TEXT_MOST) {
 		/* It says no, whether or not its reasons come too. */
-		if (head.length && read_text(link, head.length, &text))
+		if (head->length && read_text(link, head->length, &text))
 			text = NULL;
 		err = refused(link, command, text);
 		if (ret_text)
@@ -117,14 +114,26 @@ int wire_read_answer(struct link *link, uint16_t command, struct wire_head *ret_
 			free(text);
 		return err;
 	}
-	if (head.code != WIRE_OK || (head.length && command != WIRE_RESUME))
+	if (head->code != WIRE_OK || (head->length && command != WIRE_RESUME))
 		return impost_error_set(link->ctx, -EPROTO,
 					"the other side of the migration answers %s with status "
 					"%u and %llu bytes, which is no answer to it",
-					wire_command_name(command), head.code,
-					(unsigned long long)head.length);
-	*ret_head = head;
+					wire_command_name(command), head->code,
+					(unsigned long long)head->length);
 	return 0;
+}
+
+int wire_read_answer(struct link *link, uint16_t command, struct wire_head *ret_head,
+		     char **ret_text)
+{
+	struct wire_head head;
+	int err = link_read(link, &head, sizeof(head));
+
+	if (!err)
+		err = wire_judge_answer(link, command, &head, ret_text);
+	if (!err)
+		*ret_head = head;
+	return err;
 }
 
 int wire_ask(struct link *link, uint16_t command, const void *payload, uint64_t length)

@@ -74,7 +74,11 @@ int wire_send(struct link *link, uint16_t command, const void *payload, uint64_t
 int wire_read_answer(struct link *link, uint16_t command, struct wire_head *ret_head,
 		     char **ret_text);
 
-/* Both. */
+/* The same of an answer whose HEAD has been read. */
+int wire_judge_answer(struct link *link, uint16_t command, const struct wire_head *head,
+		      char **ret_text);
+
+/* Sends, and reads the answer. */
 int wire_ask(struct link *link, uint16_t command, const void *payload, uint64_t length);
 
 /* --- the destination --- */
