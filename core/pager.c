@@ -405,7 +405,7 @@ static void *run(void *opaque)
 	}
 	if (count < 0 && atomic_load(&pager->quit))
 		return NULL;
-	if (count < 0)
+	if (count < 0 && atomic_load(&pager->left) > 0)
 		give_up_rest(pager, count);
 	/* First: who holds the lock that is taken now may wait for one who waits for this. */
 	announce(pager);

@@ -70,47 +70,66 @@ int uffd_protect(int fd, const void *at, uint64_t bytes, int on)
 	return 0;
 }
 
-/* How far a call on pages of PAGE bytes has come that returned RESULT, with DONE in its struct.
- * Returns 0, or -errno if it cannot go on. */
-static int went(int result, int64_t done, uint64_t page, uint64_t *at)
+/* A range of pages of PAGE bytes that is being filled. */
+struct filling {
+	uint64_t at, left, page;
+	uint64_t most; /* of one call */
+};
+
+/* How far a call has come that returned RESULT, with DONE in its struct. Returns 0, or -errno if it
+ * cannot go on. One call's pages must lie in one mapping, as the kernel sees it, and advice to it
+ * (madvise(2)) cuts mappings: less is tried then. */
+static int went(struct filling *filling, int result, int64_t done)
 {
-	if (result && done > 0)
-		*at += (uint64_t)done;
-	else if (result && errno == EEXIST)
-		*at += page; /* filled in meanwhile */
-	else if (result && errno != EAGAIN && errno != EINTR)
+	const uint64_t len = filling->left < filling->most ? filling->left : filling->most;
+	uint64_t gone = 0;
+
+	if (!result)
+		gone = len;
+	else if (done > 0)
+		gone = (uint64_t)done;
+	else if (errno == EEXIST)
+		gone = filling->page; /* filled in meanwhile */
+	else if (errno == ENOENT && len > filling->page)
+		filling->most = (len / 2 + filling->page - 1) / filling->page * filling->page;
+	else if (errno != EAGAIN && errno != EINTR)
 		return -errno;
-	else if (!result)
-		*at = UINT64_MAX;
+	if (!result)
+		filling->most = UINT64_MAX;
+	filling->at += gone;
+	filling->left -= gone;
 	return 0;
 }
 
 int uffd_copy(int fd, void *to, const void *src, uint64_t bytes, uint64_t page)
 {
+	struct filling filling = {.left = bytes, .page = page, .most = UINT64_MAX};
 	int err = 0;
 
-	for (uint64_t at = 0; !err && at < bytes;) {
+	while (!err && filling.left > 0) {
 		struct uffdio_copy copy = {
-			.dst = (uintptr_t)to + at,
-			.src = (uintptr_t)src + at,
-			.len = bytes - at,
+			.dst = (uintptr_t)to + filling.at,
+			.src = (uintptr_t)src + filling.at,
+			.len = filling.left < filling.most ? filling.left : filling.most,
 		};
 		int result = ioctl(fd, UFFDIO_COPY, &copy);
 
-		err = went(result, copy.copy, page, &at);
+		err = went(&filling, result, copy.copy);
 	}
 	return err;
 }
 
 int uffd_zero(int fd, void *to, uint64_t bytes)
 {
+	struct filling filling = {.left = bytes, .page = 4096, .most = UINT64_MAX};
 	int err = 0;
 
-	for (uint64_t at = 0; !err && at < bytes;) {
-		struct uffdio_zeropage zero = {.range = {(uintptr_t)to + at, bytes - at}};
+	while (!err && filling.left > 0) {
+		const uint64_t len = filling.left < filling.most ? filling.left : filling.most;
+		struct uffdio_zeropage zero = {.range = {(uintptr_t)to + filling.at, len}};
 		int result = ioctl(fd, UFFDIO_ZEROPAGE, &zero);
 
-		err = went(result, zero.zeropage, 4096, &at);
+		err = went(&filling, result, zero.zeropage);
 	}
 	return err;
 }

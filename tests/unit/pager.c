@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <impost/impost.h>
 
@@ -220,6 +221,34 @@ Test(pager, destroyed_while_it_is_missing)
 		pager_unref(giver.pager);
 		expect_same_own(before);
 	}
+	impost_context_close(ctx);
+}
+
+/* Advice to the kernel cuts what is one region into several mappings. */
+Test(pager, cut_into_mappings)
+{
+	struct impost_context *ctx = begin_test();
+	struct giver giver;
+	struct impost_memory *memory = make_memory(ctx, IMPOST_REGION_ANONYMOUS, &giver);
+	struct impost_region region = {.size = sizeof(region)};
+	uint8_t *pages = calloc(PAGES, PAGE);
+
+	expect_ok(ctx, impost_memory_get(memory, 0, &region));
+	for (uint64_t page = 5; page < PAGES; page += 20)
+		cr_assert(madvise((uint8_t *)region.hva + page * PAGE, 3 * PAGE, MADV_DONTDUMP) ==
+			  0);
+	postpone(ctx, &giver, 0, PAGES);
+	expect_ok(ctx, pager_begin(giver.pager));
+	for (uint64_t page = 0; page < PAGES; page++)
+		pages[page * PAGE + 5] = (uint8_t)(page + 1);
+	pager_bring(giver.pager, 0, pages, (PAGES - 60) * PAGE);
+	pager_bring(giver.pager, (PAGES - 60) * PAGE, NULL, 60 * PAGE);
+	expect_ok(ctx, memory_settle(memory));
+	for (uint64_t page = 0; page < PAGES; page++)
+		expect_byte(memory, page, page < PAGES - 60 ? (uint8_t)(page + 1) : 0);
+	impost_memory_destroy(memory);
+	pager_unref(giver.pager);
+	free(pages);
 	impost_context_close(ctx);
 }
 
