@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,10 +51,16 @@ int link_check_channel(struct impost_context *ctx, const struct impost_migration
 int link_init(struct link *link, struct impost_context *ctx, const struct cancel *cancel,
 	      const struct impost_migration_channel *channel, uint32_t silence_ms)
 {
+	const int on = 1;
+
 	*link = (struct link){
 		.ctx = ctx, .cancel = cancel, .channel = *channel, .silence_ms = silence_ms};
-	if (channel->fd >= 0)
+	/* Who waits for an answer is not to wait for more to be said. Others than TCP have no such
+	 * thing. */
+	if (channel->fd >= 0) {
+		setsockopt(channel->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		return 0;
+	}
 	link->bounce = malloc(BOUNCE);
 	return link->bounce ? 0 : impost_error_set(ctx, -ENOMEM, "no memory for a connection");
 }
