@@ -12,6 +12,7 @@
 #include <impost/vcpu.h>
 
 #include "context.h"
+#include "migrate_postcopy.h"
 #include "migrate_receive.h"
 #include "text.h"
 
@@ -153,6 +154,7 @@ void impost_migration_destroy(struct impost_migration *migration)
 	if (!migration)
 		return;
 	joined_free(migration->joined);
+	postcopy_free(migration->postcopy);
 	for (uint32_t i = 0; i < migration->nlinks; i++)
 		link_release(&migration->links[i]);
 	if (migration->cancel.fd >= 0)
@@ -277,6 +279,7 @@ const char *impost_migration_state_name(uint32_t state)
 		[IMPOST_MIGRATION_DONE] = "done",
 		[IMPOST_MIGRATION_FAILED] = "failed",
 		[IMPOST_MIGRATION_UNSETTLED] = "unsettled",
+		[IMPOST_MIGRATION_LOST] = "lost",
 	};
 
 	return state < ARRAY_SIZE(names) ? names[state] : "?";

@@ -28,7 +28,8 @@ struct impost_migration {
 	struct impost_migration_config config; /* with defaults filled in */
 	struct impost_vm_config vm_config;     /* a copy, if there is one */
 	struct cancel cancel;
-	atomic_bool begun; /* send or receive was called */
+	atomic_bool begun;    /* send or receive was called */
+	atomic_bool received; /* a VM was, and is the host's */
 
 	struct link *links; /* the first is the main one; config.connections, or what Config says */
 	atomic_uint nlinks;

@@ -28,6 +28,7 @@ struct passes {
 	pthread_t caller;
 	struct impost_vm *vm;
 	struct throttle *throttle; /* NULL: not yet */
+	bool late;		   /* the VM goes first */
 	bool held;		   /* the guest stands: nothing ends this before all is sent */
 	atomic_bool expired;	   /* time is up in the middle of a pass */
 	atomic_bool failed;	   /* a thread has: the others need not go on */
@@ -251,6 +252,13 @@ static int give_up(const struct passes *passes)
 		migration->rate / MIB, migration->dirty_rate / MIB, config->downtime_ms);
 }
 
+/* What is left is more than fits. True: it can come after the VM, so that one pass is enough. */
+static bool go_late(struct passes *passes)
+{
+	passes->late = passes->migration->features & IMPOST_MIGRATION_POSTCOPY;
+	return passes->late;
+}
+
 int passes_run(struct passes *passes, uint64_t overhead_ns)
 {
 	struct impost_migration *migration = passes->migration;
@@ -263,10 +271,11 @@ int passes_run(struct passes *passes, uint64_t overhead_ns)
 		before = migration->left_bytes;
 		err = run_pass(passes);
 		if (!err && atomic_load(&passes->expired))
-			return give_up(passes);
+			return go_late(passes) ? 0 : give_up(passes);
 		if (!err)
 			err = begin_next(passes);
-		if (err || migration->downtime_ns <= (uint64_t)config->downtime_ms * 1000000)
+		if (err || migration->downtime_ns <= (uint64_t)config->downtime_ms * 1000000 ||
+		    go_late(passes))
 			return err;
 		if (migration->pass >= config->passes)
 			return give_up(passes);
@@ -289,4 +298,26 @@ int passes_finish(struct passes *passes)
 	if (!err)
 		err = run_pass(passes);
 	return err ? err : supply_check(&passes->supply);
+}
+
+bool passes_are_late(const struct passes *passes)
+{
+	return passes->late;
+}
+
+int passes_postpone(struct passes *passes, struct leaving *leaving)
+{
+	struct supply *supply = &passes->supply;
+	int err = leaving_begin(leaving, passes->migration, supply->memory);
+
+	passes->held = true;
+	if (!err && atomic_load(&passes->expired)) /* the rest of that pass */
+		err = leaving_take(leaving, supply);
+	if (!err)
+		err = supply_sync(supply);
+	if (!err)
+		err = leaving_take(leaving, supply);
+	if (!err)
+		err = supply_check(supply);
+	return err ? err : leaving_postpone(leaving);
 }

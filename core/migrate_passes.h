@@ -8,6 +8,7 @@
 #define CORE_MIGRATE_PASSES_H
 
 #include "migrate.h"
+#include "migrate_postcopy.h"
 #include "migrate_supply.h"
 
 struct passes;
@@ -27,5 +28,11 @@ int passes_run(struct passes *passes, uint64_t overhead_ns);
 
 /* With the VM held, and its state read: sends all that is left. */
 int passes_finish(struct passes *passes);
+
+/* Whether passes_run() has ended because the VM is to go before the rest of its memory; and with
+ * the VM held, and its state read, has the destination postpone that rest, for LEAVING, which is to
+ * be released in any case. */
+bool passes_are_late(const struct passes *passes);
+int passes_postpone(struct passes *passes, struct leaving *leaving);
 
 #endif

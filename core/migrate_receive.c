@@ -9,6 +9,7 @@
 
 #include "context.h"
 #include "migrate_local.h"
+#include "migrate_postcopy.h"
 #include "region.h"
 #include "state.h"
 #include "state_vm.h"
@@ -19,12 +20,13 @@
 #define RATE_NS UINT64_C(500000000)
 
 /* What is waited for: bits, for what may come when. */
-#define AT_START    1u
-#define AT_CONFIG   2u
-#define AT_JOIN	    4u /* on a further connection */
-#define AT_MEMORY   8u /* and State, and Complete */
-#define AT_END	    16u
-#define AT_ANY_TIME (AT_START | AT_CONFIG | AT_JOIN | AT_MEMORY)
+#define AT_START     1u
+#define AT_CONFIG    2u
+#define AT_JOIN	     4u	 /* on a further connection */
+#define AT_MEMORY    8u	 /* and State, and Complete */
+#define AT_POSTPONED 16u /* Complete alone */
+#define AT_END	     32u
+#define AT_ANY_TIME  (AT_START | AT_CONFIG | AT_JOIN | AT_MEMORY | AT_POSTPONED)
 
 /* --- telling --- */
 
@@ -106,8 +108,10 @@ static int await_request(struct receiving *receiving, struct wire_head *ret_head
 static uint32_t own_features(const struct impost_migration *migration)
 {
 	const struct impost_migration_config *config = &migration->config;
-	uint32_t features = config->features & ~IMPOST_MIGRATION_POSTCOPY;
+	uint32_t features = config->features;
 
+	if (features & IMPOST_MIGRATION_POSTCOPY && !postcopy_is_possible(migration->ctx))
+		features &= ~IMPOST_MIGRATION_POSTCOPY;
 	return config->connect ? features : features & ~IMPOST_MIGRATION_CONNECTIONS;
 }
 
@@ -271,7 +275,10 @@ static int take_config(struct receiving *receiving, const struct wire_head *head
 		err = prepare(receiving);
 	if (!err)
 		err = wire_answer_ok(receiving->link);
-	return err ? err : begin_memory(receiving);
+	if (err)
+		return err;
+	memcpy(receiving->migration->token, receiving->config.token, WIRE_TOKEN);
+	return begin_memory(receiving);
 }
 
 /* --- memory and state --- */
@@ -357,6 +364,25 @@ static int take_state(struct receiving *receiving, const struct wire_head *head)
 	return wire_answer_ok(receiving->link);
 }
 
+/* What comes in Memory's place when the VM goes first. */
+static int take_postpone(struct receiving *receiving, const struct wire_head *head)
+{
+	struct impost_migration *migration = receiving->migration;
+	int err;
+
+	if (!(migration->features & IMPOST_MIGRATION_POSTCOPY) || receiving->config.local)
+		return out_of_place(receiving, head->code, "though it was not agreed on");
+	if (!receiving->state)
+		return out_of_place(receiving, head->code, "before State");
+	err = joined_close(migration->joined);
+	if (!err)
+		err = postcopy_postpone(migration, receiving->vm, head);
+	if (err)
+		return err;
+	receiving->phase = AT_POSTPONED;
+	return wire_answer_ok(receiving->link);
+}
+
 /* --- the end --- */
 
 /* From here on no cancel is heard, or there was one. */
@@ -379,17 +405,23 @@ static int take_complete(struct receiving *receiving, const struct wire_head *he
 	if (!receiving->state)
 		return out_of_place(receiving, head->code, "before State");
 	err = migrate_enter(migration, IMPOST_MIGRATION_COMPLETING);
+	if (!err && migration->postcopy)
+		err = postcopy_begin(migration);
 	if (!err)
 		err = joined_close(migration->joined);
 	if (!err)
 		err = impost_state_load(receiving->state, receiving->vm);
 	if (!err)
 		err = be_deaf(receiving);
-	if (!err)
-		err = wire_answer_ok(receiving->link);
 	if (err)
 		return err;
 	migration->downtime_ns = migrate_now_ns() - receiving->state_ns;
+	if (migration->postcopy)
+		err = postcopy_answer(migration);
+	else
+		err = wire_answer_ok(receiving->link);
+	if (err)
+		return err;
 	receiving->phase = AT_END;
 	return 0;
 }
@@ -408,9 +440,13 @@ static const struct step {
 	uint32_t when;
 	int (*take)(struct receiving *receiving, const struct wire_head *head);
 } steps[] = {
-	{WIRE_START, AT_START, take_start},	   {WIRE_CONFIG, AT_CONFIG, take_config},
-	{WIRE_MEMORY, AT_MEMORY, take_memory},	   {WIRE_MEMORY_FD, AT_MEMORY, take_memory_fd},
-	{WIRE_STATE, AT_MEMORY, take_state},	   {WIRE_COMPLETE, AT_MEMORY, take_complete},
+	{WIRE_START, AT_START, take_start},
+	{WIRE_CONFIG, AT_CONFIG, take_config},
+	{WIRE_MEMORY, AT_MEMORY, take_memory},
+	{WIRE_MEMORY_FD, AT_MEMORY, take_memory_fd},
+	{WIRE_STATE, AT_MEMORY, take_state},
+	{WIRE_POSTPONE, AT_MEMORY, take_postpone},
+	{WIRE_COMPLETE, AT_MEMORY | AT_POSTPONED, take_complete},
 	{WIRE_ABANDON, AT_ANY_TIME, take_abandon},
 };
 
@@ -455,6 +491,8 @@ static int give_up(struct receiving *receiving, int err)
 
 	err = joined_stop(migration->joined, err);
 	snprintf(text, sizeof(text), "%s", impost_error(receiving->ctx));
+	postcopy_free(migration->postcopy);
+	migration->postcopy = NULL;
 	/* Abandon is not answered. */
 	for (uint32_t i = 0; err != -EREMOTEIO && i < migration->nlinks; i++)
 		wire_answer_error(&migration->links[i], migration->features,
@@ -499,7 +537,9 @@ int impost_migration_receive(struct impost_migration *migration, struct impost_v
 		err = give_up(&receiving, err);
 	} else {
 		*ret_vm = receiving.vm;
-		migrate_enter(migration, IMPOST_MIGRATION_DONE);
+		migration->received = true;
+		if (!migration->postcopy) /* else its thread says so */
+			migrate_enter(migration, IMPOST_MIGRATION_DONE);
 	}
 	release(&receiving);
 	return err;

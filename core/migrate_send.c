@@ -17,7 +17,7 @@
 /* What this side can do of IMPOST_MIGRATION_FEATURES. */
 #define SOURCE_FEATURES                                                                       \
 	(IMPOST_MIGRATION_ZERO_PAGES | IMPOST_MIGRATION_ZSTD | IMPOST_MIGRATION_CONNECTIONS | \
-	 IMPOST_MIGRATION_TEXTS)
+	 IMPOST_MIGRATION_POSTCOPY | IMPOST_MIGRATION_TEXTS)
 
 /* A VM that is being sent. */
 struct source {
@@ -26,12 +26,13 @@ struct source {
 	struct impost_vm *vm;
 	struct link *link; /* the main connection */
 	struct migrate_config config;
-	struct passes *passes; /* NULL: memory is handed over */
-	uint64_t overhead_ns;  /* what the guest stands for when no memory is left */
-	uint64_t held_ns;      /* when it was held for good */
-	bool greeted;	       /* there is somebody to be told of a failure */
-	bool completed;	       /* Complete may have come to the other side: it is not known whose
-				  the VM is */
+	struct passes *passes;	/* NULL: memory is handed over */
+	struct leaving leaving; /* what comes after the VM */
+	uint64_t overhead_ns;	/* what the guest stands for when no memory is left */
+	uint64_t held_ns;	/* when it was held for good */
+	bool greeted;		/* there is somebody to be told of a failure */
+	bool completed;		/* Complete may have come to the other side: it is not known whose
+				   the VM is */
 };
 
 /* --- what was said --- */
@@ -57,7 +58,7 @@ static int give_back(struct impost_context *ctx, const struct kept *kept)
 
 /* --- hearing --- */
 
-static void keep_refusal(struct impost_migration *migration, char *text)
+void source_keep_refusal(struct impost_migration *migration, char *text)
 {
 	char *none = NULL;
 
@@ -71,7 +72,7 @@ static int read_answer(struct impost_migration *migration, struct link *link, ui
 	char *text = NULL;
 	int err = wire_read_answer(link, command, ret_head, &text);
 
-	keep_refusal(migration, text);
+	source_keep_refusal(migration, text);
 	return err;
 }
 
@@ -305,7 +306,8 @@ static int send_rest(struct source *source)
 {
 	if (is_local(source))
 		return local_recheck(source->link, impost_vm_memory(source->vm), &source->config);
-	return passes_finish(source->passes);
+	return passes_are_late(source->passes) ? passes_postpone(source->passes, &source->leaving)
+					       : passes_finish(source->passes);
 }
 
 /* --- the flow --- */
@@ -361,7 +363,8 @@ static int complete(struct source *source)
 		source->completed = source->link->channel.fd < 0;
 		return source_hear(migration, source->link, WIRE_COMPLETE, err);
 	}
-	err = source_read_answer(migration, source->link, WIRE_COMPLETE);
+	err = source->leaving.left ? leaving_read_answer(&source->leaving)
+				   : source_read_answer(migration, source->link, WIRE_COMPLETE);
 	if (err == -EREMOTEIO) /* it says that it has not got it */
 		source->completed = false;
 	return err;
@@ -386,15 +389,23 @@ static void end_memory(struct source *source)
 	migrate_config_release(&source->config);
 }
 
-static void give_up(struct source *source)
+/* It is the destination's. An error: not all of its memory is. */
+static int give_up(struct source *source)
 {
 	struct impost_migration *migration = source->migration;
+	int err = 0;
 
 	vm_give_up(source->vm);
 	migration->downtime_ns = migrate_now_ns() - source->held_ns;
 	end_memory(source);
-	migration->left_bytes = 0;
-	migrate_enter(migration, IMPOST_MIGRATION_DONE);
+	if (source->leaving.left) {
+		migrate_enter(migration, IMPOST_MIGRATION_POSTCOPYING);
+		err = leaving_finish(&source->leaving);
+	}
+	if (!err)
+		migration->left_bytes = 0;
+	migrate_enter(migration, err ? IMPOST_MIGRATION_LOST : IMPOST_MIGRATION_DONE);
+	return err;
 }
 
 /* The VM runs on. */
@@ -432,10 +443,14 @@ static int leave_unsettled(struct source *source, int err)
 
 static int end(struct source *source, int err)
 {
-	if (err)
-		return source->completed ? leave_unsettled(source, err) : fail(source, err);
-	give_up(source);
-	return 0;
+	if (!err)
+		err = give_up(source);
+	else if (source->completed)
+		err = leave_unsettled(source, err);
+	else
+		err = fail(source, err);
+	leaving_release(&source->leaving);
+	return err;
 }
 
 /* --- */

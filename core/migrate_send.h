@@ -8,6 +8,9 @@
 /* Waits for the answer to COMMAND on LINK, which is Ok. Keeps the peer's text: -EREMOTEIO. */
 int source_read_answer(struct impost_migration *migration, struct link *link, uint16_t command);
 
+/* TEXT, which may be NULL, is why the peer has refused. */
+void source_keep_refusal(struct impost_migration *migration, char *text);
+
 /*
  * COMMAND could not be said on LINK: ERR, whose text the calling thread has. Where the peer has
  * said why before it ended the connection, that is what failed: -EREMOTEIO; else ERR, with its

@@ -47,14 +47,16 @@ struct impost_migration;
  */
 struct impost_migration_channel {
 	uint32_t size; /* set by the caller to its sizeof */
-	int32_t fd;    /* a socket, whose flags are left alone; -1: the functions */
+	int32_t fd; /* a socket, whose flags are left alone (TCP_NODELAY is set); -1: the functions
+		     */
 	int64_t (*read)(void *opaque, void *buf, uint64_t bytes, uint32_t timeout_ms);
 	int64_t (*write)(void *opaque, const void *buf, uint64_t bytes, uint32_t timeout_ms);
 	void *opaque;
 };
 
 /*
- * Called by the thread of send or receive when another connection to the same peer is wanted, for
+ * Called by the thread of send or receive, and at the destination of a post-copy by one of the
+ * migration's own until that is over, when another connection to the same peer is wanted, for
  * more throughput or in the place of one that broke (post-copy), which the caller may close then.
  * The source's connects, the destination's accepts. Within TIMEOUT_MS; -ETIMEDOUT.
  */
@@ -62,12 +64,20 @@ typedef int (*impost_migration_connect_fn)(void *opaque, uint32_t timeout_ms,
 					   struct impost_migration_channel *ret_channel);
 
 /* What both sides must be able to do before it is done: `features`. */
-#define IMPOST_MIGRATION_ZERO_PAGES  1u	 /* pages of zeros are rows without contents */
-#define IMPOST_MIGRATION_ZSTD	     2u	 /* memory is compressed */
-#define IMPOST_MIGRATION_CONNECTIONS 4u	 /* memory goes over several connections */
-#define IMPOST_MIGRATION_POSTCOPY    8u	 /* the VM goes first, and the rest of its memory follows */
-#define IMPOST_MIGRATION_TEXTS	     16u /* an error has a text */
-#define IMPOST_MIGRATION_FEATURES    31u /* all that this library has */
+#define IMPOST_MIGRATION_ZERO_PAGES  1u /* pages of zeros are rows without contents */
+#define IMPOST_MIGRATION_ZSTD	     2u /* memory is compressed */
+#define IMPOST_MIGRATION_CONNECTIONS 4u /* memory goes over several connections */
+/*
+ * The VM may go before all of its memory: it does so when what is left after the first pass does
+ * not fit `downtime_ms`, or `timeout_ms` is over; so that it always gets away. What is left follows
+ * while it runs, first what it waits for. Should the connection be lost meanwhile, and no other be
+ * made by `connect` within `silence_ms`, or either side end, the VM is lost: the log warns of it
+ * when it begins. The destination agrees to it where it can have a userfaultfd(2), for anonymous
+ * memory and memfds, of pages of 4 KiB, which no other process has mapped.
+ */
+#define IMPOST_MIGRATION_POSTCOPY 8u
+#define IMPOST_MIGRATION_TEXTS	  16u /* an error has a text */
+#define IMPOST_MIGRATION_FEATURES 31u /* all that this library has */
 
 /* `flags`. */
 
@@ -89,6 +99,8 @@ typedef int (*impost_migration_connect_fn)(void *opaque, uint32_t timeout_ms,
 #define IMPOST_MIGRATION_DONE	     6u /* the VM is the destination's */
 #define IMPOST_MIGRATION_FAILED	     7u /* it is the source's */
 #define IMPOST_MIGRATION_UNSETTLED   8u /* see impost_migration_settle() */
+/* Post-copy: the VM is the destination's, some of its memory has not come, and never will. */
+#define IMPOST_MIGRATION_LOST 9u
 
 /* How far it has come. Bytes, and nanoseconds. */
 struct impost_migration_status {
@@ -123,7 +135,7 @@ struct impost_migration_config {
 	const struct impost_migration_channel *channel;
 	impost_migration_connect_fn connect; /* NULL: there is one connection, and no second try */
 	/* Told how it goes: at each change of state, and about ten times a second, by the thread of
-	 * send or receive. Not 0: as impost_migration_cancel(). NULL: none. */
+	 * send or receive, and as `connect` is. Not 0: as impost_migration_cancel(). NULL: none. */
 	int (*progress)(void *opaque, const struct impost_migration_status *status);
 	void *opaque; /* of connect, progress and prepare */
 
@@ -169,8 +181,9 @@ IMPOST_API int impost_migration_create(struct impost_context *ctx,
 				       const struct impost_migration_config *config,
 				       struct impost_migration **ret_migration);
 
-/* Ends it. NULL is fine; not while send or receive is under way. One that is UNSETTLED: its VM
- * stays held, and can only be destroyed. */
+/* Ends it. NULL is fine; not while send or receive is under way. What post-copy has not yet brought
+ * is lost: the host's access to it is -EIO, and a vCPU that touches it ends its run with -EFAULT.
+ * One that is UNSETTLED: its VM stays held, and can only be destroyed. */
 IMPOST_API void impost_migration_destroy(struct impost_migration *migration);
 
 /*
@@ -184,12 +197,14 @@ IMPOST_API void impost_migration_destroy(struct impost_migration *migration);
  * -EREMOTEIO: the destination has refused, or failed; the text has its own; -EPIPE: it has ended
  * the connection; -ETIMEDOUT: it has been silent for too long; -EPROTO: it has said what makes no
  * sense here; -EBUSY: the guest writes its memory too fast for `downtime_ms`, within `passes` and
- * `timeout_ms`; -ECANCELED; -IMPOST_EUNSETTLED: see impost_migration_settle(); -ENOTSUP: the
- * backend has no dirty-log; or, with LOCAL, memory that cannot be handed over, which the text
- * names; -EALREADY: it was sent or received already, or VM is being
- * sent by another; -IMPOST_EMOVED: VM was sent before; -EINVAL: VM is NULL, or of another context;
- * -EFAULT: regions of memory were added or removed meanwhile; or what impost_vm_hold(),
- * impost_state_take() and impost_dirty_create() say.
+ * `timeout_ms`; -ECANCELED; -IMPOST_EUNSETTLED: see impost_migration_settle(); -EIO, where the
+ * state is IMPOST_MIGRATION_LOST: the VM is the destination's, as after success, and some of its
+ * memory is lost, and so is the VM;
+ * -ENOTSUP: the backend has no dirty-log; or, with LOCAL, memory that cannot be handed over, which
+ * the text names; -EALREADY: it was sent or received already, or VM is being sent by another;
+ * -IMPOST_EMOVED: VM was sent before; -EINVAL: VM is NULL, or of another context; -EFAULT: regions
+ * of memory were added or removed meanwhile; or what impost_vm_hold(), impost_state_take() and
+ * impost_dirty_create() say.
  */
 IMPOST_API int impost_migration_send(struct impost_migration *migration, struct impost_vm *vm);
 
@@ -210,7 +225,8 @@ IMPOST_API int impost_migration_receive(struct impost_migration *migration,
 					struct impost_vm **ret_vm);
 
 /* Destination, after post-copy: waits until all memory is there, and the source knows; at once
- * without. -EIO: some of it is lost: the guest cannot go on; -EINVAL: nothing was received. */
+ * without. Any thread; not while the VM or the migration is being destroyed. -EIO: some of it is
+ * lost: the guest cannot go on; -EINVAL: nothing was received. */
 IMPOST_API int impost_migration_wait(struct impost_migration *migration);
 
 /* Ends a migration that is under way: its send or receive fails with -ECANCELED soon, unless the

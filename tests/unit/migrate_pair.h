@@ -72,6 +72,7 @@ struct pair_setup {
 struct pair_device {
 	uint64_t number;
 	int save_fails, load_fails; /* 0, or the error */
+	long save_ns;		    /* how long it takes at least */
 };
 
 /* A thread that runs a vCPU, and writes pages in the guest's stead. */
@@ -253,6 +254,8 @@ static inline int pair_device_save(const void *runtime, void *saved)
 	const struct pair_device *device = runtime;
 	struct pair_device_saved *to = saved;
 
+	if (device->save_ns)
+		nanosleep(&(struct timespec){.tv_nsec = device->save_ns}, NULL);
 	to->number = device->number;
 	memset(to->bytes, (int)(device->number & 0xff), sizeof(to->bytes));
 	return device->save_fails;

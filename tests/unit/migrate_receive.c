@@ -420,7 +420,7 @@ Test(migrate_receive, wrong_order)
 		{2, WIRE_JOIN, 16, "says Join out of its order"},
 		{2, WIRE_RESUME, 16, "says Resume out of its order"},
 		{2, WIRE_FAULT, 16, "says Fault out of its order"},
-		{2, WIRE_POSTPONE, 16, "says Postpone out of its order"},
+		{2, WIRE_POSTPONE, 16, "says Postpone though it was not agreed on"},
 		{2, WIRE_MEMORY_FD, 4, "not handed over as descriptors"},
 		{3, WIRE_STATE, 16, "says State twice"},
 		{2, 0, 0, "command 0, which there is not"},
