@@ -538,7 +538,8 @@ static int move_memory_by_socket(struct link *link, struct iovec head, struct cu
 			return (int)n;
 		of_head = (uint64_t)n < head.iov_len ? (uint64_t)n : head.iov_len;
 		atomic_fetch_add(&link->bytes, (uint64_t)n);
-		head.iov_base = (uint8_t *)head.iov_base + of_head;
+		if (of_head)
+			head.iov_base = (uint8_t *)head.iov_base + of_head;
 		head.iov_len -= of_head;
 		advance(cursor, (uint64_t)n - of_head);
 	}
