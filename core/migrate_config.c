@@ -199,7 +199,7 @@ static int take_section(struct decoding *d, const struct item *key, struct impos
 
 	if (err)
 		return err;
-	if (key->number >= sizeof(name) || memchr(key->data, '\0', key->number))
+	if (!key->data || key->number >= sizeof(name) || memchr(key->data, '\0', key->number))
 		return malformed(d, "a name that no section of a state has");
 	memcpy(name, key->data, key->number);
 	name[key->number] = '\0';
