@@ -29,6 +29,7 @@ class Destination:
         self.rows = 0   # of Memory, and how many of them were of zeros
         self.zero_rows = 0
         self.instead = {}  # a command: what is done in the place of its Ok, from which on nothing is
+        self.joined_instead = {}  # the same on the other connections
         self.lock = threading.Lock()
         self.troubles = []  # of the threads of other connections
         self.slots = set()
@@ -141,12 +142,12 @@ class Destination:
             command, header, length = connection.read_head()
             check((command, header, length) == (wire.JOIN, wire.BARE, 16), "no Join")
             check(connection.read(16) == self.machine.migration["token"], "another's token")
-            connection.say(wire.OK)
-            while True:
+            while command not in self.joined_instead:
+                connection.say(wire.OK)
                 command, header, length = connection.read_head()
                 check((command, header) == (wire.MEMORY, wire.BARE), f"command {command:#x}")
                 self.memory(length, connection)
-                connection.say(wire.OK)
+            self.joined_instead[command](connection)
         except wire.Ended:
             pass
         except (wire.Wrong, OSError) as trouble:

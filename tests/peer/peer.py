@@ -339,6 +339,29 @@ test("Start's Ok has features and no version")(
     functools.partial(answer_start, wire.GREETING.pack(0, wire.PLAIN), errno.EPROTO))
 
 
+def answer_joined(command, name):
+    """A wrong answer on connections that have joined; memory goes over any of all."""
+    result, answer = WRONG_ANSWERS[name]
+    end = End("send", further=2, connections=3)
+    destination = Destination(end.main, joined=end.further)
+    destination.joined_instead[command] = answer
+    if command == wire.MEMORY:
+        destination.instead[command] = answer
+    try:
+        assert not destination.serve()
+    except (Abandoned, wire.Ended):
+        pass
+    drain(end.main)
+    assert not destination.troubles, destination.troubles
+    end.expect(result, "stays")
+
+
+for step in (wire.JOIN, wire.MEMORY):
+    for wrong in ("Error", "Error with a text", "status 0", "Ok with a payload", "the end"):
+        test(f"{wire.NAMES[step]} on another connection is answered by {wrong}")(
+            functools.partial(answer_joined, step, wrong))
+
+
 def cancelled(state):
     """The library's source is cancelled when it comes into a state, and says Abandon."""
     end = End("send", cancel=state)
@@ -591,6 +614,56 @@ test("State of other memory")(functools.partial(
     other_state, change_section("machine", regions=[{"gpa": 0, "bytes": RAM, "flags": 0}])))
 test("State of a device that there is not")(functools.partial(
     other_state, lambda item: item["state"].update({"device.other.0": cbor.encode_record({})})))
+
+
+# --- wrong requests on other connections ---
+
+def joined(says, result=errno.EPROTO, joins=True):
+    """What SAYS says on another connection, in the place of Join or after it, ends it all."""
+    end = End("receive", further=1)
+    source = up_to(end, wire.CONFIG)
+    source.config(connections=2)
+    other = end.further[0]
+    if joins:
+        other.ask(wire.JOIN, source.kept.migration["token"])
+    says(other)
+    drain(end.main)
+    end.expect(result, "nowhere")
+
+
+for title, joins, says in (
+        ("another's token", False, lambda c: c.say(wire.JOIN, bytes(16))),
+        ("half a token", False, lambda c: c.say(wire.JOIN, bytes(8))),
+        ("Memory before Join", False, lambda c: c.say(wire.MEMORY, wire.pack_rows([(0, 4096)]))),
+        ("Start", False, lambda c: c.say(wire.START)),
+        ("Join twice", True, lambda c: c.say(wire.JOIN, bytes(16))),
+        ("State", True, lambda c: c.say(wire.STATE, b"\xa0")),
+        ("Complete", True, lambda c: c.say(wire.COMPLETE)),
+        ("a row beyond memory", True, lambda c: c.say(wire.MEMORY, wire.pack_rows([(1 << 40, 4096)]))),
+        ("a row of no length", True, lambda c: c.say(wire.MEMORY, wire.pack_rows([(0, 0)])))):
+    test(f"on another connection: {title}")(functools.partial(joined, says, joins=joins))
+
+
+def half_a_row(connection):
+    """The end in the middle of contents."""
+    connection.say(wire.MEMORY, wire.pack_rows([(0, wire.PAGE)]) + bytes(100), length=16)
+    close(connection)
+
+
+test("on another connection: the end within contents")(
+    functools.partial(joined, half_a_row, errno.EPIPE))
+
+
+@test("connections that were not agreed on")
+def not_agreed():
+    end = End("receive", further=1)
+    source = Source(end.main, kept(), features=wire.TEXTS)
+    source.start()
+    try:
+        source.config(connections=2)
+        raise AssertionError("it is taken")
+    except wire.Refused:
+        end.expect(errno.EPROTO, "nowhere")
 
 
 # --- descriptors that the library's destination is handed ---
