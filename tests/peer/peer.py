@@ -616,6 +616,62 @@ test("State of a device that there is not")(functools.partial(
     other_state, lambda item: item["state"].update({"device.other.0": cbor.encode_record({})})))
 
 
+# --- memory that is compressed ---
+
+def compressed_source(end):
+    """A source that has agreed on zstd, and said Config."""
+    source = Source(end.main, kept(), features=wire.PLAIN | wire.ZSTD)
+    source.start()
+    assert source.features & wire.ZSTD
+    source.config()
+    return source
+
+
+def zstd_row(gpa, length, packed):
+    """What is said of one row that is compressed."""
+    return (wire.pack_rows([(gpa | wire.ROW_ZSTD, length)]) + len(packed).to_bytes(8, "little") + packed)
+
+
+@test("frames of zstd that were made by hand")
+@in_folder
+def compressed(folder):
+    end = End("receive", f"{folder}/b", features=wire.PLAIN | wire.ZSTD)
+    source = compressed_source(end)
+    for region in source.kept.regions:
+        row = zstd_row(region.gpa, region.length, wire.frame(bytes(region.memory)))
+        source.main.say(wire.MEMORY, row, length=16)
+        source.main.read_answer(wire.MEMORY)
+    source.state()
+    source.complete()
+    end.expect(0, "came")
+    assert end.memory() == kept().contents()
+
+
+def wrong_frame(length, packed):
+    """A frame that is none, or not of its row."""
+    end = End("receive", features=wire.PLAIN | wire.ZSTD)
+    source = compressed_source(end)
+    source.main.say(wire.MEMORY, zstd_row(0, length, packed), length=16)
+    source.main.refusal()
+    end.expect(errno.EPROTO, "nowhere")
+
+
+GOOD = wire.frame(bytes(range(256)) * 16)
+for title, length, packed in (
+        ("less than its row", 2 * wire.PAGE, GOOD),
+        ("more than its row", wire.PAGE, wire.frame(bytes(2 * wire.PAGE))),
+        ("cut short", wire.PAGE, GOOD[:-1]),
+        ("with something behind it", wire.PAGE, GOOD + b"\0"),
+        ("twice", wire.PAGE, GOOD + GOOD),
+        ("of no bytes", wire.PAGE, b""),
+        ("that is none", wire.PAGE, bytes(100)),
+        ("with a wrong magic", wire.PAGE, b"\xff" + GOOD[1:]),
+        ("with a content of another size than it says", wire.PAGE, GOOD[:5] + b"\xff" + GOOD[6:]),
+        ("of a content of an endless size", wire.PAGE, b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 8),
+        ("of two MiB", 2 << 20, GOOD)):
+    test(f"a frame of zstd {title}")(functools.partial(wrong_frame, length, packed))
+
+
 # --- wrong requests on other connections ---
 
 def joined(says, result=errno.EPROTO, joins=True):

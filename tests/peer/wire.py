@@ -14,6 +14,7 @@ PLAIN = ZERO_PAGES | CONNECTIONS | TEXTS
 PAGE = 4096
 ROW_ZERO, ROW_ZSTD, ROW_FLAGS = 1, 2, 0xfff
 ROWS_MOST, TEXT_MOST = 65536, 65536
+BLOCK_MOST = 1 << 17
 
 NAMES = {START: "Start", CONFIG: "Config", STATE: "State", MEMORY: "Memory", COMPLETE: "Complete",
          ABANDON: "Abandon", MEMORY_FD: "MemoryFd", JOIN: "Join", POSTPONE: "Postpone",
@@ -143,6 +144,15 @@ class Connection:
         except Refused as refused:
             return str(refused)
         raise Wrong("Ok, where Error was to come")
+
+
+def frame(content):
+    """A zstd frame (RFC 8878) of blocks that are not compressed, with its content's size."""
+    blocks = [content[at:at + BLOCK_MOST] for at in range(0, len(content), BLOCK_MOST)]
+    heads = [(len(block) << 3 | (number == len(blocks))).to_bytes(3, "little")
+             for number, block in enumerate(blocks, 1)]
+    return (bytes.fromhex("28b52ffda0") + len(content).to_bytes(4, "little") +
+            b"".join(head + block for head, block in zip(heads, blocks)))
 
 
 def rows(table):
