@@ -29,10 +29,12 @@ class Destination:
         self.rows = 0   # of Memory, and how many of them were of zeros
         self.zero_rows = 0
         self.instead = {}  # a command: what is done in the place of its Ok, from which on nothing is
+        self.before = {}  # a command: what is done before it is answered
         self.joined_instead = {}  # the same on the other connections
         self.lock = threading.Lock()
         self.troubles = []  # of the threads of other connections
         self.slots = set()
+        self.lacking = {}  # rows that follow after Complete, by address, of a page each: the region
 
     def serve(self):
         """Until Complete. True if the VM is here, False if it is not after a wrong answer."""
@@ -42,12 +44,15 @@ class Destination:
             check(command == wire.START or header == wire.BARE, "a request has a header")
             self.said.append(command)
             answer = self.take(command, header, length)
+            self.before.get(command, lambda: None)()
             if command in self.instead:
                 self.instead[command](self.main)
                 return False
             self.main.say(wire.OK, header=answer)
             if command == wire.COMPLETE:
                 check(not self.troubles, f"on another connection: {self.troubles}")
+                if wire.POSTPONE in self.said:
+                    self.follow()
                 return True
 
     def take(self, command, header, length):
@@ -62,7 +67,11 @@ class Destination:
         check(command == wire.CONFIG or self.machine, f"{wire.NAMES[command]} before Config")
         taken = {wire.CONFIG: self.config, wire.STATE: self.state, wire.MEMORY: self.memory,
                  wire.MEMORY_FD: self.memory_fd, wire.COMPLETE: self.complete}
+        if self.features & wire.POSTCOPY:
+            taken[wire.POSTPONE] = self.postpone
         check(command in taken, f"{wire.NAMES[command]} on this connection")
+        check(wire.POSTPONE not in self.said[:-1] or command == wire.COMPLETE,
+              f"{wire.NAMES[command]} after Postpone")
         taken[command](length)
         return wire.BARE
 
@@ -116,6 +125,42 @@ class Destination:
                 self.rows += 1
                 self.zero_rows += flags
                 region.sent.update(range(at // wire.PAGE, (at + size) // wire.PAGE))
+
+    # --- memory that comes after the VM ---
+
+    def postpone(self, length):
+        """What there is of these rows is nothing any more."""
+        check(self.machine.late, "Postpone before State")
+        for gpa, size, flags in wire.rows(self.main.read(length)):
+            region = self.machine.find(gpa, size)
+            check(not flags, f"a row with flags {flags:#x}")
+            region.memory[gpa - region.gpa:gpa - region.gpa + size] = bytes(size)
+            self.lacking.update({page: region for page in range(gpa, gpa + size, wire.PAGE)})
+
+    def follow(self):
+        """All that lacks comes, the last of it because we ask, until the second Complete."""
+        if self.lacking:
+            self.main.say(wire.FAULT, wire.pack_rows([(max(self.lacking), wire.PAGE)]))
+        while True:
+            command, header, length = self.main.read_head()
+            check(command in (wire.MEMORY, wire.COMPLETE) and header == wire.BARE,
+                  f"command {command:#x} while memory follows")
+            if command == wire.COMPLETE:
+                check(length == 0 and not self.lacking, f"{len(self.lacking)} pages lack")
+                self.main.say(wire.OK)
+                return
+            for gpa, size, flags in wire.rows(self.main.read(length)):
+                check(flags in (0, self.features & wire.ROW_ZERO), f"a row with flags {flags:#x}")
+                self.follow_row(gpa, bytes(size) if flags else self.main.read(size))
+
+    def follow_row(self, gpa, content):
+        """Of what comes twice the first counts."""
+        self.machine.find(gpa, len(content))
+        for at in range(0, len(content), wire.PAGE):
+            region = self.lacking.pop(gpa + at, None)
+            if region:
+                begin = gpa + at - region.gpa
+                region.memory[begin:begin + wire.PAGE] = content[at:at + wire.PAGE]
 
     def memory_fd(self, length):
         """A region, as a descriptor."""

@@ -76,10 +76,11 @@ static bool take_number(struct asked *asked, const char *key, const char *value)
 		const char *key;
 		uint32_t *to;
 	} numbers[] = {
-		{"features", &config->features}, {"silence", &config->silence_ms},
-		{"flags", &config->flags},	 {"connections", &config->connections},
-		{"passes", &config->passes},	 {"kind", &asked->kind},
-		{"settle", &asked->settle},	 {"cancel", &asked->cancel},
+		{"features", &config->features},  {"silence", &config->silence_ms},
+		{"flags", &config->flags},	  {"connections", &config->connections},
+		{"passes", &config->passes},	  {"kind", &asked->kind},
+		{"settle", &asked->settle},	  {"cancel", &asked->cancel},
+		{"timeout", &config->timeout_ms},
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -260,7 +261,8 @@ static void send_vm(struct asked *asked)
 static void judge_destination(const struct asked *asked, struct pair *pair)
 {
 	expect_true(pair->arrived_device.number == 0x5eed);
-	dump(asked, pair->arrived);
+	dump(asked, pair->arrived); /* of which some may still have to come */
+	expect_ok(pair->destination_ctx, impost_migration_wait(pair->receiving));
 	for (uint32_t i = 0; i < pair->setup.cpus; i++)
 		pair_expect_runs(pair->destination_ctx, impost_vm_vcpu(pair->arrived, i));
 	printf("vm came\n");

@@ -74,6 +74,53 @@ class Source:
         self.state()
         self.complete()
 
+    # --- memory that comes after the VM ---
+
+    def postpone(self):
+        """No page has gone that counts."""
+        self.main.ask(wire.POSTPONE, wire.pack_rows([(region.gpa, region.length)
+                                                     for region in self.kept.regions]))
+
+    def heard(self):
+        """The rows of a Fault; None: it was the Ok to Complete."""
+        code, header, length = self.main.read_head()
+        check(header == wire.BARE, "a header")
+        if code == wire.ERROR:
+            raise wire.Refused(self.main.read(length).decode())
+        if code == wire.OK:
+            check(length == 0, "an Ok with a payload")
+            return None
+        check(code == wire.FAULT, f"{code:#x}, where a Fault or an Ok was to come")
+        return wire.rows(self.main.read(length))
+
+    def serve(self, faults):
+        """Sends the rows of a Fault, which is not answered."""
+        for gpa, size, flags in faults:
+            check(not flags, f"a row with flags {flags:#x}")
+            region = self.kept.find(gpa, size)
+            at = gpa - region.gpa
+            self.main.say(wire.MEMORY, wire.pack_rows([(gpa, size)]), length=16)
+            self.main.write(bytes(region.memory[at:at + size]))
+
+    def complete_and_serve(self):
+        """Complete, and Faults until its Ok. Returns how many came."""
+        self.main.say(wire.COMPLETE)
+        count = 0
+        while (faults := self.heard()) is not None:
+            self.serve(faults)
+            count += 1
+        return count
+
+    def follow(self, first):
+        """Waits for FIRST Faults, and then sends all that there is, unasked."""
+        for _ in range(first):
+            faults = self.heard()
+            check(faults is not None, "an Ok to nothing")
+            self.serve(faults)
+        for region in self.kept.regions:
+            self.serve([(region.gpa, region.length, 0)])
+        self.complete_and_serve()
+
     # --- descriptors ---
 
     def memfds(self, seals=fcntl.F_SEAL_SHRINK, shorter=0):
