@@ -9,7 +9,8 @@
 
 #include "migrate_pair.h"
 
-#define SILENCE_MS 300u
+/* A peer that is silent is so for longer than a loaded machine takes for the rest. */
+#define SILENT_MS 2000u
 
 enum command {
 	START = 1,
@@ -285,7 +286,7 @@ static void open_peer(struct peer *peer, const struct pair_setup *setup)
 	struct pair_setup filled = *setup;
 
 	if (!filled.source.silence_ms)
-		filled.source.silence_ms = SILENCE_MS;
+		filled.source.silence_ms = peer->reply == WAIT ? SILENT_MS : PAIR_LONG_MS;
 	pair_open(&peer->pair, &filled);
 	pthread_mutex_init(&peer->lock, NULL);
 	peer->ram = calloc(1, peer->pair.setup.bytes);
@@ -595,7 +596,6 @@ static void open_busy(struct peer *peer, struct impost_migration_config config)
 {
 	*peer = (struct peer){.heard = write_all};
 	config.downtime_ms = 1;
-	config.silence_ms = PAIR_LONG_MS;
 	open_peer(peer, &(struct pair_setup){.source = config});
 }
 
@@ -688,7 +688,7 @@ Test(migrate_send, the_host_releases_when_the_vm_is_to_stand)
 {
 	struct peer peer = {.heard = hold_and_release};
 
-	open_peer(&peer, &(struct pair_setup){.cpus = 2, .source = {.silence_ms = PAIR_LONG_MS}});
+	open_peer(&peer, &(struct pair_setup){.cpus = 2});
 	pair_start_guests(&peer.pair);
 	cr_assert_eq(pair_send(&peer.pair), 0, "%s", peer.pair.sent_text);
 	pair_expect_source_moved(&peer.pair);
