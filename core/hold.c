@@ -479,6 +479,13 @@ int vm_release_by(struct impost_vm *vm, uint32_t who)
 	return err;
 }
 
+void vm_hand_hold(struct impost_vm *vm, uint32_t who)
+{
+	pthread_mutex_lock(&vm->hold_lock);
+	vm->held_by = (vm->held_by & ~who) | HELD_BY_HOST;
+	pthread_mutex_unlock(&vm->hold_lock);
+}
+
 int impost_vm_hold(struct impost_vm *vm, uint32_t timeout_ms)
 {
 	return vm_hold_by(vm, HELD_BY_HOST, timeout_ms);

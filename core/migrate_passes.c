@@ -7,6 +7,7 @@
 
 #include "crew.h"
 #include "migrate_rows.h"
+#include "migrate_send.h"
 #include "migrate_throttle.h"
 
 /* A rate is of so long at least, and the older half as much as what is newer. */
@@ -112,15 +113,25 @@ static void note_rate(struct passes *passes, bool all)
 	begin_rate(passes);
 }
 
-/* How long the guest would stand now. */
-static uint64_t estimate_ns(const struct passes *passes)
+/* How long what is left takes. */
+static uint64_t rest_ns(const struct passes *passes)
 {
 	const struct impost_migration *migration = passes->migration;
 	uint64_t left = migration->left_bytes, rate = migration->rate;
 
 	if (left && !rate)
-		return UINT64_MAX;
-	return passes->overhead_ns + (left ? (uint64_t)((double)left * 1e9 / (double)rate) : 0);
+		return UINT64_MAX / 2;
+	return left ? (uint64_t)((double)left * 1e9 / (double)rate) : 0;
+}
+
+/* Whether the guest could stand for the rest. What takes as long however often memory is gone
+ * through counts for half of that time at the most, or no pass would ever be the last. */
+static bool fits(const struct passes *passes)
+{
+	uint64_t may = (uint64_t)passes->migration->config.downtime_ms * 1000000;
+	uint64_t overhead = passes->overhead_ns < may / 2 ? passes->overhead_ns : may / 2;
+
+	return rest_ns(passes) <= may - overhead;
 }
 
 /* --- a pass --- */
@@ -195,9 +206,10 @@ static int run_pass(struct passes *passes)
 
 	begin_rate(passes);
 	err = crew_run(&crew);
-	if (!err)
-		note_rate(passes, true);
-	return err;
+	if (err)
+		return source_hear_elsewhere(passes->migration, err);
+	note_rate(passes, true);
+	return 0;
 }
 
 /* What was written since is what is left. */
@@ -209,7 +221,7 @@ static int begin_next(struct passes *passes)
 	if (err)
 		return err;
 	migration->dirty_rate = passes->supply.stats.last_rate * IMPOST_PAGE_SIZE;
-	migration->downtime_ns = estimate_ns(passes);
+	migration->downtime_ns = passes->overhead_ns + rest_ns(passes);
 	return migrate_tell(migration);
 }
 
@@ -274,8 +286,7 @@ int passes_run(struct passes *passes, uint64_t overhead_ns)
 			return go_late(passes) ? 0 : give_up(passes);
 		if (!err)
 			err = begin_next(passes);
-		if (err || migration->downtime_ns <= (uint64_t)config->downtime_ms * 1000000 ||
-		    go_late(passes))
+		if (err || fits(passes) || go_late(passes))
 			return err;
 		if (migration->pass >= config->passes)
 			return give_up(passes);

@@ -101,6 +101,23 @@ int source_hear(struct impost_migration *migration, struct link *link, uint16_t 
 	return heard == -EREMOTEIO ? heard : give_back(migration->ctx, &kept);
 }
 
+int source_hear_elsewhere(struct impost_migration *migration, int err)
+{
+	const struct kept kept = keep(migration->ctx, err);
+	int heard = 0;
+
+	if (err != -EPIPE && err != -ETIMEDOUT)
+		return err;
+	for (uint32_t i = 0; heard != -EREMOTEIO && i < migration->nlinks; i++) {
+		struct link *link = &migration->links[i];
+
+		heard = 0;
+		while (!heard && link->channel.fd >= 0 && link_wait(link, 0) > 0)
+			heard = source_read_answer(migration, link, WIRE_MEMORY);
+	}
+	return heard == -EREMOTEIO ? heard : give_back(migration->ctx, &kept);
+}
+
 /* Says COMMAND on LINK and waits for its Ok. */
 static int ask(struct impost_migration *migration, struct link *link, uint16_t command,
 	       const void *payload, uint64_t length)
@@ -172,16 +189,18 @@ static int hold(struct source *source)
 	return err;
 }
 
-/* Says what goes wrong in the log: there is an error already, or nothing to be done about it. */
+/* What goes wrong is in the log, for there is an error already; the host can try it again. */
 static void release(struct source *source)
 {
 	if (!source->migration->held)
 		return;
 	source->migration->held = false;
-	if (vm_release_by(source->vm, HELD_BY_MIGRATION))
-		context_log(source->ctx, IMPOST_LOG_ERROR,
-			    "a VM that was being migrated cannot run on: %s",
-			    impost_error(source->ctx));
+	if (!vm_release_by(source->vm, HELD_BY_MIGRATION))
+		return;
+	context_log(source->ctx, IMPOST_LOG_ERROR,
+		    "a VM that was being migrated does not run on, and stays held: %s",
+		    impost_error(source->ctx));
+	vm_hand_hold(source->vm, HELD_BY_MIGRATION);
 }
 
 /* --- Config and State --- */
@@ -468,14 +487,15 @@ static int check(struct impost_migration *migration, struct impost_vm *vm)
 	if (vm->ctx != migration->ctx)
 		return impost_error_set(migration->ctx, -EINVAL,
 					"the VM is of another context than the migration");
-	if (atomic_exchange(&migration->begun, true))
-		return impost_error_set(migration->ctx, -EALREADY,
-					"this migration was begun before: make another one");
-	if (atomic_compare_exchange_strong(&vm->owner, &here, OWNER_LEAVING))
+	if (!atomic_compare_exchange_strong(&vm->owner, &here, OWNER_LEAVING))
+		return here == OWNER_MOVED ? vm_check_here(vm)
+					   : impost_error_set(migration->ctx, -EALREADY,
+							      "the VM is being migrated already");
+	if (!atomic_exchange(&migration->begun, true))
 		return 0;
-	return here == OWNER_MOVED ? vm_check_here(vm)
-				   : impost_error_set(migration->ctx, -EALREADY,
-						      "the VM is being migrated already");
+	atomic_store(&vm->owner, OWNER_HERE);
+	return impost_error_set(migration->ctx, -EALREADY,
+				"this migration was begun before: make another one");
 }
 
 int impost_migration_send(struct impost_migration *migration, struct impost_vm *vm)

@@ -18,4 +18,8 @@ void source_keep_refusal(struct impost_migration *migration, char *text);
  */
 int source_hear(struct impost_migration *migration, struct link *link, uint16_t command, int err);
 
+/* The same of a migration that ended on one of its connections: the peer may have said why on
+ * another. Nobody else reads there any more. */
+int source_hear_elsewhere(struct impost_migration *migration, int err);
+
 #endif

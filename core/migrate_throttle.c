@@ -77,9 +77,12 @@ static void *slice(void *opaque)
 	while (!throttle->stop)
 		do_slice(throttle, &held);
 	pthread_mutex_unlock(&throttle->lock);
-	if (held && vm_release_by(throttle->vm, HELD_BY_THROTTLE))
-		context_log(ctx, IMPOST_LOG_ERROR, "a VM that was throttled cannot run on: %s",
+	if (held && vm_release_by(throttle->vm, HELD_BY_THROTTLE)) {
+		context_log(ctx, IMPOST_LOG_ERROR,
+			    "a VM that was throttled does not run on, and stays held: %s",
 			    impost_error(ctx));
+		vm_hand_hold(throttle->vm, HELD_BY_THROTTLE);
+	}
 	return NULL;
 }
 

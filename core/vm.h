@@ -140,6 +140,9 @@ int vm_needs(struct impost_vm *vm, enum impost_cap cap);
 int vm_hold_by(struct impost_vm *vm, uint32_t who, uint32_t timeout_ms);
 int vm_release_by(struct impost_vm *vm, uint32_t who);
 
+/* What WHO holds, and could not release, the host holds from now on. */
+void vm_hand_hold(struct impost_vm *vm, uint32_t who);
+
 /* VM, which is held, goes on elsewhere: its runs return -IMPOST_EMOVED for good. */
 void vm_give_up(struct impost_vm *vm);
 
