@@ -30,7 +30,6 @@ struct source {
 	struct leaving leaving; /* what comes after the VM */
 	uint64_t overhead_ns;	/* what the guest stands for when no memory is left */
 	uint64_t held_ns;	/* when it was held for good */
-	bool greeted;		/* there is somebody to be told of a failure */
 	bool completed;		/* Complete may have come to the other side: it is not known whose
 				   the VM is */
 };
@@ -170,7 +169,6 @@ static int greet(struct source *source)
 
 	if (err)
 		return source_hear(migration, source->link, WIRE_START, err);
-	source->greeted = true;
 	err = read_answer(migration, source->link, WIRE_START, &head);
 	if (!err)
 		err = check_greeting(source, &head, wanted);
@@ -434,7 +432,7 @@ static int fail(struct source *source, int err)
 	struct impost_migration *migration = source->migration;
 	const struct kept kept = keep(source->ctx, err);
 
-	if (source->greeted && !atomic_load(&migration->cancel.deaf))
+	if (!atomic_load(&migration->cancel.deaf))
 		link_send_last(source->link, &abandon, sizeof(abandon));
 	release(source);
 	end_memory(source);
