@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,7 +62,8 @@ typedef void (*pair_wire_fn)(struct pair *pair, struct impost_migration_channel 
 struct pair_setup {
 	uint32_t cpus;	      /* 1 */
 	uint64_t bytes;	      /* of RAM, which begins at 0: PAIR_BYTES */
-	uint32_t kind, flags; /* of RAM: IMPOST_REGION_ANONYMOUS */
+	uint32_t kind, flags; /* of RAM: IMPOST_REGION_ANONYMOUS; _MEMFD: on both sides */
+	const char *plugins;  /* folder: PLUGIN_DIR */
 	pair_wire_fn wire;    /* pair_wire_unix */
 	/* Of both migrations; size, channel, connect, prepare and opaque are the pair's. */
 	struct impost_migration_config source, destination;
@@ -94,6 +96,7 @@ struct pair {
 	struct pair_device device, arrived_device;
 	struct pair_guest guests[PAIR_CPUS];
 	uint32_t nguests;
+	atomic_bool kicked_enough;
 
 	/* A migration: between pair_begin() and pair_forget(). */
 	struct impost_migration *sending, *receiving;
@@ -111,6 +114,7 @@ struct pair {
 	uint32_t nfds;
 
 	char script[32];
+	int script_fd;
 };
 
 /* --- connections --- */
@@ -280,36 +284,32 @@ IMPOST_RECORD(pair_record, "pair", struct pair_device_saved, 1, 1, 1, pair_field
 /* --- the two sides --- */
 
 /* All vCPUs read a port for ever. A guest's state has how far it is in the script, so that both
- * sides have the same. */
+ * sides have the same. It has no name on a disk. */
 static inline void pair_write_script(struct pair *pair)
 {
-	FILE *file;
-	int fd;
+	int fd = memfd_create("script", MFD_CLOEXEC);
 
-	strcpy(pair->script, "/tmp/impost-pair-XXXXXX");
-	fd = mkstemp(pair->script);
 	expect_true(fd >= 0);
-	file = fdopen(fd, "w");
 	for (uint32_t id = 0; id < pair->setup.cpus; id++)
-		fprintf(file, "[vcpu %u]\nrepeat = forever\nin = 0x60 1\nend =\n", id);
-	fclose(file);
+		dprintf(fd, "[vcpu %u]\nrepeat = forever\nin = 0x60 1\nend =\n", id);
+	snprintf(pair->script, sizeof(pair->script), "/proc/self/fd/%d", fd);
+	pair->script_fd = fd;
 }
 
 static inline struct impost_context *pair_context(const struct pair *pair)
 {
 	const char *const options[][3] = {
-		{"impost", "plugin_dir", PLUGIN_DIR},
+		{"impost", "plugin_dir", pair->setup.plugins},
 		{"impost", "backend", "mock"},
 		{"backend.mock", "check_entry", "no"},
 		{"backend.mock", "script", pair->script},
 	};
-	struct impost_context *ctx = NULL;
+	struct impost_context *of = NULL;
 
-	expect_true(impost_context_open(NULL, NULL, &ctx) == 0);
+	expect_true(impost_context_open(NULL, NULL, &of) == 0);
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		expect_ok(ctx,
-			  impost_context_set(ctx, options[i][0], options[i][1], options[i][2]));
-	return ctx;
+		expect_ok(of, impost_context_set(of, options[i][0], options[i][1], options[i][2]));
+	return of;
 }
 
 /* Writes page NUMBER of VM's memory with what SEED says: every third is of zeros. */
@@ -372,12 +372,17 @@ static inline void pair_open(struct pair *pair, const struct pair_setup *setup)
 		pair->setup.cpus = 1;
 	if (!setup->bytes)
 		pair->setup.bytes = PAIR_BYTES;
+	if (!setup->plugins)
+		pair->setup.plugins = PLUGIN_DIR;
 	if (!setup->wire)
 		pair->setup.wire = pair_wire_unix;
 	expect_true(pair->setup.cpus <= PAIR_CPUS);
 	pair_write_script(pair);
 	pair->source_ctx = pair_context(pair);
 	pair->destination_ctx = pair_context(pair);
+	if (setup->kind == IMPOST_REGION_MEMFD)
+		expect_ok(pair->destination_ctx,
+			  impost_context_set(pair->destination_ctx, "memory", "backing", "memfd"));
 	expect_ok(pair->source_ctx, impost_vm_config_init(pair->source_ctx, &config));
 	config.cpus = pair->setup.cpus;
 	expect_ok(pair->source_ctx, impost_vm_create(pair->source_ctx, &config, &pair->vm));
@@ -400,6 +405,28 @@ static inline void pair_destroy_vm(struct impost_vm *vm)
 
 /* --- guests --- */
 
+/* As a processor writes: ThreadSanitizer sees nothing of a guest. */
+__attribute__((no_sanitize("thread"))) static inline void pair_guest_store(volatile uint64_t *page,
+									   uint64_t number)
+{
+	for (size_t i = 0; i < PAIR_PAGE / 8; i++)
+		page[i] = number + i;
+}
+
+static inline void pair_guest_write(struct pair *pair, uint64_t gpa, uint64_t number)
+{
+	struct impost_view view;
+	uint64_t bytes;
+	void *page;
+
+	expect_ok(pair->source_ctx, impost_view_begin(impost_vm_memory(pair->vm), &view));
+	expect_ok(pair->source_ctx, impost_view_span(&view, gpa, PAIR_PAGE, &page, &bytes));
+	if (bytes == PAIR_PAGE)
+		pair_guest_store(page, number);
+	impost_view_mark_dirty(&view, gpa, PAIR_PAGE);
+	impost_view_end(&view);
+}
+
 /* Some pages of RAM, now one and now some in a row. The exit is in hand: nobody holds the VM. */
 static inline void pair_guest_writes(struct pair_guest *guest, uint64_t *state)
 {
@@ -407,7 +434,7 @@ static inline void pair_guest_writes(struct pair_guest *guest, uint64_t *state)
 	uint32_t first = random_below(state, pages), count = 1 + random_below(state, 4);
 
 	for (uint32_t i = first; i < first + count && i < pages; i++)
-		pair_write_page(guest->pair->vm, i * (uint64_t)PAIR_PAGE, random_number(state));
+		pair_guest_write(guest->pair, i * (uint64_t)PAIR_PAGE, random_number(state));
 }
 
 static inline void *pair_guest_run(void *arg)
@@ -449,16 +476,22 @@ static inline void pair_start_guests(struct pair *pair)
 			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
-/* Not while the VM is held. Each ends with what `ended` says. */
+/* Each ends with what `ended` says: by itself, when the VM has moved. */
+static inline void pair_join_guests(struct pair *pair)
+{
+	for (uint32_t i = 0; i < pair->nguests; i++)
+		pthread_join(pair->guests[i].thread, NULL);
+	pair->nguests = 0;
+}
+
+/* Not while the VM is held. */
 static inline void pair_stop_guests(struct pair *pair)
 {
 	for (uint32_t i = 0; i < pair->nguests; i++) {
 		atomic_store(&pair->guests[i].stop, true);
 		impost_vcpu_kick(pair->guests[i].vcpu);
 	}
-	for (uint32_t i = 0; i < pair->nguests; i++)
-		pthread_join(pair->guests[i].thread, NULL);
-	pair->nguests = 0;
+	pair_join_guests(pair);
 }
 
 /* --- a migration --- */
@@ -470,6 +503,18 @@ static inline int pair_prepare(void *opaque, struct impost_vm *vm)
 	return impost_vm_add_device(vm, "pair", 0, &pair_record, &pair->arrived_device);
 }
 
+/*
+ * A host has no more use for a connection over which its side has failed, perhaps in the middle of
+ * a word. Of each two descriptors the first is the source's.
+ */
+static inline void pair_hang_up(struct pair *pair, uint32_t side)
+{
+	pthread_mutex_lock(&pair->lock);
+	for (uint32_t i = side; i < pair->nfds; i += 2)
+		shutdown(pair->fds[i], SHUT_RDWR);
+	pthread_mutex_unlock(&pair->lock);
+}
+
 static inline void *pair_receive(void *arg)
 {
 	struct pair *pair = arg;
@@ -477,10 +522,12 @@ static inline void *pair_receive(void *arg)
 	pair->received = impost_migration_receive(pair->receiving, &pair->arrived);
 	snprintf(pair->received_text, sizeof(pair->received_text), "%s",
 		 pair->received ? impost_error(pair->destination_ctx) : "");
+	if (pair->received)
+		pair_hang_up(pair, 1);
 	return NULL;
 }
 
-static inline struct impost_migration *pair_make(struct pair *pair, struct impost_context *ctx,
+static inline struct impost_migration *pair_make(struct pair *pair, struct impost_context *of,
 						 const struct impost_migration_config *wanted,
 						 const struct impost_migration_channel *channel,
 						 impost_migration_connect_fn connect)
@@ -494,7 +541,7 @@ static inline struct impost_migration *pair_make(struct pair *pair, struct impos
 	config.opaque = pair;
 	if (connect == pair_accept && !config.prepare)
 		config.prepare = pair_prepare;
-	expect_ok(ctx, impost_migration_create(ctx, &config, &migration));
+	expect_ok(of, impost_migration_create(of, &config, &migration));
 	return migration;
 }
 
@@ -516,6 +563,8 @@ static inline int pair_send(struct pair *pair)
 	pair->sent = impost_migration_send(pair->sending, pair->vm);
 	snprintf(pair->sent_text, sizeof(pair->sent_text), "%s",
 		 pair->sent ? impost_error(pair->source_ctx) : "");
+	if (pair->sent)
+		pair_hang_up(pair, 0);
 	return pair->sent;
 }
 
@@ -556,21 +605,21 @@ static inline void pair_close(struct pair *pair)
 	expect_true(impost_context_close(pair->destination_ctx) == 0);
 	pthread_mutex_destroy(&pair->lock);
 	pthread_cond_destroy(&pair->offered);
-	unlink(pair->script);
+	close(pair->script_fd);
 }
 
 /* --- the judge --- */
 
 /* A thread of the caller's can run VCPU, which nobody else does. */
-static inline void pair_expect_runs(struct impost_context *ctx, struct impost_vcpu *vcpu)
+static inline void pair_expect_runs(struct impost_context *of, struct impost_vcpu *vcpu)
 {
 	struct impost_exit exit;
 
 	do
-		expect_ok(ctx, impost_vcpu_run(vcpu, &exit));
+		expect_ok(of, impost_vcpu_run(vcpu, &exit));
 	while (exit.kind == IMPOST_EXIT_INTR); /* a kick of before */
 	expect_true(exit.kind == IMPOST_EXIT_IO);
-	expect_ok(ctx, impost_vcpu_complete(vcpu, &exit));
+	expect_ok(of, impost_vcpu_complete(vcpu, &exit));
 }
 
 /* The source's VM is held by nobody, and each vCPU runs. */
@@ -592,13 +641,51 @@ static inline void pair_expect_source_runs(struct pair *pair)
 	}
 }
 
+static inline void *pair_kick_often(void *arg)
+{
+	struct pair *pair = arg;
+
+	while (!atomic_load(&pair->kicked_enough)) {
+		impost_vcpu_kick(pair->cpu[0]);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	return NULL;
+}
+
+/* It neither runs nor is gone, whatever the host does: runs wait, until they are kicked. */
+static inline void pair_expect_source_held(struct pair *pair)
+{
+	struct impost_exit exit;
+	pthread_t kicker;
+
+	expect_true(impost_vm_release(pair->vm) == -EINVAL);
+	expect_ok(pair->source_ctx, impost_vm_hold(pair->vm, 0));
+	expect_ok(pair->source_ctx, impost_vm_release(pair->vm));
+	for (uint32_t i = 0; i < pair->nguests; i++) {
+		unsigned rounds = atomic_load(&pair->guests[i].rounds);
+
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+		expect_true(atomic_load(&pair->guests[i].rounds) == rounds);
+	}
+	if (pair->nguests)
+		return;
+	atomic_store(&pair->kicked_enough, false);
+	expect_true(pthread_create(&kicker, NULL, pair_kick_often, pair) == 0);
+	for (int i = 0; i < 3; i++) {
+		expect_ok(pair->source_ctx, impost_vcpu_run(pair->cpu[0], &exit));
+		expect_true(exit.kind == IMPOST_EXIT_INTR);
+	}
+	atomic_store(&pair->kicked_enough, true);
+	pthread_join(kicker, NULL);
+}
+
 /* It is gone for good: for threads that run it, and for those that begin to. */
 static inline void pair_expect_source_moved(struct pair *pair)
 {
 	bool ran = pair->nguests > 0;
 	struct impost_exit exit;
 
-	pair_stop_guests(pair);
+	pair_join_guests(pair);
 	for (uint32_t i = 0; i < pair->setup.cpus; i++) {
 		expect_true(!ran || pair->guests[i].ended == -IMPOST_EMOVED);
 		expect_true(impost_vcpu_run(pair->cpu[i], &exit) == -IMPOST_EMOVED);
@@ -681,9 +768,7 @@ static inline enum pair_end pair_judge_owner(struct pair *pair)
 		pair_expect_source_runs(pair);
 		return PAIR_STAYED;
 	}
-	/* Whatever the host does, it stays held. */
-	expect_true(impost_vm_release(pair->vm) == -EINVAL);
-	expect_true(impost_vm_hold(pair->vm, 0) == 0 && impost_vm_release(pair->vm) == 0);
+	pair_expect_source_held(pair);
 	expect_ok(pair->source_ctx,
 		  impost_migration_settle(pair->sending, arrived ? IMPOST_MIGRATION_LEAVE
 								 : IMPOST_MIGRATION_KEEP));
