@@ -162,7 +162,7 @@ static int take_fd(const struct endpoint *endpoint, int *ret_fd)
 /* The port that the system has chosen. */
 static unsigned int port_of(int fd)
 {
-	struct sockaddr_storage at;
+	struct sockaddr_storage at = {0};
 	socklen_t len = sizeof(at);
 
 	if (getsockname(fd, (struct sockaddr *)&at, &len) < 0)

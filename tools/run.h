@@ -30,6 +30,7 @@ struct run {
 	int events;		   /* of the VM; -1: none */
 	enum run_reason reason;
 	int signal;	  /* when SIGNALLED */
+	bool warned;	  /* of what a signal would end */
 	int output_error; /* when OUTPUT_CLOSED: negative errno */
 };
 

@@ -180,6 +180,18 @@ static bool is_drained(struct run *run)
 	return run->reason == OUTPUT_CLOSED || !console_has_output(&run->machine.console);
 }
 
+/* A guest that runs elsewhere without all of its memory is lost with what is here: so whoever ends
+ * this says so twice. */
+static void warn_once(struct run *run, enum run_reason before)
+{
+	if (run->reason != SIGNALLED || run->warned || !steering_is_needed(run->steering))
+		return;
+	run->warned = true;
+	run->reason = before;
+	complain("the guest runs elsewhere, and needs memory that is still here: another signal "
+		 "ends both");
+}
+
 void run_drain(struct run *run)
 {
 	struct pollfd fds[2 + STEERING_FDS] = {
@@ -187,8 +199,10 @@ void run_drain(struct run *run)
 		{.fd = run->signals, .events = POLLIN},
 	};
 
+	warn_once(run, GUEST_ENDED);
 	while (!is_drained(run)) {
 		bool hurry = steering_wants_end(run->steering);
+		enum run_reason before;
 		int count;
 
 		fds[0].fd = console_has_output(&run->machine.console) ? STDOUT_FILENO : -1;
@@ -201,7 +215,9 @@ void run_drain(struct run *run)
 		else if (hurry) /* nor is a client waited for that goes on asking */
 			break;
 		steer(run, fds + 2);
+		before = run->reason;
 		if (fds[1].revents)
 			on_signal(run);
+		warn_once(run, before);
 	}
 }

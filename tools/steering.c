@@ -286,6 +286,10 @@ static int quit(struct steering *steering, const struct request *request, struct
 {
 	(void)request;
 	(void)reply;
+	if (steering_is_needed(steering))
+		return impost_error_set(steering->ctx, -EBUSY,
+					"the guest runs elsewhere, and needs memory that is still "
+					"here: this ends when it is there");
 	steering->wants_end = true;
 	return 0;
 }
@@ -565,6 +569,16 @@ bool steering_wants_end(const struct steering *steering)
 const char *steering_destination(const struct steering *steering)
 {
 	return steering && steering->moved ? steering->outgoing.migration.where : "";
+}
+
+bool steering_is_needed(struct steering *steering)
+{
+	struct impost_migration_status status;
+
+	if (!steering || !steering->busy || steering->work.request.command != REQUEST_MIGRATE)
+		return false;
+	migration_get_status(&steering->outgoing.migration, &status);
+	return status.state == IMPOST_MIGRATION_POSTCOPYING;
 }
 
 bool steering_is_busy(const struct steering *steering)

@@ -44,6 +44,9 @@ bool steering_wants_end(const struct steering *steering);
 /* Where the guest went, if it did; "" if not. STEERING NULL: "". */
 const char *steering_destination(const struct steering *steering);
 
+/* Whether the guest runs elsewhere, and needs memory that is still here (post-copy). */
+bool steering_is_needed(struct steering *steering);
+
 /* Whether something is under way that the end of the run should wait for. */
 bool steering_is_busy(const struct steering *steering);
 

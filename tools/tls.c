@@ -91,26 +91,28 @@ static void free_secret(char *text)
 	free(text);
 }
 
-/* The text of a file that nobody but its owner has. Freed with free_secret(). */
-static int read_private(struct impost_context *ctx, const char *path, char **ret_text)
+/* The text of a file that nobody but its owner has, to be freed with free_secret(); NULL, with *ERR
+ * and its text on CTX. */
+static char *read_private(struct impost_context *ctx, const char *path, int *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), err;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	char *text;
 
-	if (fd < 0)
-		return impost_error_set(ctx, -errno, "cannot open the key %.256s: %s", path,
+	if (fd < 0) {
+		*err = impost_error_set(ctx, -errno, "cannot open the key %.256s: %s", path,
 					strerror(errno));
+		return NULL;
+	}
 	text = malloc(SECRET_MOST + 1);
-	err = text ? check_private(ctx, path, fd)
-		   : impost_error_set(ctx, -ENOMEM, "no memory for a key");
-	if (err == 0)
-		err = read_all(ctx, path, fd, text);
+	*err = text ? check_private(ctx, path, fd)
+		    : impost_error_set(ctx, -ENOMEM, "no memory for a key");
+	if (*err == 0)
+		*err = read_all(ctx, path, fd, text);
 	close(fd);
-	if (err == 0)
-		*ret_text = text;
-	else
-		free_secret(text);
-	return err;
+	if (*err == 0)
+		return text;
+	free_secret(text);
+	return NULL;
 }
 
 /* --- certificates --- */
@@ -127,10 +129,10 @@ static int load_pair(struct impost_context *ctx, gnutls_certificate_credentials_
 		     const char *certificate, const char *key)
 {
 	gnutls_datum_t chain = {0}, secret;
-	char *text = NULL;
-	int err = read_private(ctx, key, &text);
+	int err;
+	char *text = read_private(ctx, key, &err);
 
-	if (err < 0)
+	if (!text)
 		return err;
 	err = check_gnutls(ctx, gnutls_load_file(certificate, &chain), certificate);
 	secret = (gnutls_datum_t){(unsigned char *)text, (unsigned int)strlen(text)};
@@ -223,9 +225,10 @@ static int read_psk(struct impost_context *ctx, struct tls_credentials *credenti
 	struct psk_line line;
 	gnutls_datum_t hex;
 	const char *at;
-	int err = read_private(ctx, path, &credentials->keys);
+	int err;
 
-	if (err < 0)
+	credentials->keys = read_private(ctx, path, &err);
+	if (!credentials->keys)
 		return err;
 	at = credentials->keys;
 	if (!next_line(&at, &line))
