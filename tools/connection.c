@@ -21,6 +21,8 @@
 #define BACKLOG 64
 /* How long who was refused may take to hear of it. */
 #define LINGER_MS 1000u
+/* Between two calls of one who has no room. */
+#define RETRY_MS 10u
 
 struct connection {
 	struct connection *next;
@@ -102,6 +104,15 @@ static int finish_connecting(const struct endpoint *endpoint, int fd, uint64_t u
 	return err ? err : -result;
 }
 
+/* A UNIX socket with too many callers says EAGAIN, and that it has room cannot be polled for. */
+static bool is_worth_waiting(const struct endpoint *endpoint, uint64_t until)
+{
+	uint64_t soon = deadline(RETRY_MS);
+
+	return wait_ready(endpoint, -1, 0, soon < until ? soon : until) == -ETIMEDOUT &&
+	       clock_now_ns() < until;
+}
+
 /* Returns 0 with *RET_FD, or a negative errno. */
 static int connect_to(const struct endpoint *endpoint, const struct sockaddr *to, socklen_t len,
 		      uint64_t until, int *ret_fd)
@@ -110,7 +121,9 @@ static int connect_to(const struct endpoint *endpoint, const struct sockaddr *to
 
 	if (fd < 0)
 		return -errno;
-	err = connect(fd, to, len) == 0 ? 0 : -errno;
+	do
+		err = connect(fd, to, len) == 0 ? 0 : -errno;
+	while (err == -EAGAIN && is_worth_waiting(endpoint, until));
 	if (err == -EINPROGRESS || err == -EINTR)
 		err = finish_connecting(endpoint, fd, until);
 	if (err == 0)
@@ -162,13 +175,16 @@ static int take_fd(const struct endpoint *endpoint, int *ret_fd)
 /* The port that the system has chosen. */
 static unsigned int port_of(int fd)
 {
-	struct sockaddr_storage at = {0};
+	union {
+		struct sockaddr_in6 v6;
+		struct sockaddr_in v4;
+		struct sockaddr any;
+	} at = {.v6 = {.sin6_port = 0}};
 	socklen_t len = sizeof(at);
 
-	if (getsockname(fd, (struct sockaddr *)&at, &len) < 0)
+	if (getsockname(fd, &at.any, &len) < 0)
 		return 0;
-	return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-					      : ((struct sockaddr_in *)&at)->sin_port);
+	return ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
 }
 
 static int listen_at(const struct addrinfo *at, int *ret_fd)

@@ -238,6 +238,33 @@ Test(migrate, over_several_connections_compressed)
 	finish();
 }
 
+/* As many as there can be. */
+Test(migrate, over_all_connections)
+{
+	char address[256];
+
+	unix_address(address, "there");
+	start_source("@mock.ini");
+	start_destination("@mock.ini", address);
+	CHECK(0, "migrated to unix:", "ctl", "@a.sock", "migrate", address, "--connections", "64");
+	finish();
+}
+
+/* What is paused goes too, and runs there. */
+Test(migrate, paused)
+{
+	char address[256];
+
+	unix_address(address, "there");
+	start_source("@mock.ini");
+	start_destination("@mock.ini", address);
+	CHECK(0, "", "ctl", "@a.sock", "pause");
+	CHECK(1, "No such file", "ctl", "@a.sock", "migrate", "unix:/nowhere/at/all");
+	CHECK(0, "state     paused", "ctl", "@a.sock", "status");
+	CHECK(0, "migrated to unix:", "ctl", "@a.sock", "migrate", address);
+	finish();
+}
+
 /* A socket that both were started with. */
 Test(migrate, over_descriptors)
 {
