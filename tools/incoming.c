@@ -88,7 +88,7 @@ static int receive(struct incoming *incoming)
 	struct migration *migration = &incoming->migration;
 	struct impost_migration_config config = {
 		.size = sizeof(config),
-		.features = IMPOST_MIGRATION_FEATURES & ~IMPOST_MIGRATION_POSTCOPY,
+		.features = IMPOST_MIGRATION_FEATURES,
 		.prepare = prepare,
 		.vm_config = &incoming->vm_config,
 	};
@@ -99,6 +99,17 @@ static int receive(struct incoming *incoming)
 	if (err == 0)
 		err = impost_migration_receive(migration->handle, &incoming->vm);
 	return migration_explain(migration, err);
+}
+
+/* Post-copy: the guest runs, and waits for what it touches. */
+static void fill(struct incoming *incoming)
+{
+	struct migration *migration = &incoming->migration;
+	int err = impost_migration_wait(migration->handle);
+
+	if (err < 0 && !atomic_load(&migration->cancelled))
+		machine_fail(incoming->machine, impost_error(migration->ctx));
+	migration_unmake(migration);
 }
 
 static void *receive_thread(void *opaque)
@@ -115,7 +126,7 @@ static void *receive_thread(void *opaque)
 	atomic_store(&incoming->over, true);
 	eventfd_write(incoming->wake, 1);
 	if (incoming->err == 0)
-		migration_unmake(&incoming->migration);
+		fill(incoming);
 	atomic_store(&incoming->at_rest, true);
 	return NULL;
 }

@@ -177,13 +177,17 @@ static int judge_guest(struct run *run)
 	}
 }
 
-/* Where the guest is now, if it is not over. */
-static void tell_destination(const struct run *run)
+/* Where the guest is now, if it is not over. One that moved and is nowhere was lost on the way
+ * (post-copy), which has been told. */
+static int judge_destination(struct run *run, int status)
 {
 	const char *where = steering_destination(run->steering);
 
 	if (*where)
 		fprintf(stderr, "impost: the guest goes on at %s\n", where);
+	else if (status == STATUS_OK && machine_ended(&run->machine) == MACHINE_MOVED)
+		status = STATUS_HOST;
+	return status;
 }
 
 static int conclude(struct run *run)
@@ -198,7 +202,7 @@ static int conclude(struct run *run)
 		return status;
 	if (run->reason != SIGNALLED)
 		status = judge_guest(run);
-	tell_destination(run);
+	status = judge_destination(run, status);
 	if (run->reason == OUTPUT_CLOSED && run->output_error != -EPIPE) {
 		complain("cannot write to standard output: %s", strerror(-run->output_error));
 		status = STATUS_HOST;

@@ -331,6 +331,7 @@ static int start_work(struct steering *steering, struct control_peer peer, struc
 	work->request = *request;
 	work->peer = peer;
 	work->reply = reply;
+	*work->text = '\0';
 	atomic_store(&work->over, false);
 	atomic_store(&work->cancelled, false);
 	atomic_store(&work->done, 0);
@@ -350,10 +351,14 @@ static int start_work(struct steering *steering, struct control_peer peer, struc
 static void judge_migration(struct steering *steering)
 {
 	struct work *work = &steering->work;
+	struct impost_migration_status status;
 	size_t len = strlen(work->text);
 
 	steering->moved = work->err == 0;
 	steering->unsettled = work->err == -IMPOST_EUNSETTLED;
+	migration_get_status(&steering->outgoing.migration, &status);
+	if (status.state == IMPOST_MIGRATION_LOST)
+		complain("the guest is lost: %s", work->text);
 	if (!steering->unsettled)
 		return;
 	snprintf(work->text + len, sizeof(work->text) - len, "%s", len ? ": " : "");
