@@ -21,7 +21,7 @@
 #define BATCH_BYTES (UINT64_C(256) << 10)
 #define BATCH_ROWS  (BATCH_BYTES / IMPOST_PAGE_SIZE)
 /* Between two tries to connect; milliseconds. */
-#define AGAIN_MS 20u
+#define AGAIN_MS 20L
 
 static uint64_t left_bytes(const struct leaving *leaving)
 {
