@@ -429,6 +429,7 @@ static int take_complete(struct receiving *receiving, const struct wire_head *he
 static int take_abandon(struct receiving *receiving, const struct wire_head *head)
 {
 	(void)head;
+	receiving->abandoned = true;
 	return impost_error_set(receiving->ctx, -EREMOTEIO,
 				"the source has given the migration up");
 }
@@ -494,7 +495,7 @@ static int give_up(struct receiving *receiving, int err)
 	postcopy_free(migration->postcopy);
 	migration->postcopy = NULL;
 	/* Abandon is not answered. */
-	for (uint32_t i = 0; err != -EREMOTEIO && i < migration->nlinks; i++)
+	for (uint32_t i = 0; !receiving->abandoned && i < migration->nlinks; i++)
 		wire_answer_error(&migration->links[i], migration->features,
 				  receiving->reasons ? receiving->reasons : text);
 	if (receiving->vm)

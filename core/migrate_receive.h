@@ -28,7 +28,7 @@ struct receiving {
 	struct impost_state *first; /* as Config has it */
 	struct impost_state *state; /* that is to be loaded; NULL: it has not come */
 	struct impost_vm *vm;
-	bool prepared;
+	bool prepared, abandoned;
 	struct touched *touched; /* of each region of `first`, in their order */
 	uint32_t ntouched;
 	struct intake *intake; /* of the first connection */

@@ -700,19 +700,23 @@ Test(migrate_receive, cannot_run_here)
 	close_talk(&talk);
 }
 
+/* With whatever error: the source hears of it. */
 Test(migrate_receive, prepare_fails)
 {
+	static const int errors[] = {-ENODEV, -EREMOTEIO, -ECANCELED};
 	struct talk talk;
 
 	open_talk(&talk);
-	talk.prepare_says = -ENODEV;
-	begin(&talk);
-	start(&talk, 1, FEATURES);
-	say_config(&talk, NULL);
-	expect_refused(&talk, "could not be prepared: No such device");
-	expect_end(&talk, -ENODEV, "could not be prepared: No such device");
-	end(&talk);
-	expect_same_own(talk.before);
+	for (size_t i = 0; i < 3; i++) {
+		talk.prepare_says = errors[i];
+		begin(&talk);
+		start(&talk, 1, FEATURES);
+		say_config(&talk, NULL);
+		expect_refused(&talk, "could not be prepared: ");
+		expect_end(&talk, errors[i], strerror(-errors[i]));
+		end(&talk);
+		expect_same_own(talk.before);
+	}
 	close_talk(&talk);
 }
 
