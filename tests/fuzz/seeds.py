@@ -92,9 +92,9 @@ def snapshot_seeds(data):
 
 
 PAGE = 4096
-START, CONFIG, STATE, MEMORY, COMPLETE, ABANDON = 1, 2, 3, 4, 5, 6
-ZERO, ZSTD = 1, 2  # flags of a row, and with texts features of a migration
-TEXTS = 16
+START, CONFIG, STATE, MEMORY, COMPLETE, ABANDON, POSTPONE = 1, 2, 3, 4, 5, 6, 0x4902
+ZERO, ZSTD = 1, 2  # flags of a row, and with the others features of a migration
+POSTCOPY, TEXTS = 8, 16
 
 
 def cbor(value):
@@ -119,10 +119,14 @@ def frame(command, payload=b"", behind=b"", header=bytes(6)):
     return struct.pack("<H6sQ", command, header, len(payload)) + payload + behind
 
 
+def table(*rows):
+    """ROWS of address with flags, pages, and whatever."""
+    return b"".join(struct.pack("<QQ", gpa, pages * PAGE) for gpa, pages, _ in rows)
+
+
 def memory(*rows):
-    """A Memory of ROWS: address with flags, pages, and what is behind the table."""
-    table = b"".join(struct.pack("<QQ", gpa, pages * PAGE) for gpa, pages, _ in rows)
-    return frame(MEMORY, table, b"".join(contents for _, _, contents in rows))
+    """A Memory of ROWS, which have what is behind the table."""
+    return frame(MEMORY, table(*rows), b"".join(contents for _, _, contents in rows))
 
 
 def packed(data):
@@ -153,6 +157,9 @@ def stream_seeds(data):
                                        (2 * PAGE | ZSTD, 1, packed(pages[:PAGE])), (3 * PAGE, 1, pages[:PAGE])) +
                         memory((0, 1, pages[PAGE:])) + last + frame(COMPLETE),
         "stream-late": start + last + memory((0 | ZERO, 2, b""), (PAGE, 1, pages[PAGE:])) + frame(COMPLETE),
+        "stream-postcopy": frame(START, header=struct.pack("<HI", 1, ZERO | POSTCOPY | TEXTS)) + frame(CONFIG, config) +
+                           memory((0, 1, pages[:PAGE])) + last + frame(POSTPONE, table((PAGE, 1, b""))) +
+                           frame(COMPLETE) + memory((PAGE, 1, pages[PAGE:])) + frame(COMPLETE),
         "stream-abandoned": start + memory((0, 1, pages[:PAGE])) + frame(ABANDON),
         "stream-local": frame(START, header=struct.pack("<HI", 1, TEXTS)) + frame(CONFIG, local) + last,
     }
