@@ -253,8 +253,7 @@ static void send_vm(struct asked *asked)
 	say(pair.sent, pair.source_ctx);
 	say_status(pair.sending);
 	judge_source(asked, &pair);
-	if (pair.sent == 0)
-		dump(asked, pair.vm);
+	dump(asked, pair.vm);
 	pair_close(&pair);
 }
 

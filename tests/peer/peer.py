@@ -909,22 +909,31 @@ def unsealed(folder):
     assert end.memory() == kept().contents()
 
 
-def handed_wrong(name):
-    """A wrong answer to the library's MemoryFd leaves its VM and its memory as they were."""
+def handed_wrong(command, name, folder):
+    """A wrong answer while both have the same memory leaves the library's VM and memory as they were."""
     result, answer = WRONG_ANSWERS[name]
-    end = End("send", flags=LOCAL, kind=MEMFD, silence=SHORT_MS if name == "silence" else LONG_MS)
+    if command == wire.COMPLETE and result != errno.EREMOTEIO:
+        result = EUNSETTLED
+    end = End("send", f"{folder}/a", flags=LOCAL, kind=MEMFD, settle=KEEP,
+              silence=SHORT_MS if name == "silence" else LONG_MS)
     destination = Destination(end.main)
-    destination.instead[wire.MEMORY_FD] = answer
+    destination.instead[command] = answer
     if name == "silence":
         was_in_time(destination)
     else:
         assert not destination.serve()
     drain(end.main)
     end.expect(result, "stays")
+    assert end.memory() == kept().contents(), "memory has changed"
 
 
 for wrong in WRONG_ANSWERS:
-    test(f"MemoryFd is answered by {wrong}")(functools.partial(handed_wrong, wrong))
+    test(f"MemoryFd is answered by {wrong}")(
+        in_folder(functools.partial(handed_wrong, wire.MEMORY_FD, wrong)))
+for step in (wire.CONFIG, wire.STATE, wire.COMPLETE):
+    for wrong in ("Error", "status 3", "the end"):
+        test(f"{wire.NAMES[step]} of memory that is handed over is answered by {wrong}")(
+            in_folder(functools.partial(handed_wrong, step, wrong)))
 
 
 @test("anonymous memory is not handed over")
