@@ -139,7 +139,7 @@ static int receive_vm(struct impost_context *ctx, const struct order *order, con
 
 static int serve(struct impost_context *ctx, int control)
 {
-	int connections[MOST_CONNECTIONS];
+	int connections[MOST_CONNECTIONS] = {-1};
 	struct order order;
 
 	while (take_order(control, &order, connections)) {
