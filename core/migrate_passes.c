@@ -124,14 +124,19 @@ static uint64_t rest_ns(const struct passes *passes)
 	return left ? (uint64_t)((double)left * 1e9 / (double)rate) : 0;
 }
 
-/* Whether the guest could stand for the rest. What takes as long however often memory is gone
- * through counts for half of that time at the most, or no pass would ever be the last. */
-static bool fits(const struct passes *passes)
+/*
+ * Whether the guest could stand for the rest. What takes as long however often memory is gone
+ * through counts for half of that time at the most, or no pass would ever be the last; but where
+ * the rest can follow the VM, there is no need to let it stand for longer (STRICTLY).
+ */
+static bool fits(const struct passes *passes, bool strictly)
 {
 	uint64_t may = (uint64_t)passes->migration->config.downtime_ms * 1000000;
-	uint64_t overhead = passes->overhead_ns < may / 2 ? passes->overhead_ns : may / 2;
+	uint64_t overhead = passes->overhead_ns;
 
-	return rest_ns(passes) <= may - overhead;
+	if (!strictly && overhead > may / 2)
+		overhead = may / 2;
+	return overhead + rest_ns(passes) <= may;
 }
 
 /* --- a pass --- */
@@ -286,7 +291,7 @@ int passes_run(struct passes *passes, uint64_t overhead_ns)
 			return go_late(passes) ? 0 : give_up(passes);
 		if (!err)
 			err = begin_next(passes);
-		if (err || fits(passes) || go_late(passes))
+		if (err || fits(passes, true) || go_late(passes) || fits(passes, false))
 			return err;
 		if (migration->pass >= config->passes)
 			return give_up(passes);
