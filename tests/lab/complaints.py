@@ -68,6 +68,12 @@ HARMLESS = [
      "ACPI: Early table checksum verification disabled"),
 ]
 
+# What it says of time that went wrong, as after a guest was moved. TSCs that differ when the second CPU starts are the
+# emulation's.
+TIME = re.compile(
+    r"(?i)clocksource.*unstable|tsc unstable due to (?!TSCs unsynchronized)|rcu.*(stall|self-detected)|"
+    r"soft lockup|hung task|blocked for more than|time.*(backward|jump)")
+
 STAMP = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\] ")
 
 
@@ -82,3 +88,8 @@ def complaints(lines):
         if reason:
             found.append((text, reason))
     return found
+
+
+def time_complaints(lines):
+    """The lines of a kernel's log that complain of time."""
+    return [line for line in lines if TIME.search(line)]
