@@ -117,7 +117,6 @@ static void *run(void *opaque)
 
 void machine_start(struct machine *m)
 {
-	atomic_store(&m->exits, 0);
 	atomic_store(&m->stop, false);
 	cr_assert_eq(pthread_create(&m->thread, NULL, run, m), 0);
 	m->running = true;
@@ -175,7 +174,9 @@ void machine_boot(struct machine *m, const char *cmdline)
 
 bool machine_run_for(struct machine *m, unsigned long exits)
 {
-	machine_start(m);
+	atomic_store(&m->exits, 0);
+	if (!m->running && !atomic_load(&m->ended))
+		machine_start(m);
 	while (atomic_load(&m->exits) < exits && !atomic_load(&m->ended))
 		nap(1000);
 	nap((long)draw(200000));

@@ -31,7 +31,7 @@ struct machine {
 	int left_with;		  /* what the loop of the thread that was joined returned */
 	char output[MACHINE_LOG]; /* on the serial port, of all that the guest was */
 	size_t said;
-	atomic_ulong exits; /* since the thread was started */
+	atomic_ulong exits; /* since machine_run_for() began, if it ever did */
 	atomic_bool stop;
 	atomic_bool ended; /* by the guest itself */
 };
@@ -66,7 +66,8 @@ void machine_destroy_vm(struct machine *m);
 void machine_start(struct machine *m);
 void machine_join(struct machine *m);
 
-/* Lets the guest run for about EXITS exits and a bit. Says whether it lives. */
+/* Lets the guest run for about EXITS exits and a bit, by its thread, which is started if there is
+ * none. Says whether it lives. */
 bool machine_run_for(struct machine *m, unsigned long exits);
 
 /* --- outcomes --- */
