@@ -40,6 +40,10 @@ static const struct way {
 	 .family = AF_INET,
 	 .features = IMPOST_MIGRATION_CONNECTIONS,
 	 .connections = CONNECTIONS},
+	{.name = "postcopy", .family = AF_UNIX, .features = IMPOST_MIGRATION_POSTCOPY},
+	{.name = "postcopy-tcp",
+	 .family = AF_INET,
+	 .features = IMPOST_MIGRATION_POSTCOPY | IMPOST_MIGRATION_ZSTD},
 	{.name = "local", .family = AF_UNIX, .flags = IMPOST_MIGRATION_LOCAL, .memfd = true},
 };
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
@@ -191,7 +195,8 @@ static void create(struct move *move)
 	OK(move->m, impost_migration_create(move->m->ctx, &config, &move->source));
 }
 
-/* The guest goes on in the VM that has arrived, at once. */
+/* The guest goes on in the VM that has arrived, at once: with post-copy before its memory is all
+ * there. */
 static void adopt(struct machine *m, struct impost_vm *vm)
 {
 	m->vm = vm;
@@ -208,11 +213,13 @@ static void *receive(void *opaque)
 	struct impost_vm *vm;
 
 	move->received = impost_migration_receive(move->destination, &vm);
-	if (move->received == 0)
+	if (move->received == 0) {
 		adopt(move->m, vm);
-	else
+		OK(move->m, impost_migration_wait(move->destination));
+	} else {
 		snprintf(move->received_text, sizeof(move->received_text), "%s",
 			 impost_error(move->m->ctx));
+	}
 	return NULL;
 }
 
