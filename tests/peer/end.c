@@ -269,7 +269,7 @@ static void judge_destination(const struct asked *asked, struct pair *pair)
 
 static void receive_vm(struct asked *asked)
 {
-	struct pair pair = {.setup = {.cpus = 2, .opaque = asked}};
+	struct pair pair = {.setup = {.cpus = 2, .plugins = PLUGIN_DIR, .opaque = asked}};
 	int err;
 
 	pair_write_script(&pair);
@@ -283,7 +283,7 @@ static void receive_vm(struct asked *asked)
 		judge_destination(asked, &pair);
 	pair_forget(&pair);
 	expect_true(impost_context_close(pair.destination_ctx) == 0);
-	unlink(pair.script);
+	close(pair.script_fd);
 }
 
 /* --- the whole --- */

@@ -939,7 +939,8 @@ for step in (wire.CONFIG, wire.STATE, wire.COMPLETE):
 @test("anonymous memory is not handed over")
 def anonymous():
     end = End("send", flags=LOCAL)
-    assert end.main.is_over(), "something was said"
+    assert end.main.read_head() == (wire.ABANDON, wire.BARE, 0)
+    assert end.main.is_over(), "something was said besides"
     end.expect(errno.ENOTSUP, "stays", "0x0", "backing = memfd")
 
 
