@@ -125,8 +125,8 @@ static inline void course_wire(struct pair *pair, struct impost_migration_channe
 
 /* --- the source --- */
 
-/* The state takes longer than the guest may stand, so that the VM goes first; and all of RAM is
- * written before what is left is looked at. When it has gone connections begin to break. */
+/* The state takes longer than copying may, so that the VM goes first; and all of RAM is written
+ * before what is left is looked at. When it has gone connections begin to break. */
 static inline int course_progress(void *opaque, const struct impost_migration_status *status)
 {
 	struct course *course = opaque;
@@ -162,7 +162,7 @@ static inline void course_open(struct course *course, struct pair_setup setup)
 {
 	setup.bytes = COURSE_BYTES;
 	setup.source.features = setup.destination.features = COURSE_FEATURES;
-	setup.source.downtime_ms = 1;
+	setup.source.timeout_ms = 1;
 	setup.source.progress = course_progress;
 	memset(course, 0, sizeof(*course));
 	sem_init(&course->gate, 0, 0);
