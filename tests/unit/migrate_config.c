@@ -117,7 +117,7 @@ static void try_all(bool config)
 	struct migrate_config decoded;
 	struct impost_state *back;
 
-	for (uint64_t len = 0; len < encoded.len; len += len > 512 ? 8 : 1) {
+	for (uint64_t len = 0; len<encoded.len; len += len> 512 ? 8 : 1) {
 		/* Of its own, so that a sanitizer sees what is read behind it. */
 		uint8_t *cut = malloc(len + 1);
 
@@ -128,7 +128,7 @@ static void try_all(bool config)
 			     (unsigned long long)encoded.len);
 		free(cut);
 	}
-	for (uint64_t at = 0; at < encoded.len; at += at > 512 ? 8 : 1) {
+	for (uint64_t at = 0; at<encoded.len; at += at> 512 ? 8 : 1) {
 		uint8_t was = encoded.data[at];
 
 		encoded.data[at] ^= (uint8_t)(1u << at % 8);
