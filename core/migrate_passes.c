@@ -248,7 +248,7 @@ static int adjust_throttle(struct passes *passes, uint64_t before)
 
 /* --- */
 
-#define MIB (1024 * 1024)
+#define MIB (UINT64_C(1) << 20)
 
 /* It does not come to an end by itself. */
 static int give_up(const struct passes *passes)
