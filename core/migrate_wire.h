@@ -32,7 +32,7 @@ enum wire_status {
 };
 
 #define WIRE_TEXT_MOST	  65536u	       /* bytes of an error's text */
-#define WIRE_ROWS_MOST	  65536u	       /* of a table */
+#define WIRE_ROWS_MOST	  UINT64_C(65536)      /* of a table */
 #define WIRE_PAYLOAD_MOST (UINT64_C(64) << 20) /* of a configuration or a state */
 #define WIRE_ZSTD_MOST	  (UINT64_C(1) << 20)  /* bytes of memory in a row that is compressed */
 #define WIRE_TOKEN	  16u
