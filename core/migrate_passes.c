@@ -327,6 +327,8 @@ int passes_postpone(struct passes *passes, struct leaving *leaving)
 	int err = leaving_begin(leaving, passes->migration, supply->memory);
 
 	passes->held = true;
+	if (!err) /* what LEAVING is made of is what SUPPLY has */
+		err = supply_check(supply);
 	if (!err && atomic_load(&passes->expired)) /* the rest of that pass */
 		err = leaving_take(leaving, supply);
 	if (!err)
