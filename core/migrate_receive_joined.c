@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "context.h"
 #include "crew.h"
 #include "migrate_receive.h"
 
@@ -256,7 +257,9 @@ void joined_free(struct joined *joined)
 {
 	if (!joined)
 		return;
-	joined_stop(joined, 0);
+	/* A fork has no such threads, and what wakes them is its parent's. */
+	if (!context_forked(joined->ctx))
+		joined_stop(joined, 0);
 	close(joined->cancel.fd);
 	pthread_mutex_destroy(&joined->lock);
 	free(joined);
