@@ -110,7 +110,7 @@ static int make_links(struct impost_migration *migration,
 	struct impost_context *ctx = migration->ctx;
 	int err;
 
-	migration->links = calloc(MIGRATE_CONNECTIONS_MOST, sizeof(*migration->links));
+	migration->links = calloc(MIGRATE_LINKS_MOST, sizeof(*migration->links));
 	if (!migration->links)
 		return impost_error_set(ctx, -ENOMEM, "no memory for a migration");
 	migration->cancel.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -248,7 +248,7 @@ int migrate_connect(struct impost_migration *migration, uint32_t timeout_ms, str
 	uint64_t serial = error_serial(ctx);
 	int err;
 
-	if (!migration->config.connect || n == MIGRATE_CONNECTIONS_MOST)
+	if (!migration->config.connect || n == MIGRATE_LINKS_MOST)
 		return impost_error_set(ctx, -ENOTSUP, "there is no further connection");
 	err = migration->config.connect(migration->config.opaque, timeout_ms, &channel);
 	if (err)

@@ -18,6 +18,8 @@
 #include "migrate_wire.h"
 
 #define MIGRATE_CONNECTIONS_MOST 64u
+/* With those that came in the place of others (post-copy): each try is one. */
+#define MIGRATE_LINKS_MOST	 1024u
 #define MIGRATE_SILENCE_MS	 10000u
 #define MIGRATE_DOWNTIME_MS	 300u
 #define MIGRATE_HOLD_MS		 10000u
