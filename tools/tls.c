@@ -192,7 +192,7 @@ static bool next_line(const char **at, struct psk_line *ret_line)
 		if (!*line)
 			return false;
 		*at += len + (line[len] != '\0');
-		if (name == 0 || name >= len || name > NAME_MOST || *line == '#')
+		if (name == 0 || name + 1 >= len || name > NAME_MOST || *line == '#')
 			continue;
 		memcpy(ret_line->name, line, name);
 		ret_line->name[name] = '\0';
