@@ -13,6 +13,7 @@
 #include <impost/view.h>
 
 #include "memory.h"
+#include "migrate_send.h"
 #include "pager.h"
 #include "text.h"
 
@@ -140,10 +141,11 @@ static int duplicate(struct impost_memory *memory, uint32_t slot, int *ret_fd)
 	return err;
 }
 
-static int send_slot(struct link *link, struct impost_memory *memory, uint32_t slot)
+static int send_slot(struct impost_migration *migration, struct impost_memory *memory,
+		     uint32_t slot)
 {
+	struct link *link = &migration->links[0];
 	const struct wire_head head = {.code = WIRE_MEMORY_FD, .length = sizeof(slot)};
-	struct wire_head answer;
 	int fd, err = duplicate(memory, slot, &fd);
 
 	if (err)
@@ -152,15 +154,17 @@ static int send_slot(struct link *link, struct impost_memory *memory, uint32_t s
 	if (!err)
 		err = link_write_fd(link, &slot, sizeof(slot), fd);
 	close(fd);
-	return err ? err : wire_read_answer(link, WIRE_MEMORY_FD, &answer, NULL);
+	return err ? source_hear(migration, link, WIRE_MEMORY_FD, err)
+		   : source_read_answer(migration, link, WIRE_MEMORY_FD);
 }
 
-int local_send(struct link *link, struct impost_memory *memory, const struct migrate_config *config)
+int local_send(struct impost_migration *migration, struct impost_memory *memory,
+	       const struct migrate_config *config)
 {
 	int err = 0;
 
 	for (uint32_t slot = 0; !err && slot < config->noffsets; slot++)
-		err = send_slot(link, memory, slot);
+		err = send_slot(migration, memory, slot);
 	return err;
 }
 

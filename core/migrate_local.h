@@ -24,7 +24,7 @@ int local_describe(struct impost_migration *migration, struct impost_memory *mem
 		   struct migrate_config *config);
 
 /* Hands all of MEMORY over, by MemoryFd and its answers, while the guest runs. */
-int local_send(struct link *link, struct impost_memory *memory,
+int local_send(struct impost_migration *migration, struct impost_memory *memory,
 	       const struct migrate_config *config);
 
 /* When the guest stands, before State: -EBUSY: MEMORY is no more as CONFIG has it, or a snapshot is

@@ -313,7 +313,7 @@ static int send_memory(struct source *source)
 	int err;
 
 	if (is_local(source))
-		return local_send(source->link, impost_vm_memory(source->vm), &source->config);
+		return local_send(source->migration, impost_vm_memory(source->vm), &source->config);
 	err = passes_begin(source->migration, source->vm, &source->passes);
 	return err ? err : passes_run(source->passes, source->overhead_ns);
 }
