@@ -22,10 +22,20 @@ static uint32_t cancel_in; /* the state */
 static bool seen;
 static struct impost_migration *_Atomic target;
 
+/* The destination is told before the thread that has begun it could say which it is. */
+static void cancel_target(void)
+{
+	struct impost_migration *migration;
+
+	while (!(migration = atomic_load(&target)))
+		;
+	impost_migration_cancel(migration);
+}
+
 static void on_signal(int number)
 {
 	(void)number;
-	impost_migration_cancel(atomic_load(&target));
+	cancel_target();
 }
 
 static int cancel_when_there(void *opaque, const struct impost_migration_status *status)
@@ -37,7 +47,7 @@ static int cancel_when_there(void *opaque, const struct impost_migration_status 
 	if (way == BY_PROGRESS)
 		return 1;
 	if (way == BY_CALL)
-		impost_migration_cancel(atomic_load(&target));
+		cancel_target();
 	else
 		raise(SIGUSR1);
 	return 0;
@@ -64,6 +74,7 @@ static unsigned cancel_in_state(uint32_t state, bool by_source)
 		pair_open(&pair, &wanted);
 		before = count_leftovers(NULL);
 		seen = false;
+		atomic_store(&target, NULL);
 		pair_begin(&pair);
 		atomic_store(&target, by_source ? pair.sending : pair.receiving);
 		pair_send(&pair);
