@@ -130,6 +130,9 @@ static int wait_ready(struct link *link, short events, uint32_t timeout_ms)
 			return failed(link, -errno);
 		if (is_cancelled(link))
 			return cancelled(link);
+		/* Who says no more answers no more: what it has said last is there to be read. */
+		if (n > 0 && events & POLLOUT && fds[0].revents & POLLRDHUP)
+			return ended(link);
 		if (n > 0 && fds[0].revents)
 			return 1;
 		if (n == 0)
@@ -186,7 +189,7 @@ static int64_t move_socket(struct link *link, struct msghdr *message, bool out)
 			return -EFAULT; /* guest memory's; the caller knows whose */
 		if (errno != EAGAIN && errno != EWOULDBLOCK)
 			return failed(link, -errno);
-		ready = wait_ready(link, out ? POLLOUT : POLLIN, link->silence_ms);
+		ready = wait_ready(link, out ? POLLOUT | POLLRDHUP : POLLIN, link->silence_ms);
 		if (ready <= 0)
 			return ready ? ready : silent(link);
 	}
@@ -528,7 +531,8 @@ static int move_memory_by_socket(struct link *link, struct iovec head, struct cu
 		uint64_t of_head;
 
 		if (n == -EAGAIN) {
-			int ready = wait_ready(link, out ? POLLOUT : POLLIN, link->silence_ms);
+			int ready = wait_ready(link, out ? POLLOUT | POLLRDHUP : POLLIN,
+					       link->silence_ms);
 
 			if (ready > 0)
 				continue;

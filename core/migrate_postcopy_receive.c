@@ -323,9 +323,8 @@ static int answer_resume(struct postcopy *postcopy, struct link *link)
 }
 
 /* Hears who it is that has connected. */
-static int take_resume(struct postcopy *postcopy, struct link *link)
+static int read_resume(struct postcopy *postcopy, struct link *link, uint8_t token[WIRE_TOKEN])
 {
-	uint8_t token[WIRE_TOKEN], differs = 0;
 	struct wire_head head;
 	int err = wire_read_request(link, &head);
 
@@ -333,8 +332,21 @@ static int take_resume(struct postcopy *postcopy, struct link *link)
 		err = impost_error_set(postcopy->ctx, -EPROTO,
 				       "%s comes where Resume is waited for",
 				       wire_command_name(head.code));
-	if (!err)
-		err = link_read(link, token, sizeof(token));
+	return err ? err : link_read(link, token, WIRE_TOKEN);
+}
+
+/* Of the time that there is for another connection, a stranger who says nothing has this part. */
+#define STRANGERS_PART 4u
+
+static int take_resume(struct postcopy *postcopy, struct link *link)
+{
+	const uint32_t silence_ms = link->silence_ms;
+	uint8_t token[WIRE_TOKEN], differs = 0;
+	int err;
+
+	link->silence_ms = silence_ms / STRANGERS_PART + 1;
+	err = read_resume(postcopy, link, token);
+	link->silence_ms = silence_ms;
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < WIRE_TOKEN; i++)

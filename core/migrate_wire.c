@@ -86,10 +86,19 @@ static int read_text(struct link *link, uint64_t length, char **ret_text)
 
 static int refused(struct link *link, uint16_t command, const char *text)
 {
+	char line[900];
+	size_t len = 0;
+
+	/* The text of an error is one line. */
+	for (; text && *text && len + 3 < sizeof(line); text++) {
+		line[len++] = *text == '\n' ? ';' : *text;
+		if (*text == '\n')
+			line[len++] = ' ';
+	}
+	line[len] = '\0';
 	return impost_error_set(link->ctx, -EREMOTEIO,
-				"the other side of the migration refuses %s%s%.900s",
-				wire_command_name(command), text && *text ? ": " : "",
-				text ? text : "");
+				"the other side of the migration refuses %s%s%s",
+				wire_command_name(command), len ? ": " : "", line);
 }
 
 int wire_judge_answer(struct link *link, uint16_t command, const struct wire_head *head,

@@ -230,6 +230,22 @@ static int listen_unix(struct endpoint *endpoint)
 	return err;
 }
 
+/* A stranger who says nothing is to leave time for who is waited for: a part of it. */
+#define STRANGERS_PART 4u
+
+/* Whether who has come to FD begins to speak. Who goes again at once wanted to know only whether
+ * somebody listens. */
+static int hear_first(const struct endpoint *endpoint, int fd)
+{
+	int err = wait_ready(endpoint, fd, POLLIN,
+			     deadline(endpoint->silence_ms / STRANGERS_PART + 1));
+	char byte;
+
+	if (err == 0 && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
+		err = -EPIPE;
+	return err;
+}
+
 static int accept_one(const struct endpoint *endpoint, uint64_t until, int *ret_fd)
 {
 	for (;;) {
@@ -239,8 +255,15 @@ static int accept_one(const struct endpoint *endpoint, uint64_t until, int *ret_
 			return err;
 		fd = accept4(endpoint->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
-			*ret_fd = fd;
-			return 0;
+			err = hear_first(endpoint, fd);
+			if (err == 0) {
+				*ret_fd = fd;
+				return 0;
+			}
+			close(fd);
+			if (err == -ECANCELED)
+				return err;
+			continue;
 		}
 		/* Who came has gone again. */
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
@@ -291,11 +314,13 @@ static void linger(const struct endpoint *endpoint, int fd)
 
 static int start_tls(const struct endpoint *endpoint, struct connection *connection)
 {
+	const bool listens = endpoint->listener >= 0;
 	const struct tls_peer peer = {
 		.fd = connection->fd,
-		.host = endpoint->listener < 0 ? endpoint->address.host : NULL,
+		.host = listens ? NULL : endpoint->address.host,
 		.stop = endpoint->stop,
-		.timeout_ms = endpoint->silence_ms,
+		.timeout_ms = listens ? endpoint->silence_ms / STRANGERS_PART + 1
+				      : endpoint->silence_ms,
 	};
 	int err;
 
