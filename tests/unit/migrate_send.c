@@ -33,6 +33,7 @@ enum reply {
 	END,	    /* the connection ends */
 	CUT_ANSWER, /* after half of the answer */
 	CUT_TEXT,   /* after half of an Error's text */
+	STOP,	    /* Error, at once; then nothing is said, and nothing read, any more */
 };
 
 struct head {
@@ -219,6 +220,7 @@ static bool answer(const struct line *line, const struct head *request, enum rep
 		give(line->fd, &wrong[reply], sizeof(wrong[reply]));
 		return true;
 	case WAIT:
+	case STOP:
 		return false;
 	case CUT_ANSWER:
 		give(line->fd, &(struct head){.code = 1}, 8);
@@ -254,6 +256,11 @@ static void *read_line(void *arg)
 
 		if (peer->heard)
 			peer->heard(peer, head.code);
+		if (reply == STOP) {
+			refuse(line, true);
+			shutdown(line->fd, SHUT_WR);
+			break;
+		}
 		if (!take_payload(line, &head))
 			break;
 		if (head.code != ABANDON && !answer(line, &head, reply))
@@ -510,6 +517,20 @@ Test(migrate_send, state_is_answered_wrongly)
 }
 
 /* Each is a no: the VM stays here, and nothing is said after it. */
+/* While the source waits for room for memory. */
+Test(migrate_send, an_error_is_heard_in_the_middle_of_a_request)
+{
+	const struct pair_setup setup = {.bytes = UINT64_C(8) << 20};
+	struct peer peer = {.command = MEMORY, .nth = 1, .reply = STOP, .text = "no more room"};
+
+	open_peer(&peer, &setup);
+	cr_assert_eq(pair_send(&peer.pair), -EREMOTEIO, "%s", peer.pair.sent_text);
+	cr_expect(strstr(peer.pair.sent_text, "no more room"), "%s", peer.pair.sent_text);
+	cr_expect_lt(status_of(&peer).elapsed_ns, UINT64_C(500000) * PAIR_LONG_MS);
+	pair_expect_source_runs(&peer.pair);
+	close_peer(&peer);
+}
+
 Test(migrate_send, complete_is_refused)
 {
 	expect_failure(COMPLETE, REFUSE, -EREMOTEIO);

@@ -765,17 +765,44 @@ Test(migrate, waiting_is_ended)
 	}
 }
 
-/* What comes is no migration. */
-Test(migrate, stranger)
+/* Connects to where the destination waits, at "there". */
+static int come(void)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", tool_path("there"));
+	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	return fd;
+}
+
+/* Who goes again, and who says nothing, do not end the wait; nor does another run that is given the
+ * same path. */
+Test(migrate, silent_stranger)
+{
 	char address[256];
+	int fd;
+
+	unix_address(address, "there");
+	start_source("@mock.ini");
+	start_destination("@mock.ini", address);
+	close(come());
+	CHECK(3, "somebody listens", "run", "-c", "@mock.ini", PLUGINS, "--incoming", address);
+	fd = come();
+	CHECK(0, "migrated to unix:", "ctl", "@a.sock", "migrate", address);
+	close(fd);
+	finish();
+}
+
+/* What comes is no migration. */
+Test(migrate, stranger)
+{
+	char address[256];
+	int fd;
 
 	unix_address(address, "there");
 	start_destination("@mock.ini", address);
-	snprintf(to.sun_path, sizeof(to.sun_path), "%s", tool_path("there"));
-	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	fd = come();
 	cr_assert_eq(send(fd, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL), 18);
 	cr_expect_eq(ended(destination), 3, "%s", contents("b.err"));
 	cr_expect_str_eq(contents("b.out"), "");
