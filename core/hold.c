@@ -114,28 +114,34 @@ static int settle(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 	return err;
 }
 
-static bool is_moved(const struct impost_vm *vm)
+int vm_check_here(struct impost_vm *vm)
 {
-	return atomic_load(&vm->owner) == OWNER_MOVED;
-}
+	uint32_t owner = atomic_load(&vm->owner);
+	int err = vm_check(vm);
 
-static int moved(struct impost_vm *vm)
-{
-	return impost_error_set(vm->ctx, -IMPOST_EMOVED,
-				"the VM goes on elsewhere: it was migrated, and can only be "
-				"destroyed");
+	if (err)
+		return err;
+	if (owner == OWNER_MOVED)
+		return impost_error_set(vm->ctx, -IMPOST_EMOVED,
+					"the VM goes on elsewhere: it was migrated, and can only "
+					"be destroyed");
+	if (owner == OWNER_LOST)
+		return impost_error_set(vm->ctx, -EIO,
+					"some of the VM's memory is lost: it cannot go on, and can "
+					"only be destroyed");
+	return 0;
 }
 
 /* One look at what there is to do, and a sleep until that changes. */
 static int wait_once(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 {
 	unsigned turn = atomic_load(&vcpu->turn);
-	int r;
+	int r = vm_check_here(vcpu->vm);
 
 	if (!(atomic_load(&vcpu->attention) & ATTENTION_HELD))
 		return VCPU_RELEASED;
-	if (is_moved(vcpu->vm))
-		return moved(vcpu->vm);
+	if (r)
+		return r;
 	if (!atomic_load(&vcpu->settled)) {
 		r = settle(vcpu, ret_exit);
 		if (r != WAIT)
@@ -171,7 +177,7 @@ int vcpu_wait(struct impost_vcpu *vcpu, struct impost_exit *ret_exit)
 
 void vcpu_join(struct impost_vcpu *vcpu)
 {
-	if (atomic_load(&vcpu->vm->hold) != HOLD_NONE)
+	if (atomic_load(&vcpu->vm->hold) != HOLD_NONE || vm_is_lost(vcpu->vm))
 		atomic_store(&vcpu->attention, ATTENTION_HELD);
 }
 
@@ -210,7 +216,8 @@ static void unmark(struct impost_vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
 	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next) {
-		atomic_fetch_and(&vcpu->attention, ~(unsigned)ATTENTION_HELD);
+		if (!vm_is_lost(vm))
+			atomic_fetch_and(&vcpu->attention, ~(unsigned)ATTENTION_HELD);
 		if (atomic_load(&vcpu->waiting))
 			futex_advance(&vcpu->turn);
 	}
@@ -496,16 +503,7 @@ int impost_vm_release(struct impost_vm *vm)
 	return vm_release_by(vm, HELD_BY_HOST);
 }
 
-/* --- a VM that goes on elsewhere --- */
-
-int vm_check_here(struct impost_vm *vm)
-{
-	int err = vm_check(vm);
-
-	if (!err && is_moved(vm))
-		err = moved(vm);
-	return err;
-}
+/* --- a VM that goes on elsewhere, or nowhere --- */
 
 /* It stays held, so that each run comes to vcpu_wait(). */
 void vm_give_up(struct impost_vm *vm)
@@ -514,5 +512,19 @@ void vm_give_up(struct impost_vm *vm)
 	atomic_store(&vm->owner, OWNER_MOVED);
 	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next)
 		futex_advance(&vcpu->turn);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+/* What is inside leaves, and what begins comes to vcpu_wait(): it is marked for good. */
+void vm_lose(struct impost_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	atomic_store(&vm->owner, OWNER_LOST);
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next)
+		atomic_fetch_or(&vcpu->attention, ATTENTION_HELD);
+	for (struct impost_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next) {
+		chase(vcpu); /* one that is not reached leaves by itself, at its next exit */
+		futex_advance(&vcpu->turn);
+	}
 	pthread_mutex_unlock(&vm->lock);
 }

@@ -16,6 +16,7 @@
 #include "pages.h"
 #include "snapshot_memory_table.h"
 #include "uffd.h"
+#include "vm.h"
 
 #define FAULTS	 16u
 #define FEATURES (UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS)
@@ -152,6 +153,8 @@ static void give_up_rest(struct pager *pager, int err)
 	context_log(pager->ctx, IMPOST_LOG_ERROR,
 		    "%s: %s; the guest cannot use the %" PRIu64 " bytes that are missing",
 		    pager->source.lost, strerror(-err), atomic_load(&pager->left));
+	if (pager->memory->vm)
+		vm_lose(pager->memory->vm);
 	pthread_mutex_lock(&pager->lock);
 	for (uint32_t i = 0; i < pager->count; i++) {
 		struct paged *paged = &pager->region[i];

@@ -80,6 +80,11 @@ static RARE int end_run(struct impost_vcpu *vcpu, int err)
 	struct impost_exit *exit = vcpu->exit;
 	int result;
 
+	if (vm_is_lost(vcpu->vm)) {
+		/* This exit may come of memory that is not there. */
+		vcpu_leave(vcpu);
+		return vm_check_here(vcpu->vm);
+	}
 	while (is_stray(vcpu, err, exit)) {
 		if (enter_to_run(vcpu, BUSY_NOT, exit, &result))
 			return result;

@@ -33,6 +33,7 @@ enum owner {
 	OWNER_HERE,
 	OWNER_LEAVING, /* a migration has it, which may end either way */
 	OWNER_MOVED,   /* it goes on elsewhere, and never again here */
+	OWNER_LOST,    /* memory of it is gone: it never goes on */
 };
 
 /* Who wants the VM paused in the hypervisor. */
@@ -146,12 +147,24 @@ void vm_hand_hold(struct impost_vm *vm, uint32_t who);
 /* VM, which is held, goes on elsewhere: its runs return -IMPOST_EMOVED for good. */
 void vm_give_up(struct impost_vm *vm);
 
-/* 0, or -IMPOST_EMOVED with its text. */
+/*
+ * Memory that VM needs will never come: its runs return -EIO for good. To be called before those
+ * who wait for that memory are let go: what the hypervisor makes of it (ones, where it emulates an
+ * instruction) nobody is to see.
+ */
+void vm_lose(struct impost_vm *vm);
+
+/* 0; or -IMPOST_EMOVED, or -EIO of one that is lost, with its text. */
 int vm_check_here(struct impost_vm *vm);
 
 /* hold.c: pauses the VM in the hypervisor, and resumes it when nobody wants it paused any more. */
 int vm_pause_by(struct impost_vm *vm, uint32_t who);
 int vm_resume_by(struct impost_vm *vm, uint32_t who);
+
+static inline bool vm_is_lost(const struct impost_vm *vm)
+{
+	return atomic_load(&vm->owner) == OWNER_LOST;
+}
 
 /* Whether the VM is held (impost_vm_hold()). */
 static inline bool vm_is_held(const struct impost_vm *vm)

@@ -97,6 +97,7 @@ Test(migrate_postcopy, connections_break, .timeout = 120)
 Test(migrate_postcopy, lost)
 {
 	struct course *course = malloc(sizeof(*course));
+	struct impost_exit exit;
 	uint8_t byte;
 
 	SKIP_WITHOUT_UFFD();
@@ -120,6 +121,11 @@ Test(migrate_postcopy, lost)
 	cr_expect_eq(impost_memory_read(impost_vm_memory(course->pair.arrived),
 					COURSE_BYTES - PAIR_PAGE, &byte, 1),
 		     -EIO);
+	/* Nor does it run on, with whatever a hypervisor makes of memory that is not there. */
+	expect_error(course->pair.destination_ctx,
+		     impost_vcpu_run(impost_vm_vcpu(course->pair.arrived, 0), &exit), -EIO, "lost");
+	expect_error(course->pair.destination_ctx, impost_vm_hold(course->pair.arrived, 0), -EIO,
+		     "lost");
 	pair_expect_source_moved(&course->pair);
 	course_close(course);
 	free(course);
