@@ -66,7 +66,7 @@ static void *move_share(void *arg)
 
 static int move(const int *connections, uint32_t count, uint8_t *memory, uint64_t bytes, bool out)
 {
-	struct share shares[MOST_CONNECTIONS];
+	struct share shares[MOST_CONNECTIONS] = {0};
 	pthread_t threads[MOST_CONNECTIONS];
 	uint32_t started = 1;
 	int err = 0;
