@@ -19,11 +19,11 @@
 
 #define MIGRATE_CONNECTIONS_MOST 64u
 /* With those that came in the place of others (post-copy): each try is one. */
-#define MIGRATE_LINKS_MOST	 1024u
-#define MIGRATE_SILENCE_MS	 10000u
-#define MIGRATE_DOWNTIME_MS	 300u
-#define MIGRATE_HOLD_MS		 10000u
-#define MIGRATE_PASSES		 30u
+#define MIGRATE_LINKS_MOST  1024u
+#define MIGRATE_SILENCE_MS  10000u
+#define MIGRATE_DOWNTIME_MS 300u
+#define MIGRATE_HOLD_MS	    10000u
+#define MIGRATE_PASSES	    30u
 
 struct impost_migration {
 	struct impost_context *ctx;
