@@ -662,7 +662,10 @@ static bool can_enter(const struct mock_vcpu *v)
 
 static enum next play_on(struct mock_vcpu *v, struct impost_exit *exit)
 {
-	if (atomic_exchange(&v->kicked, false) || atomic_load(&v->vm->paused)) {
+	/* Looked at first: an INTR of a pause is also that of a kick that came before it. */
+	bool paused = atomic_load(&v->vm->paused);
+
+	if (atomic_exchange(&v->kicked, false) || paused) {
 		begin_exit(exit, IMPOST_EXIT_INTR);
 		return LEAVE;
 	}
