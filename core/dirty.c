@@ -4,9 +4,9 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "bitmap.h"
+#include "clock.h"
 #include "context.h"
 #include "dirty.h"
 #include "memory.h"
@@ -20,14 +20,6 @@
  * the last is copied, and the likelier it was written again by then; the fewer, the more system
  * calls. */
 #define CHUNK 16384u
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static bool wants_log(const struct impost_dirty *dirty)
 {
@@ -139,7 +131,7 @@ static void count_in(struct impost_dirty *dirty)
 	struct tracker *tracker = &dirty->memory->tracker;
 
 	dirty->begin = counts_of(dirty);
-	dirty->begin_ns = dirty->sync_ns = now_ns();
+	dirty->begin_ns = dirty->sync_ns = clock_now_ns();
 	dirty->next = tracker->readers;
 	tracker->readers = dirty;
 	tracker->nreaders++;
@@ -324,7 +316,7 @@ struct impost_memory *impost_dirty_memory(const struct impost_dirty *dirty)
 static void end_interval(struct impost_dirty *dirty)
 {
 	const struct tracker *tracker = &dirty->memory->tracker;
-	uint64_t now = now_ns(), pages = 0;
+	uint64_t now = clock_now_ns(), pages = 0;
 
 	for (uint32_t i = 0; i < tracker->count; i++)
 		pages += tracked_end_interval(tracker->region[i],

@@ -17,6 +17,7 @@
 #include <sched.h>
 #include <stdio.h>
 
+#include "clock.h"
 #include "futex.h"
 #include "text.h"
 #include "vcpu.h"
@@ -286,17 +287,9 @@ static bool find_unsettled(struct impost_vm *vm, uint32_t *ret_id, const char **
 	return why != NULL;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static int wait_until_settled(struct impost_vm *vm, uint32_t timeout_ms)
 {
-	uint64_t begin = now_ns(), limit = (uint64_t)timeout_ms * 1000000;
+	uint64_t begin = clock_now_ns(), limit = (uint64_t)timeout_ms * 1000000;
 
 	for (;;) {
 		unsigned settling = atomic_load(&vm->settling);
@@ -307,7 +300,7 @@ static int wait_until_settled(struct impost_vm *vm, uint32_t timeout_ms)
 
 		if (!find_unsettled(vm, &id, &why))
 			return 0;
-		passed = now_ns() - begin;
+		passed = clock_now_ns() - begin;
 		if (timeout_ms != IMPOST_HOLD_NO_LIMIT && passed >= limit)
 			return impost_error_set(vm->ctx, -ETIMEDOUT,
 						"the VM cannot be held within %u ms: vCPU %u: %s",
@@ -373,13 +366,13 @@ static int pause_and_wait(struct impost_vm *vm, uint32_t timeout_ms)
 /* Waits until `hold` is not on its way any more; with the lock. -ETIMEDOUT. */
 static int wait_turned(struct impost_vm *vm, uint32_t timeout_ms)
 {
-	uint64_t begin = now_ns(), limit = (uint64_t)timeout_ms * 1000000;
+	uint64_t begin = clock_now_ns(), limit = (uint64_t)timeout_ms * 1000000;
 
 	while (vm->hold_turns) {
 		unsigned turned = atomic_load(&vm->hold_turned);
 		struct timespec sleep = {.tv_nsec = LOOK_AGAIN};
 
-		if (timeout_ms != IMPOST_HOLD_NO_LIMIT && now_ns() - begin >= limit)
+		if (timeout_ms != IMPOST_HOLD_NO_LIMIT && clock_now_ns() - begin >= limit)
 			return impost_error_set(vm->ctx, -ETIMEDOUT,
 						"the VM cannot be held within %u ms: another "
 						"thread is about to",

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <impost/vcpu.h>
 
+#include "clock.h"
 #include "context.h"
 #include "migrate_postcopy.h"
 #include "migrate_receive.h"
@@ -20,14 +20,6 @@
 
 #define DEFAULT_FEATURES \
 	(IMPOST_MIGRATION_ZERO_PAGES | IMPOST_MIGRATION_CONNECTIONS | IMPOST_MIGRATION_TEXTS)
-
-uint64_t migrate_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* --- what is asked for --- */
 
@@ -203,7 +195,7 @@ int impost_migration_status(struct impost_migration *migration,
 	status.zero_bytes = migration->zero_bytes;
 	status.rate = migration->rate;
 	status.dirty_rate = migration->dirty_rate;
-	status.elapsed_ns = begin ? (end ? end : migrate_now_ns()) - begin : 0;
+	status.elapsed_ns = begin ? (end ? end : clock_now_ns()) - begin : 0;
 	status.downtime_ns = migration->downtime_ns;
 	status.faults = migration->faults;
 	abi_give(ret_status, &status, sizeof(status));
@@ -214,7 +206,7 @@ static int tell(struct impost_migration *migration)
 {
 	struct impost_migration_status status = {.size = sizeof(status)};
 
-	migration->told_ns = migrate_now_ns();
+	migration->told_ns = clock_now_ns();
 	if (migration->config.progress) {
 		impost_migration_status(migration, &status);
 		if (migration->config.progress(migration->config.opaque, &status))
@@ -227,15 +219,15 @@ static int tell(struct impost_migration *migration)
 
 int migrate_tell(struct impost_migration *migration)
 {
-	return migrate_now_ns() - migration->told_ns < TELL_NS ? 0 : tell(migration);
+	return clock_now_ns() - migration->told_ns < TELL_NS ? 0 : tell(migration);
 }
 
 int migrate_enter(struct impost_migration *migration, uint32_t state)
 {
 	if (state == IMPOST_MIGRATION_STARTING)
-		migration->begin_ns = migrate_now_ns();
+		migration->begin_ns = clock_now_ns();
 	if (state >= IMPOST_MIGRATION_DONE)
-		migration->end_ns = migrate_now_ns();
+		migration->end_ns = clock_now_ns();
 	migration->state = state;
 	return tell(migration);
 }

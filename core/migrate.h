@@ -56,8 +56,6 @@ struct impost_migration {
 
 /* --- migrate.c --- */
 
-uint64_t migrate_now_ns(void);
-
 /* Goes into STATE, and tells it. -ECANCELED: who was told wants it to end, or somebody else does.
  */
 int migrate_enter(struct impost_migration *migration, uint32_t state);

@@ -16,6 +16,7 @@
 #include <impost/memory.h>
 #include <impost/view.h>
 
+#include "clock.h"
 #include "huge.h"
 #include "text.h"
 
@@ -104,10 +105,7 @@ static int failed(const struct link *link, int err)
 
 static uint64_t now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return clock_now_ns() / 1000000;
 }
 
 /* --- waiting --- */

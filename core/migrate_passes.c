@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "crew.h"
 #include "migrate_rows.h"
 #include "migrate_send.h"
@@ -92,7 +93,7 @@ void passes_end(struct passes *passes)
 
 static void begin_rate(struct passes *passes)
 {
-	passes->mark_ns = migrate_now_ns();
+	passes->mark_ns = clock_now_ns();
 	passes->mark_bytes = passes->migration->data_bytes;
 }
 
@@ -100,7 +101,7 @@ static void begin_rate(struct passes *passes)
 static void note_rate(struct passes *passes, bool all)
 {
 	struct impost_migration *migration = passes->migration;
-	uint64_t ns = migrate_now_ns() - passes->mark_ns;
+	uint64_t ns = clock_now_ns() - passes->mark_ns;
 	uint64_t bytes = migration->data_bytes - passes->mark_bytes;
 	bool enough = ns >= RATE_NS || bytes >= RATE_BYTES;
 
@@ -146,7 +147,7 @@ static bool is_time_up(struct passes *passes)
 	const struct impost_migration *migration = passes->migration;
 	uint64_t limit = (uint64_t)migration->config.timeout_ms * 1000000;
 
-	if (limit && !passes->held && migrate_now_ns() - migration->begin_ns >= limit)
+	if (limit && !passes->held && clock_now_ns() - migration->begin_ns >= limit)
 		atomic_store(&passes->expired, true);
 	return !passes->held && atomic_load(&passes->expired);
 }
@@ -255,7 +256,7 @@ static int give_up(const struct passes *passes)
 {
 	const struct impost_migration *migration = passes->migration;
 	const struct impost_migration_config *config = &migration->config;
-	uint64_t ns = migrate_now_ns() - migration->begin_ns;
+	uint64_t ns = clock_now_ns() - migration->begin_ns;
 
 	if (config->flags & IMPOST_MIGRATION_FINISH)
 		return 0;

@@ -18,6 +18,7 @@
 
 #include <impost/vm.h>
 
+#include "clock.h"
 #include "context.h"
 #include "crew.h"
 #include "migrate_postcopy.h"
@@ -68,7 +69,7 @@ static void say_fault(struct postcopy *postcopy, struct fault *fault, uint64_t c
 		.length = count * sizeof(fault->rows[0]),
 	};
 	if (!postcopy->wanted_ns)
-		postcopy->wanted_ns = migrate_now_ns();
+		postcopy->wanted_ns = clock_now_ns();
 	if (link_write(postcopy->link, fault, sizeof(fault->head) + fault->head.length))
 		postcopy->broken = true;
 }
@@ -147,7 +148,7 @@ static bool is_silent(struct postcopy *postcopy)
 	bool silent;
 
 	pthread_mutex_lock(&postcopy->lock);
-	silent = postcopy->wanted_ns && migrate_now_ns() - postcopy->wanted_ns > silence_ns;
+	silent = postcopy->wanted_ns && clock_now_ns() - postcopy->wanted_ns > silence_ns;
 	pthread_mutex_unlock(&postcopy->lock);
 	return silent;
 }
@@ -380,7 +381,7 @@ static bool drop_connection(struct postcopy *postcopy, int err)
 static int reconnect(struct postcopy *postcopy, int err)
 {
 	struct impost_migration *migration = postcopy->migration;
-	const uint64_t until = migrate_now_ns() + (uint64_t)migration->config.silence_ms * 1000000;
+	const uint64_t until = clock_now_ns() + (uint64_t)migration->config.silence_ms * 1000000;
 	struct pollfd stopped = {.fd = postcopy->cancel.fd, .events = POLLIN};
 
 	context_log(postcopy->ctx, IMPOST_LOG_WARN,
@@ -388,7 +389,7 @@ static int reconnect(struct postcopy *postcopy, int err)
 		    " bytes have not come: waiting for another",
 		    impost_error(postcopy->ctx), pager_left(postcopy->pager));
 	while (!atomic_load(&postcopy->cancel.wanted)) {
-		uint64_t now = migrate_now_ns(), left = until > now ? (until - now) / 1000000 : 0;
+		uint64_t now = clock_now_ns(), left = until > now ? (until - now) / 1000000 : 0;
 		struct link *link;
 		int again;
 

@@ -11,6 +11,7 @@
 #include <impost/pages.h>
 #include <impost/vm.h>
 
+#include "clock.h"
 #include "context.h"
 #include "migrate_postcopy.h"
 #include "migrate_send.h"
@@ -246,7 +247,7 @@ static int reconnect(struct leaving *leaving, int err)
 {
 	struct impost_migration *migration = leaving->migration;
 	const uint64_t silence_ns = (uint64_t)migration->config.silence_ms * 1000000;
-	const uint64_t until = migrate_now_ns() + silence_ns;
+	const uint64_t until = clock_now_ns() + silence_ns;
 	const struct timespec pause = {.tv_nsec = AGAIN_MS * 1000000};
 
 	context_log(leaving->ctx, IMPOST_LOG_WARN,
@@ -254,7 +255,7 @@ static int reconnect(struct leaving *leaving, int err)
 		    "connect again",
 		    impost_error(leaving->ctx), (unsigned long long)left_bytes(leaving));
 	for (;;) {
-		uint64_t now = migrate_now_ns();
+		uint64_t now = clock_now_ns();
 		int again;
 
 		if (now >= until)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "context.h"
 #include "migrate_local.h"
 #include "migrate_postcopy.h"
@@ -34,7 +35,7 @@ static void rate(struct receiving *receiving)
 {
 	struct impost_migration *migration = receiving->migration;
 	uint64_t bytes = migration->data_bytes + migration->zero_bytes;
-	uint64_t now = migrate_now_ns(), ns = now - receiving->rated_ns;
+	uint64_t now = clock_now_ns(), ns = now - receiving->rated_ns;
 
 	if (ns < RATE_NS)
 		return;
@@ -66,13 +67,13 @@ static uint64_t traffic(const struct impost_migration *migration)
 static int await_byte(struct receiving *receiving, uint8_t *byte)
 {
 	const uint32_t silence_ms = receiving->migration->config.silence_ms;
-	uint64_t since = migrate_now_ns(), seen = traffic(receiving->migration);
+	uint64_t since = clock_now_ns(), seen = traffic(receiving->migration);
 	struct link *link = receiving->link;
 	int err;
 
 	link->silence_ms = silence_ms < RECEIVE_SLICE_MS ? silence_ms : RECEIVE_SLICE_MS;
 	while ((err = link_read(link, byte, 1)) == -ETIMEDOUT) {
-		uint64_t now = migrate_now_ns(), moved = traffic(receiving->migration);
+		uint64_t now = clock_now_ns(), moved = traffic(receiving->migration);
 
 		if (moved != seen)
 			since = now;
@@ -247,7 +248,7 @@ static int begin_memory(struct receiving *receiving)
 	int err = migrate_enter(receiving->migration, IMPOST_MIGRATION_COPYING);
 
 	receiving->phase = AT_JOIN;
-	receiving->rated_ns = migrate_now_ns();
+	receiving->rated_ns = clock_now_ns();
 	if (!err && receiving->config.connections > 1)
 		err = joined_begin(receiving);
 	if (err == -EAGAIN)
@@ -342,7 +343,7 @@ static int take_state(struct receiving *receiving, const struct wire_head *head)
 
 	if (receiving->state)
 		return out_of_place(receiving, head->code, "twice");
-	receiving->state_ns = migrate_now_ns();
+	receiving->state_ns = clock_now_ns();
 	err = migrate_enter(receiving->migration, IMPOST_MIGRATION_HELD);
 	if (!err && receiving->config.local)
 		err = local_check_whole(receiving->link, impost_vm_memory(receiving->vm),
@@ -415,7 +416,7 @@ static int take_complete(struct receiving *receiving, const struct wire_head *he
 		err = be_deaf(receiving);
 	if (err)
 		return err;
-	migration->downtime_ns = migrate_now_ns() - receiving->state_ns;
+	migration->downtime_ns = clock_now_ns() - receiving->state_ns;
 	if (migration->postcopy)
 		err = postcopy_answer(migration);
 	else

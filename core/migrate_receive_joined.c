@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "context.h"
 #include "crew.h"
 #include "migrate_receive.h"
@@ -127,11 +128,11 @@ static void *serve(void *opaque)
 static int get_link(struct receiving *receiving, struct link **ret_link)
 {
 	struct impost_migration *migration = receiving->migration;
-	const uint64_t until = migrate_now_ns() + UINT64_C(1000000) * migration->config.silence_ms;
+	const uint64_t until = clock_now_ns() + UINT64_C(1000000) * migration->config.silence_ms;
 	int err;
 
 	while ((err = migrate_connect(migration, RECEIVE_SLICE_MS, ret_link)) == -ETIMEDOUT &&
-	       migrate_now_ns() < until) {
+	       clock_now_ns() < until) {
 		err = migrate_tell(migration);
 		if (!err && receiving->link->channel.fd >= 0)
 			err = link_wait(receiving->link, 0);

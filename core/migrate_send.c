@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "clock.h"
 #include "context.h"
 #include "migrate_local.h"
 #include "migrate_passes.h"
@@ -206,7 +207,7 @@ static void release(struct source *source)
 /* The state as it is just now. */
 static int peek(struct source *source, struct impost_state **ret_state)
 {
-	uint64_t begin = migrate_now_ns();
+	uint64_t begin = clock_now_ns();
 	int err = hold(source);
 
 	if (err)
@@ -219,7 +220,7 @@ static int peek(struct source *source, struct impost_state **ret_state)
 		return give_back(source->ctx, &kept);
 	}
 	release(source);
-	source->overhead_ns = migrate_now_ns() - begin;
+	source->overhead_ns = clock_now_ns() - begin;
 	return 0;
 }
 
@@ -353,7 +354,7 @@ static int stand(struct source *source)
 {
 	int err;
 
-	source->held_ns = migrate_now_ns();
+	source->held_ns = clock_now_ns();
 	err = hold(source);
 	if (!err)
 		err = migrate_enter(source->migration, IMPOST_MIGRATION_HELD);
@@ -413,7 +414,7 @@ static int give_up(struct source *source)
 	int err = 0;
 
 	vm_give_up(source->vm);
-	migration->downtime_ns = migrate_now_ns() - source->held_ns;
+	migration->downtime_ns = clock_now_ns() - source->held_ns;
 	end_memory(source);
 	if (source->leaving.left) {
 		migrate_enter(migration, IMPOST_MIGRATION_POSTCOPYING);

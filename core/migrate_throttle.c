@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "crew.h"
 #include "vm.h"
 
@@ -29,14 +30,6 @@ struct throttle {
 	bool stop;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Waits until AT, or the end; with the lock. */
 static void wait_until(struct throttle *throttle, uint64_t at)
 {
@@ -45,14 +38,14 @@ static void wait_until(struct throttle *throttle, uint64_t at)
 		.tv_nsec = (long)(at % 1000000000),
 	};
 
-	while (!throttle->stop && now_ns() < at)
+	while (!throttle->stop && clock_now_ns() < at)
 		pthread_cond_timedwait(&throttle->changed, &throttle->lock, &until);
 }
 
 /* One slice; *HELD: whether the VM is. It is released late where the backend does not resume it. */
 static void do_slice(struct throttle *throttle, bool *held)
 {
-	uint64_t begin = now_ns(), stands = SLICE_NS / 100 * throttle->percent;
+	uint64_t begin = clock_now_ns(), stands = SLICE_NS / 100 * throttle->percent;
 
 	pthread_mutex_unlock(&throttle->lock);
 	if (!*held)
@@ -64,7 +57,7 @@ static void do_slice(struct throttle *throttle, bool *held)
 		*held = vm_release_by(throttle->vm, HELD_BY_THROTTLE) != 0;
 		pthread_mutex_lock(&throttle->lock);
 	}
-	wait_until(throttle, now_ns() + SLICE_NS - stands);
+	wait_until(throttle, clock_now_ns() + SLICE_NS - stands);
 }
 
 static void *slice(void *opaque)

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "clock.h"
 #include "context.h"
 #include "dirty.h"
 #include "pager.h"
@@ -32,14 +32,6 @@ struct save {
 	bool held; /* by this call */
 	uint64_t held_at;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static int take_options(struct save *save, const struct impost_snapshot_save_options *options,
 			const struct impost_snapshot_saved *ret_saved, const char *path)
@@ -245,7 +237,7 @@ static int hold(struct save *save)
 	if (err)
 		return err;
 	save->held = true;
-	save->held_at = now_ns();
+	save->held_at = clock_now_ns();
 	return 0;
 }
 
@@ -256,7 +248,7 @@ static int release(struct save *save)
 	if (save->held) {
 		save->held = false;
 		err = impost_vm_release(save->vm);
-		save->saved.held_ns = now_ns() - save->held_at;
+		save->saved.held_ns = clock_now_ns() - save->held_at;
 	}
 	return err;
 }
