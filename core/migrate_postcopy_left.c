@@ -120,14 +120,6 @@ int left_check(const struct left *left, const struct wire_row *rows, uint64_t co
 	return 0;
 }
 
-/* The bits of page PAGE and those behind it, before page END, that are in one word. */
-static uint64_t mask_of(uint64_t page, uint64_t end)
-{
-	uint64_t mask = UINT64_MAX << page % 64;
-
-	return end / 64 == page / 64 ? mask & ~(UINT64_MAX << end % 64) : mask;
-}
-
 void left_set(struct left *left, const struct impost_range *range, bool on)
 {
 	const struct left_region *region = find(left, range->gpa);
@@ -135,7 +127,7 @@ void left_set(struct left *left, const struct impost_range *range, bool on)
 	const uint64_t end = page + range->bytes / IMPOST_PAGE_SIZE;
 
 	for (; page < end; page = (page / 64 + 1) * 64) {
-		uint64_t *word = &region->words[page / 64], mask = mask_of(page, end);
+		uint64_t *word = &region->words[page / 64], mask = bitmap_mask(page, end);
 
 		left->pages -= (uint64_t)__builtin_popcountll(*word & mask);
 		*word = on ? *word | mask : *word & ~mask;
@@ -149,7 +141,7 @@ static uint64_t find_bit(const struct left_region *region, uint64_t page, uint64
 	while (page < end) {
 		uint64_t word = on ? region->words[page / 64] : ~region->words[page / 64];
 
-		word &= mask_of(page, end);
+		word &= bitmap_mask(page, end);
 		if (word)
 			return page / 64 * 64 + (uint64_t)__builtin_ctzll(word);
 		page = (page / 64 + 1) * 64;

@@ -99,16 +99,6 @@ static struct touched *find(const struct receiving *receiving, uint64_t gpa)
 	return &receiving->touched[low - 1];
 }
 
-/* The bits of page PAGE and those behind it, before page END, that are in one word. */
-static uint64_t word_mask(uint64_t page, uint64_t end)
-{
-	uint64_t mask = UINT64_MAX << page % 64;
-
-	if (end / 64 == page / 64)
-		mask &= ~(UINT64_MAX << end % 64);
-	return mask;
-}
-
 /* RANGE, in one region, is about to be written. */
 static void touch(const struct receiving *receiving, const struct impost_range *range)
 {
@@ -118,7 +108,7 @@ static void touch(const struct receiving *receiving, const struct impost_range *
 
 	for (; page < end; page = (page / 64 + 1) * 64) {
 		_Atomic uint64_t *word = &touched->words[page / 64];
-		uint64_t mask = word_mask(page, end);
+		uint64_t mask = bitmap_mask(page, end);
 
 		/* Who sends a page on one connection after another waits for that one's answer. */
 		if ((atomic_load_explicit(word, memory_order_relaxed) & mask) != mask)
@@ -135,7 +125,7 @@ static int clear(const struct receiving *receiving, const struct impost_range *r
 	int err = 0;
 
 	while (!err && page < end) {
-		uint64_t bits = touched->words[page / 64] & word_mask(page, end), run;
+		uint64_t bits = touched->words[page / 64] & bitmap_mask(page, end), run;
 
 		if (!bits) {
 			page = (page / 64 + 1) * 64;
