@@ -244,24 +244,6 @@ static int connect_all(enum carrier carrier, const struct order *order, int here
 
 /* --- moving --- */
 
-struct further {
-	const int *connections;
-	uint32_t next, count;
-};
-
-static int give_further(void *opaque, uint32_t timeout_ms,
-			struct impost_migration_channel *ret_channel)
-{
-	struct further *further = opaque;
-
-	(void)timeout_ms;
-	if (further->next == further->count)
-		return -ENOENT;
-	*ret_channel = (struct impost_migration_channel){
-		.size = sizeof(*ret_channel), .fd = further->connections[further->next++]};
-	return 0;
-}
-
 static int send_bare(struct impost_context *ctx, const struct guest *guest, const int *connections,
 		     uint32_t count)
 {

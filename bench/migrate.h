@@ -6,6 +6,7 @@
 #ifndef IMPOST_BENCH_MIGRATE_H
 #define IMPOST_BENCH_MIGRATE_H
 
+#include <errno.h>
 #include <stdint.h>
 #include <sys/resource.h>
 
@@ -40,6 +41,26 @@ static inline double cpu_seconds(void)
 	getrusage(RUSAGE_SELF, &usage);
 	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
 	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* Connections that are there already. give_further() is an impost_migration_connect_fn, whose
+ * opaque is this: it gives one after the other. */
+struct further {
+	const int *connections;
+	uint32_t next, count;
+};
+
+static inline int give_further(void *opaque, uint32_t timeout_ms,
+			       struct impost_migration_channel *ret_channel)
+{
+	struct further *further = opaque;
+
+	(void)timeout_ms;
+	if (further->next == further->count)
+		return -ENOENT;
+	*ret_channel = (struct impost_migration_channel){
+		.size = sizeof(*ret_channel), .fd = further->connections[further->next++]};
+	return 0;
 }
 
 /* --- migrate_there.c --- */

@@ -83,25 +83,6 @@ static int receive_bare(const struct order *order, const int *connections, doubl
 	return err;
 }
 
-/* The connections that are there already, one after the other. */
-struct further {
-	const int *connections;
-	uint32_t next, count;
-};
-
-static int give_further(void *opaque, uint32_t timeout_ms,
-			struct impost_migration_channel *ret_channel)
-{
-	struct further *further = opaque;
-
-	(void)timeout_ms;
-	if (further->next == further->count)
-		return -ENOENT;
-	*ret_channel = (struct impost_migration_channel){
-		.size = sizeof(*ret_channel), .fd = further->connections[further->next++]};
-	return 0;
-}
-
 static void destroy(struct impost_vm *vm)
 {
 	struct impost_vcpu *vcpu;
