@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "ready.h"
 
 #define BACKLOG 64
 /* How long who was refused may take to hear of it. */
@@ -40,32 +40,12 @@ static int fail(const struct endpoint *endpoint, int err, const char *what)
 
 /* --- waiting --- */
 
-static uint64_t deadline(uint32_t timeout_ms)
-{
-	return clock_now_ns() + (uint64_t)timeout_ms * 1000000;
-}
-
 /* Waits for EVENTS of FD until UNTIL: 0, -ETIMEDOUT, -ECANCELED or another errno. */
 static int wait_ready(const struct endpoint *endpoint, int fd, short events, uint64_t until)
 {
-	struct pollfd fds[2] = {
-		{.fd = fd, .events = events},
-		{.fd = endpoint->stop, .events = POLLIN},
-	};
+	int ready = ready_wait(fd, endpoint->stop, events, until);
 
-	for (;;) {
-		uint64_t now = clock_now_ns();
-		uint64_t left = until > now ? (until - now + 999999) / 1000000 : 0;
-		int count = poll(fds, 2, (int)(left < INT_MAX ? left : INT_MAX));
-
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count < 0)
-			return -errno;
-		if (fds[1].revents)
-			return -ECANCELED;
-		return fds[0].revents ? 0 : -ETIMEDOUT;
-	}
+	return ready > 0 ? 0 : ready ? ready : -ETIMEDOUT;
 }
 
 /* --- names --- */
@@ -107,7 +87,7 @@ static int finish_connecting(const struct endpoint *endpoint, int fd, uint64_t u
 /* A UNIX socket with too many callers says EAGAIN, and that it has room cannot be polled for. */
 static bool is_worth_waiting(const struct endpoint *endpoint, uint64_t until)
 {
-	uint64_t soon = deadline(RETRY_MS);
+	uint64_t soon = ready_deadline(RETRY_MS);
 
 	return wait_ready(endpoint, -1, 0, soon < until ? soon : until) == -ETIMEDOUT &&
 	       clock_now_ns() < until;
@@ -238,7 +218,7 @@ static int listen_unix(struct endpoint *endpoint)
 static int hear_first(const struct endpoint *endpoint, int fd)
 {
 	int err = wait_ready(endpoint, fd, POLLIN,
-			     deadline(endpoint->silence_ms / STRANGERS_PART + 1));
+			     ready_deadline(endpoint->silence_ms / STRANGERS_PART + 1));
 	char byte;
 
 	if (err == 0 && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
@@ -304,7 +284,7 @@ static int make_socket(const struct endpoint *endpoint, uint64_t until, int *ret
 /* What was said last to who is refused is lost where something of it comes after the close. */
 static void linger(const struct endpoint *endpoint, int fd)
 {
-	uint64_t until = deadline(LINGER_MS);
+	uint64_t until = ready_deadline(LINGER_MS);
 	char bin[4096];
 
 	shutdown(fd, SHUT_WR);
@@ -351,7 +331,7 @@ int endpoint_connect(struct endpoint *endpoint, uint32_t timeout_ms,
 		     struct impost_migration_channel *ret_channel)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
-	uint64_t until = deadline(timeout_ms);
+	uint64_t until = ready_deadline(timeout_ms);
 	int err;
 
 	if (!connection)

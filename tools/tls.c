@@ -22,7 +22,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 
-#include "clock.h"
+#include "ready.h"
 
 #define SECRET_MOST 65536u
 /* A record's plaintext (RFC 8446, 5.1). */
@@ -286,31 +286,6 @@ void tls_credentials_free(struct tls_credentials *credentials)
 	free(credentials);
 }
 
-/* --- waiting --- */
-
-/* Waits for EVENTS of FD until the monotonic clock is at UNTIL: 1, 0, or -ECANCELED for STOP. */
-static int wait_ready(int fd, int stop, short events, uint64_t until)
-{
-	struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = stop, .events = POLLIN}};
-
-	for (;;) {
-		uint64_t now = clock_now_ns();
-		uint64_t left = until > now ? (until - now + 999999) / 1000000 : 0;
-		int count = poll(fds, 2, (int)(left < INT_MAX ? left : INT_MAX));
-
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count < 0)
-			return -errno;
-		return fds[1].revents ? -ECANCELED : fds[0].revents != 0;
-	}
-}
-
-static uint64_t deadline(uint32_t timeout_ms)
-{
-	return clock_now_ns() + (uint64_t)timeout_ms * 1000000;
-}
-
 static bool is_again(ssize_t result)
 {
 	return result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED;
@@ -419,7 +394,7 @@ static int refuse_handshake(struct impost_context *ctx, const struct tls *tls,
 
 static int shake_hands(struct impost_context *ctx, struct tls *tls, const struct tls_peer *peer)
 {
-	uint64_t until = deadline(peer->timeout_ms);
+	uint64_t until = ready_deadline(peer->timeout_ms);
 
 	for (;;) {
 		int result = gnutls_handshake(tls->session), ready;
@@ -430,7 +405,7 @@ static int shake_hands(struct impost_context *ctx, struct tls *tls, const struct
 			continue;
 		if (!is_again(result))
 			return refuse_handshake(ctx, tls, peer, result);
-		ready = wait_ready(peer->fd, peer->stop,
+		ready = ready_wait(peer->fd, peer->stop,
 				   gnutls_record_get_direction(tls->session) ? POLLOUT : POLLIN,
 				   until);
 		if (ready == -ECANCELED)
@@ -512,7 +487,7 @@ bool tls_failure(const struct tls *tls, char *text, size_t size)
 int64_t tls_read(void *opaque, void *buf, uint64_t bytes, uint32_t timeout_ms)
 {
 	struct tls *tls = opaque;
-	uint64_t until = deadline(timeout_ms);
+	uint64_t until = ready_deadline(timeout_ms);
 
 	for (;;) {
 		ssize_t got = gnutls_record_recv(tls->session, buf,
@@ -527,7 +502,7 @@ int64_t tls_read(void *opaque, void *buf, uint64_t bytes, uint32_t timeout_ms)
 			continue;
 		if (!is_again(got))
 			return fail(tls, got);
-		ready = wait_ready(tls->fd, -1, POLLIN, until);
+		ready = ready_wait(tls->fd, -1, POLLIN, until);
 		if (ready <= 0)
 			return ready ? ready : -EAGAIN;
 	}
@@ -557,7 +532,7 @@ static ssize_t send_record(struct tls *tls, const uint8_t *buf, uint64_t bytes)
 int64_t tls_write(void *opaque, const void *buf, uint64_t bytes, uint32_t timeout_ms)
 {
 	struct tls *tls = opaque;
-	uint64_t until = deadline(timeout_ms), done = 0;
+	uint64_t until = ready_deadline(timeout_ms), done = 0;
 
 	while (done < bytes) {
 		ssize_t sent = send_record(tls, (const uint8_t *)buf + done, bytes - done);
@@ -572,7 +547,7 @@ int64_t tls_write(void *opaque, const void *buf, uint64_t bytes, uint32_t timeou
 		/* What is not pending is told; what is must come again. */
 		if (done)
 			break;
-		ready = wait_ready(tls->fd, -1, POLLOUT, until);
+		ready = ready_wait(tls->fd, -1, POLLOUT, until);
 		if (ready <= 0)
 			return ready ? ready : -EAGAIN;
 	}
