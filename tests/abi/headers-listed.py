@@ -12,6 +12,8 @@ RELEASE = {"IMPOST_VERSION_MAJOR", "IMPOST_VERSION_MINOR", "IMPOST_VERSION_PATCH
 # A macro that is a number: what follows begins with a digit, a cast, a parenthesis or another number's name. What has
 # arguments, and strings, are none.
 NUMBER = re.compile(r"^#define (IMPOST_\w+)[ \t]+(?=[-(\d]|U?INT\d+_|IMPOST_)", re.M)
+# What has a list of its own: core/api.def, which api.c compares with the struct.
+ELSEWHERE = {"impost_api"}
 STRUCT = re.compile(r"^struct (impost_\w+) \{", re.M)
 
 
@@ -33,7 +35,7 @@ structs = set(re.findall(r"^ABI_STRUCT\((\w+),", (abi / "layout.def").read_text(
 bad = not_in(alone, {str(path.relative_to(include).with_suffix("")) for path in headers},
              "is a header that is not compiled alone: add it to tests/abi/meson.build")
 bad += not_in(numbers, set(NUMBER.findall(text)) - RELEASE, "is not pinned: add it to tests/abi/numbers.def")
-bad += not_in(structs, set(STRUCT.findall(text)), "is not pinned: add it to tests/abi/layout.def")
+bad += not_in(structs, set(STRUCT.findall(text)) - ELSEWHERE, "is not pinned: add it to tests/abi/layout.def")
 if len(NUMBER.findall(text)) < 250 or len(STRUCT.findall(text)) < 80:
     bad.append("fewer numbers or structs were found than there are: headers-listed.py reads the headers wrongly")
 for sentence in bad:

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include <impost/api.h>
 #include <impost/impost.h>
 #include <impost/mock.h>
 
