@@ -10,8 +10,6 @@
 #include "migrate_send.h"
 #include "migrate_squeeze.h"
 
-/* Requests on a connection that may be without an answer: docs/migration-format.md. */
-#define UNANSWERED_MOST 2u
 /* Ranges of zeros that are looked for at a time. */
 #define ZEROS 64u
 

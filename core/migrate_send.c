@@ -83,6 +83,9 @@ int source_read_answer(struct impost_migration *migration, struct link *link, ui
 	return read_answer(migration, link, command, &head);
 }
 
+/* That can stand before an Error: to what was not answered, and to what could not be said. */
+#define OKS_MOST (UNANSWERED_MOST + 1u)
+
 /* Whether there may be something to hear, without waiting for it. */
 static bool may_hear(struct link *link, int err)
 {
@@ -96,7 +99,7 @@ int source_hear(struct impost_migration *migration, struct link *link, uint16_t 
 	const struct kept kept = keep(migration->ctx, err);
 	int heard = 0;
 
-	while (!heard && may_hear(link, err))
+	for (uint32_t i = 0; i < OKS_MOST && !heard && may_hear(link, err); i++)
 		heard = source_read_answer(migration, link, command);
 	return heard == -EREMOTEIO ? heard : give_back(migration->ctx, &kept);
 }
@@ -112,7 +115,8 @@ int source_hear_elsewhere(struct impost_migration *migration, int err)
 		struct link *link = &migration->links[i];
 
 		heard = 0;
-		while (!heard && link->channel.fd >= 0 && link_wait(link, 0) > 0)
+		for (uint32_t n = 0;
+		     n < OKS_MOST && !heard && link->channel.fd >= 0 && link_wait(link, 0) > 0; n++)
 			heard = source_read_answer(migration, link, WIRE_MEMORY);
 	}
 	return heard == -EREMOTEIO ? heard : give_back(migration->ctx, &kept);

@@ -5,6 +5,9 @@
 
 #include "migrate.h"
 
+/* Requests on a connection that may be without an answer: docs/migration-format.md. */
+#define UNANSWERED_MOST 2u
+
 /* Waits for the answer to COMMAND on LINK, which is Ok. Keeps the peer's text: -EREMOTEIO. */
 int source_read_answer(struct impost_migration *migration, struct link *link, uint16_t command);
 

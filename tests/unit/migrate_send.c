@@ -33,6 +33,7 @@ enum reply {
 	END,	    /* the connection ends */
 	CUT_ANSWER, /* after half of the answer */
 	CUT_TEXT,   /* after half of an Error's text */
+	BABBLE,	    /* Ok without end; and nothing is read any more */
 	STOP,	    /* Error, at once; then nothing is said, and nothing read, any more */
 };
 
@@ -219,6 +220,12 @@ static bool answer(const struct line *line, const struct head *request, enum rep
 	case LONG:
 		give(line->fd, &wrong[reply], sizeof(wrong[reply]));
 		return true;
+	case BABBLE:
+		shutdown(line->fd, SHUT_RD);
+		while (send(line->fd, &(struct head){.code = 1}, sizeof(*request), MSG_NOSIGNAL) >
+		       0)
+			;
+		return false;
 	case WAIT:
 	case STOP:
 		return false;
@@ -474,6 +481,12 @@ static void expect_failure(uint16_t command, enum reply reply, int err)
 	close_peer(&peer);
 	if (heard)
 		cr_assert_eq(peer.count[ABANDON], command != COMPLETE, "%s", text);
+}
+
+/* It hears of no Error among them, and does not wait for one for ever. */
+Test(migrate_send, ok_without_end)
+{
+	expect_failure(START, BABBLE, -EPIPE);
 }
 
 static const struct {
