@@ -116,10 +116,11 @@ static void touch(const struct receiving *receiving, const struct impost_range *
 	}
 }
 
-/* Makes RANGE zero, as far as it is not: no memory is given to what was never touched. */
+/* Makes RANGE zero, as far as it is not known to be: no memory is given to what was never touched,
+ * and to say the same again costs no more than to look. */
 static int clear(const struct receiving *receiving, const struct impost_range *range)
 {
-	const struct touched *touched = find(receiving, range->gpa);
+	struct touched *touched = find(receiving, range->gpa);
 	uint64_t page = (range->gpa - touched->gpa) / IMPOST_PAGE_SIZE;
 	uint64_t end = page + range->bytes / IMPOST_PAGE_SIZE;
 	int err = 0;
@@ -137,6 +138,9 @@ static int clear(const struct receiving *receiving, const struct impost_range *r
 		err = impost_memory_fill(impost_vm_memory(receiving->vm),
 					 touched->gpa + page * IMPOST_PAGE_SIZE, 0,
 					 run * IMPOST_PAGE_SIZE);
+		if (!err)
+			atomic_fetch_and(&touched->words[page / 64],
+					 ~bitmap_mask(page, page + run));
 		page += run;
 	}
 	return err;
