@@ -162,6 +162,10 @@ void impost_migration_cancel(struct impost_migration *migration)
 {
 	int saved = errno;
 
+	/* A fork's flag is its own, and the descriptor its parent's, which would see the one
+	 * without the other for ever. */
+	if (context_forked(migration->ctx))
+		return;
 	atomic_store(&migration->cancel.wanted, true);
 	eventfd_write(migration->cancel.fd, 1);
 	errno = saved;

@@ -230,7 +230,7 @@ IMPOST_API int impost_migration_receive(struct impost_migration *migration,
 IMPOST_API int impost_migration_wait(struct impost_migration *migration);
 
 /* Ends a migration that is under way: its send or receive fails with -ECANCELED soon, unless the
- * source is COMPLETING, or later. Any thread; async-signal-safe. */
+ * source is COMPLETING, or later. Any thread; async-signal-safe. Does nothing in a fork. */
 IMPOST_API void impost_migration_cancel(struct impost_migration *migration);
 
 /* How far it is. Any thread. -EINVAL: a bad size. */

@@ -447,6 +447,29 @@ Test(migrate_receive, zeros_again)
 	close_talk(&talk);
 }
 
+/* A fork that cancels does nothing to its parent's. */
+Test(migrate_receive, cancelled_in_a_fork)
+{
+	struct pollfd cancelled = {.events = POLLIN};
+	struct talk talk;
+	int status;
+	pid_t pid;
+
+	open_talk(&talk);
+	begin_memory(&talk);
+	pid = fork();
+	if (pid == 0) {
+		impost_migration_cancel(talk.migration);
+		_exit(0);
+	}
+	cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
+	cancelled.fd = talk.migration->cancel.fd;
+	cr_expect_eq(poll(&cancelled, 1, 0), 0);
+	finish(&talk);
+	end(&talk);
+	close_talk(&talk);
+}
+
 /* --- what comes out of its order --- */
 
 Test(migrate_receive, wrong_order)
