@@ -263,6 +263,14 @@ int migrate_connect(struct impost_migration *migration, uint32_t timeout_ms, str
 	return 0;
 }
 
+void migrate_disconnect(struct impost_migration *migration, struct link *link, const char *text)
+{
+	if (text)
+		wire_answer_error(link, migration->features, text);
+	migration->nlinks--;
+	link_release(link);
+}
+
 const char *impost_migration_state_name(uint32_t state)
 {
 	static const char *const names[] = {

@@ -24,6 +24,8 @@
 #define MIGRATE_DOWNTIME_MS 300u
 #define MIGRATE_HOLD_MS	    10000u
 #define MIGRATE_PASSES	    30u
+/* Of the time that there is for another connection, a stranger who says nothing has this part. */
+#define MIGRATE_STRANGERS_PART 4u
 
 struct impost_migration {
 	struct impost_context *ctx;
@@ -66,6 +68,10 @@ int migrate_tell(struct impost_migration *migration);
 /* Asks the host for another channel and makes the next link of it. -ENOTSUP: it gives none. */
 int migrate_connect(struct impost_migration *migration, uint32_t timeout_ms,
 		    struct link **ret_link);
+
+/* LINK, the last, turned out to be a stranger's, who is told TEXT, unless it is NULL: it is no link
+ * any more. */
+void migrate_disconnect(struct impost_migration *migration, struct link *link, const char *text);
 
 /* --- migrate_config.c --- */
 

@@ -54,8 +54,13 @@ int link_init(struct link *link, struct impost_context *ctx, const struct cancel
 {
 	const int on = 1;
 
-	*link = (struct link){
-		.ctx = ctx, .cancel = cancel, .channel = *channel, .silence_ms = silence_ms};
+	/* Not its bytes, which others read, and which it may have of a stranger before it. */
+	link->ctx = ctx;
+	link->cancel = cancel;
+	link->channel = *channel;
+	link->silence_ms = silence_ms;
+	link->has_ahead = false;
+	link->bounce = NULL;
 	/* Who waits for an answer is not to wait for more to be said. Others than TCP have no such
 	 * thing. */
 	if (channel->fd >= 0) {

@@ -336,16 +336,13 @@ static int read_resume(struct postcopy *postcopy, struct link *link, uint8_t tok
 	return err ? err : link_read(link, token, WIRE_TOKEN);
 }
 
-/* Of the time that there is for another connection, a stranger who says nothing has this part. */
-#define STRANGERS_PART 4u
-
 static int take_resume(struct postcopy *postcopy, struct link *link)
 {
 	const uint32_t silence_ms = link->silence_ms;
 	uint8_t token[WIRE_TOKEN], differs = 0;
 	int err;
 
-	link->silence_ms = silence_ms / STRANGERS_PART + 1;
+	link->silence_ms = silence_ms / MIGRATE_STRANGERS_PART + 1;
 	err = read_resume(postcopy, link, token);
 	link->silence_ms = silence_ms;
 	if (err)
@@ -354,8 +351,8 @@ static int take_resume(struct postcopy *postcopy, struct link *link)
 		differs |= token[i] ^ postcopy->migration->token[i];
 	if (!differs)
 		return answer_resume(postcopy, link);
-	wire_answer_error(link, postcopy->migration->features, "it is not the token of this VM");
-	return impost_error_set(postcopy->ctx, -EPROTO, "Resume came with another token");
+	return impost_error_set(postcopy->ctx, -EPROTO,
+				"Resume came with another token, not that of this VM");
 }
 
 /* The connection is lost, or the migration, of which the source is told if it can be. False: the VM
@@ -400,9 +397,12 @@ static int reconnect(struct postcopy *postcopy, int err)
 		if (!again) {
 			link->cancel = &postcopy->cancel;
 			again = take_resume(postcopy, link);
+			if (!again)
+				return 0;
+			/* The source itself may have been too late: it tries again. */
+			migrate_disconnect(migration, link,
+					   again == -EPROTO ? impost_error(postcopy->ctx) : NULL);
 		}
-		if (!again)
-			return 0;
 		if (again == -ENOTSUP)
 			return err;
 		poll(&stopped, 1, AGAIN_MS);

@@ -124,26 +124,26 @@ static void *serve(void *opaque)
 
 /* --- joining --- */
 
-/* Another connection. -EAGAIN: the first one has something to say. */
-static int get_link(struct receiving *receiving, struct link **ret_link)
+/* -EAGAIN: the first connection has something to say. */
+static int look_at_first(struct receiving *receiving)
 {
-	struct impost_migration *migration = receiving->migration;
-	const uint64_t until = clock_now_ns() + UINT64_C(1000000) * migration->config.silence_ms;
-	int err;
+	int err = migrate_tell(receiving->migration);
 
-	while ((err = migrate_connect(migration, RECEIVE_SLICE_MS, ret_link)) == -ETIMEDOUT &&
-	       clock_now_ns() < until) {
-		err = migrate_tell(migration);
-		if (!err && receiving->link->channel.fd >= 0)
-			err = link_wait(receiving->link, 0);
-		if (err)
-			return err > 0 ? -EAGAIN : err;
-	}
-	return err;
+	if (!err && receiving->link->channel.fd >= 0)
+		err = link_wait(receiving->link, 0);
+	return err > 0 ? -EAGAIN : err;
+}
+
+static int none_came(const struct receiving *receiving)
+{
+	return impost_error_set(receiving->ctx, -ETIMEDOUT,
+				"the source's further connections have not come within %u ms, but "
+				"others",
+				receiving->migration->config.silence_ms);
 }
 
 /* What is said first on LINK. */
-static int take_join(struct receiving *receiving, struct link *link)
+static int read_join(struct receiving *receiving, struct link *link)
 {
 	uint8_t token[WIRE_TOKEN];
 	struct wire_head head;
@@ -156,7 +156,48 @@ static int take_join(struct receiving *receiving, struct link *link)
 		err = impost_error_set(receiving->ctx, -EPROTO,
 				       "a further connection is none of this migration: it does "
 				       "not begin with Join and the token of Config");
-	return err ? err : wire_answer_ok(link);
+	return err;
+}
+
+/* Whether who has come is the source. Who is not is sent away: -EAGAIN. */
+static int take_join(struct receiving *receiving, struct link *link)
+{
+	const uint32_t silence_ms = link->silence_ms;
+	int err;
+
+	link->silence_ms = silence_ms / MIGRATE_STRANGERS_PART + 1;
+	err = read_join(receiving, link);
+	link->silence_ms = silence_ms;
+	if (!err)
+		err = wire_answer_ok(link);
+	if (!err || err == -ECANCELED)
+		return err;
+	context_log(receiving->ctx, IMPOST_LOG_WARN,
+		    "a further connection of a migration was dropped: %s",
+		    impost_error(receiving->ctx));
+	migrate_disconnect(receiving->migration, link, impost_error(receiving->ctx));
+	return -EAGAIN;
+}
+
+/* Another connection of the source's. -EAGAIN: the first one has something to say. */
+static int get_link(struct receiving *receiving, struct link **ret_link)
+{
+	struct impost_migration *migration = receiving->migration;
+	const uint64_t until = clock_now_ns() + UINT64_C(1000000) * migration->config.silence_ms;
+	int err;
+
+	for (;;) {
+		err = migrate_connect(migration, RECEIVE_SLICE_MS, ret_link);
+		if (!err)
+			err = take_join(receiving, *ret_link);
+		if (err != -ETIMEDOUT && err != -EAGAIN)
+			return err;
+		if (clock_now_ns() >= until)
+			return err == -ETIMEDOUT ? err : none_came(receiving);
+		err = look_at_first(receiving);
+		if (err)
+			return err;
+	}
 }
 
 static int add_one(struct receiving *receiving, struct joined *joined)
@@ -164,8 +205,6 @@ static int add_one(struct receiving *receiving, struct joined *joined)
 	struct joiner *joiner = &joined->joiners[joined->count];
 	int err = get_link(receiving, &joiner->link);
 
-	if (!err)
-		err = take_join(receiving, joiner->link);
 	if (!err)
 		err = intake_create(receiving, joiner->link, &joiner->intake);
 	if (err)

@@ -774,30 +774,51 @@ for title, items in {"beyond memory": [(1 << 40, 4096)], "of no length": [(0, 0)
 
 # --- wrong requests on other connections ---
 
-def joined(says, result=errno.EPROTO, joins=True):
-    """What SAYS says on another connection, in the place of Join or after it, ends it all."""
+def stranger(says):
+    """What SAYS says on another connection in the place of Join is refused, and ends nothing else."""
+    end = End("receive", further=2)
+    source = up_to(end, wire.CONFIG)
+    source.config(connections=2)
+    other, right = end.further
+    says(other)
+    try:
+        other.read_answer(wire.JOIN)
+        raise AssertionError("it is taken")
+    except wire.Refused:
+        right.ask(wire.JOIN, source.kept.migration["token"])
+    source.memory(right)
+    source.state()
+    source.complete()
+    end.expect(0, "came")
+
+
+for title, says in (
+        ("another's token", lambda c: c.say(wire.JOIN, bytes(16))),
+        ("half a token", lambda c: c.say(wire.JOIN, bytes(8))),
+        ("Memory before Join", lambda c: c.say(wire.MEMORY, wire.pack_rows([(0, 4096)]))),
+        ("Start", lambda c: c.say(wire.START))):
+    test(f"a stranger's connection: {title}")(functools.partial(stranger, says))
+
+
+def joined(says, result=errno.EPROTO):
+    """What SAYS says on another connection after Join ends it all."""
     end = End("receive", further=1)
     source = up_to(end, wire.CONFIG)
     source.config(connections=2)
     other = end.further[0]
-    if joins:
-        other.ask(wire.JOIN, source.kept.migration["token"])
+    other.ask(wire.JOIN, source.kept.migration["token"])
     says(other)
     drain(end.main)
     end.expect(result, "nowhere")
 
 
-for title, joins, says in (
-        ("another's token", False, lambda c: c.say(wire.JOIN, bytes(16))),
-        ("half a token", False, lambda c: c.say(wire.JOIN, bytes(8))),
-        ("Memory before Join", False, lambda c: c.say(wire.MEMORY, wire.pack_rows([(0, 4096)]))),
-        ("Start", False, lambda c: c.say(wire.START)),
-        ("Join twice", True, lambda c: c.say(wire.JOIN, bytes(16))),
-        ("State", True, lambda c: c.say(wire.STATE, b"\xa0")),
-        ("Complete", True, lambda c: c.say(wire.COMPLETE)),
-        ("a row beyond memory", True, lambda c: c.say(wire.MEMORY, wire.pack_rows([(1 << 40, 4096)]))),
-        ("a row of no length", True, lambda c: c.say(wire.MEMORY, wire.pack_rows([(0, 0)])))):
-    test(f"on another connection: {title}")(functools.partial(joined, says, joins=joins))
+for title, says in (
+        ("Join twice", lambda c: c.say(wire.JOIN, bytes(16))),
+        ("State", lambda c: c.say(wire.STATE, b"\xa0")),
+        ("Complete", lambda c: c.say(wire.COMPLETE)),
+        ("a row beyond memory", lambda c: c.say(wire.MEMORY, wire.pack_rows([(1 << 40, 4096)]))),
+        ("a row of no length", lambda c: c.say(wire.MEMORY, wire.pack_rows([(0, 0)])))):
+    test(f"on another connection: {title}")(functools.partial(joined, says))
 
 
 def half_a_row(connection):

@@ -19,7 +19,7 @@
 /* A region that the guest cannot write, with a gap below. */
 #define ROM	  UINT64_C(0x800000)
 #define ROM_BYTES (2 * PAGE)
-#define MORE	  4u
+#define MORE	  6u
 
 struct talk {
 	struct mock m; /* the VM that the state is of */
@@ -1144,9 +1144,11 @@ Test(migrate_receive, complete_while_memory_comes)
 	close_talk(&talk);
 }
 
-Test(migrate_receive, wrong_joins)
+/* Who comes where Join is waited for, and is not the source, is sent away, and ends nothing. */
+Test(migrate_receive, strangers_among_the_connections)
 {
 	static const uint8_t other[WIRE_TOKEN] = {1, 2, [15] = 4};
+	struct impost_migration_status status = {.size = sizeof(status)};
 	struct talk talk;
 
 	open_talk(&talk);
@@ -1154,18 +1156,49 @@ Test(migrate_receive, wrong_joins)
 	connect_next(&talk);
 	say(&talk, WIRE_JOIN, other, WIRE_TOKEN);
 	expect_refused(&talk, "none of this migration");
-	talk.fd = talk.fds[0];
-	expect_refused(&talk, "none of this migration");
-	expect_end(&talk, -EPROTO, "none of this migration");
-	end_three(&talk);
-
-	begin_three(&talk);
+	join_next(&talk);
 	connect_next(&talk);
 	say(&talk, WIRE_COMPLETE, NULL, 0);
 	expect_refused(&talk, "none of this migration");
-	expect_end(&talk, -EPROTO, "none of this migration");
+	connect_next(&talk);
+	say(&talk, 99, NULL, 0);
+	expect_refused(&talk, "command 0x63");
+	connect_next(&talk);
+	shutdown(talk.fd, SHUT_RDWR);
+	join_next(&talk);
+	say_page(&talk, 0x3000, 3);
+	expect_heard(&talk);
+	talk.fd = talk.fds[0];
+	finish(&talk);
+	expect_ok(talk.ctx, impost_migration_status(talk.migration, &status));
+	cr_expect_eq(status.connections, 3);
+	expect_page(&talk, 0x3000, 3);
 	end_three(&talk);
+	close_talk(&talk);
+}
 
+/* Strangers alone: who says nothing at all is one, too. */
+Test(migrate_receive, strangers_alone)
+{
+	struct talk talk;
+
+	open_talk(&talk);
+	talk.config.silence_ms = 200;
+	begin_three(&talk);
+	for (uint32_t i = 0; i < MORE; i++)
+		connect_next(&talk);
+	talk.fd = talk.fds[0];
+	expect_refused(&talk, "have not come within 200 ms");
+	expect_end(&talk, -ETIMEDOUT, "have not come within 200 ms");
+	end_three(&talk);
+	close_talk(&talk);
+}
+
+Test(migrate_receive, wrong_joins)
+{
+	struct talk talk;
+
+	open_talk(&talk);
 	/* Before all have joined nothing is said on the first but Abandon. */
 	begin_three(&talk);
 	join_next(&talk);
