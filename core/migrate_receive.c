@@ -192,6 +192,7 @@ static int judge(void *opaque, const struct backend *backend)
 		free(all.text);
 		return count;
 	}
+	hindrances_end(&all);
 	make_sentence(sentence, sizeof(sentence), all.text);
 	return impost_error_set(receiving->ctx, -ENOTSUP,
 				"the VM cannot run here, for %d reason%s: %s", count,

@@ -27,6 +27,7 @@ static int judge(void *opaque, const struct backend *backend)
 
 	if (count <= 0)
 		return count;
+	hindrances_end(&all);
 	return snapshot_file_error(snapshot->chain.file[0], -ENOTSUP,
 				   "it cannot be restored here, for %d reason%s: %s", count,
 				   count == 1 ? "" : "s", text);

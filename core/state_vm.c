@@ -9,19 +9,36 @@
 #include "state.h"
 #include "text.h"
 
+/* What is kept free, for how many more there are. */
+#define MORE_ROOM 32u
+
 void hindrances_add(void *opaque, const char *kind, const char *name, const char *reason)
 {
 	struct hindrances *all = opaque;
-	size_t room = all->room - all->len;
-	int len = snprintf(all->text + all->len, room, "%s%s %s: %s", all->len ? all->between : "",
-			   kind, name, reason);
+	size_t room = all->room - MORE_ROOM - all->len;
+	int len;
 
-	if (len > 0 && (size_t)len < room)
+	if (all->more > 0) {
+		all->more++;
+		return;
+	}
+	len = snprintf(all->text + all->len, room, "%s%s %s: %s", all->len ? all->between : "",
+		       kind, name, reason);
+	if (len > 0 && (size_t)len < room) {
 		all->len += (size_t)len;
-	else if (all->len > 0)
+	} else if (all->len > 0) {
 		all->text[all->len] = '\0';
-	else if (len > 0)
+		all->more = 1;
+	} else if (len > 0) {
 		all->len = room - 1;
+	}
+}
+
+void hindrances_end(struct hindrances *all)
+{
+	if (all->more > 0)
+		snprintf(all->text + all->len, all->room - all->len, "%sand %u more", all->between,
+			 all->more);
 }
 
 int state_vm_configure(const struct impost_state *state, const struct impost_vm_config *given,

@@ -8,16 +8,21 @@
 #include <impost/state.h>
 #include <impost/vm.h>
 
-/* What is in the way of a state, as one text in a buffer of the caller's, of ROOM bytes. The first
- * ones that there is room for; it is never cut in the middle of one. */
+/* What is in the way of a state, as one text in a buffer of the caller's, of ROOM bytes, 100 at
+ * least. The first ones that there is room for; it is never cut in the middle of one but the first.
+ */
 struct hindrances {
 	char *text;
 	size_t room, len;
 	const char *between; /* two of them */
+	uint32_t more;	     /* that there is no room for */
 };
 
 /* Adds one: an impost_state_mismatch_fn, of which OPAQUE is a struct hindrances. */
 void hindrances_add(void *opaque, const char *kind, const char *name, const char *reason);
+
+/* All were added: says how many more there are. */
+void hindrances_end(struct hindrances *all);
 
 /* The configuration of the VM that STATE was taken from: for what that says nothing about GIVEN's
  * or, with NULL, as impost_vm_config_init() has it. BACKEND NULL: likewise. */

@@ -14,6 +14,7 @@
 #include "migrate.h"
 #include "record.h"
 #include "state.h"
+#include "state_vm.h"
 
 #define PAGE IMPOST_PAGE_SIZE
 /* A region that the guest cannot write, with a gap below. */
@@ -752,6 +753,27 @@ Test(migrate_receive, cannot_run_here)
 	end(&talk);
 	expect_same_own(talk.before);
 	close_talk(&talk);
+}
+
+/* None is passed over in silence, where there is no room for all; nor does a short one come behind
+ * one that was left out. */
+Test(migrate_receive, more_reasons_than_there_is_room_for)
+{
+	char text[100], reason[16];
+	struct hindrances all = {.text = text, .room = sizeof(text), .between = "\n"};
+
+	hindrances_end(&all);
+	for (uint32_t i = 0; i < 12; i++) {
+		snprintf(reason, sizeof(reason), i == 4 ? "it is another" : "no %u", i);
+		hindrances_add(&all, "msr", "A", reason);
+		if (i == 3) {
+			hindrances_end(&all);
+			cr_expect_str_eq(text,
+					 "msr A: no 0\nmsr A: no 1\nmsr A: no 2\nmsr A: no 3");
+		}
+	}
+	hindrances_end(&all);
+	cr_expect_str_eq(text, "msr A: no 0\nmsr A: no 1\nmsr A: no 2\nmsr A: no 3\nand 8 more");
 }
 
 /* With whatever error: the source hears of it. */
