@@ -16,10 +16,12 @@
 #define KEY(in_section, ...) \
 	.section = in_section, .desc = {sizeof(struct impost_option_desc), __VA_ARGS__}
 
-/* Everything that an INI can hold, but for backends' sections, which their plugins describe. */
+/* Everything that an INI can hold, but for plugins' sections, which the plugins describe. */
 static const struct config_key keys[] = {
 	{KEY("impost", CONFIG_NAMES, "backend", NULL, "kvm, mock",
 	     "backends: the first that can run here is taken")},
+	{KEY("impost", CONFIG_LAYERS, "layers", NULL, "",
+	     "layers over the backend, the first nearest to the host: each a name, or NAME:VALUE")},
 	{KEY("impost", CONFIG_PATHS, "plugin_dir", NULL, IMPOST_PLUGINDIR,
 	     "folders that plugins are looked for in")},
 	{KEY("impost", IMPOST_OPTION_ENUM, "log", "error|warn|info|debug", "warn",
@@ -97,12 +99,33 @@ const struct config_key *config_key(const char *section, const char *key)
 	return NULL;
 }
 
+/* Sections that are plugins'. */
+static const struct plugin_section {
+	const char *prefix;
+	uint32_t kind;
+} plugin_sections[] = {
+	{CONFIG_BACKEND, IMPOST_PLUGIN_BACKEND},
+	{CONFIG_LAYER, IMPOST_PLUGIN_LAYER},
+};
+
+/* What SECTION is a section of; NULL: no plugin's. */
+static const struct plugin_section *plugin_section(const char *section)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(plugin_sections); i++)
+		if (strncmp(section, plugin_sections[i].prefix,
+			    strlen(plugin_sections[i].prefix)) == 0)
+			return &plugin_sections[i];
+	return NULL;
+}
+
 bool config_section_is_known(const char *section)
 {
-	size_t prefix = strlen(CONFIG_BACKEND);
+	const struct plugin_section *row = plugin_section(section);
 
-	if (strncmp(section, CONFIG_BACKEND, prefix) == 0)
-		return plugin_name_is_valid(section + prefix, strlen(section + prefix));
+	if (row) {
+		section += strlen(row->prefix);
+		return plugin_name_is_valid(section, strlen(section));
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (strcmp(keys[i].section, section) == 0)
 			return true;
@@ -127,8 +150,8 @@ int config_unknown_section(struct impost_context *ctx, const char *where, const 
 	return config_error(
 		ctx, where,
 		"unknown section [%.64s]: sections are [impost], [vm], [memory], [cpu], "
-		"[boot], [snapshot], [migration], and [backend.NAME] with a backend's name of 1 to 15 of "
-		"a-z, 0-9, '-'",
+		"[boot], [snapshot], [migration], and [backend.NAME] and [layer.NAME] with a "
+		"plugin's name of 1 to 15 of a-z, 0-9, '-'",
 		section);
 }
 
@@ -170,6 +193,7 @@ static int unknown_key(struct impost_context *ctx, const char *where, const char
 struct check {
 	struct impost_context *ctx;
 	const char *where, *base, *section, *text;
+	const char *dirs; /* of plugins */
 	const struct impost_option_desc *desc;
 	const struct config_key *limits; /* NULL: none */
 	char *value, *given;		 /* results: see struct entry */
@@ -414,6 +438,20 @@ static int check_names(struct check *check)
 	}
 }
 
+static int check_layers(struct check *check)
+{
+	struct layers layers;
+	int err = layers_parse(check->ctx, check->dirs, check->where, check->base, check->text,
+			       &layers);
+
+	if (err)
+		return err;
+	check->value = layers.text;
+	layers.text = NULL;
+	layers_free(&layers);
+	return 0;
+}
+
 static int check_string(struct check *check)
 {
 	(void)check;
@@ -435,6 +473,8 @@ static int check_value(struct check *check)
 		return check_bool(check);
 	case CONFIG_NAMES:
 		return check_names(check);
+	case CONFIG_LAYERS:
+		return check_layers(check);
 	case CONFIG_PATHS:
 		return check_paths(check);
 	case CONFIG_TEMPLATE:
@@ -448,6 +488,32 @@ static int check_value(struct check *check)
 	default:
 		return check_string(check);
 	}
+}
+
+int config_value(struct impost_context *ctx, const char *where, const char *base,
+		 const char *section, const struct impost_option_desc *desc, const char *text,
+		 char **ret_value, char **ret_given)
+{
+	struct check check = {.ctx = ctx,
+			      .where = where,
+			      .base = base,
+			      .section = section,
+			      .text = text,
+			      .desc = desc};
+	int err = check_value(&check);
+
+	if (!err && !check.value)
+		check.value = strdup(text);
+	if (!err && check.value && !check.given)
+		check.given = strdup(check.value);
+	if (!err && check.given) {
+		*ret_value = check.value;
+		*ret_given = check.given;
+		return 0;
+	}
+	free(check.value);
+	free(check.given);
+	return err ? err : no_memory(ctx);
 }
 
 /* --- entries --- */
@@ -483,17 +549,18 @@ struct entry *config_find(struct entry *entries, const char *section, const char
 	return NULL;
 }
 
-/* The options of the backend whose section this is. */
-static int find_backend(struct impost_context *ctx, const char *dirs, const char *where,
-			const char *section, struct plugin **ret_plugin)
+/* The plugin whose section this is, as ROW says. */
+static int find_plugin(struct check *check, const struct plugin_section *row,
+		       struct plugin **ret_plugin)
 {
 	char reason[512];
-	int err = registry_find(ctx, dirs, section + strlen(CONFIG_BACKEND), ret_plugin);
+	int err = registry_find_kind(check->ctx, check->dirs, check->section + strlen(row->prefix),
+				     row->kind, ret_plugin);
 
 	if (!err || err == -ENOMEM)
 		return err;
-	snprintf(reason, sizeof(reason), "%s", impost_error(ctx));
-	return config_error(ctx, where, "[%s]: %s", section, reason);
+	snprintf(reason, sizeof(reason), "%s", impost_error(check->ctx));
+	return config_error(check->ctx, check->where, "[%s]: %s", check->section, reason);
 }
 
 static const struct impost_option_desc *option_desc(const struct plugin *plugin, const char *key)
@@ -505,16 +572,17 @@ static const struct impost_option_desc *option_desc(const struct plugin *plugin,
 }
 
 /* Finds what describes CHECK's key. */
-static int describe(struct check *check, const char *dirs, const char *key)
+static int describe(struct check *check, const char *key)
 {
+	const struct plugin_section *row = plugin_section(check->section);
 	struct meant meant = {.key = key};
 	struct plugin *plugin = NULL;
 	int err;
 
 	if (!config_section_is_known(check->section))
 		return config_unknown_section(check->ctx, check->where, check->section);
-	if (strncmp(check->section, CONFIG_BACKEND, strlen(CONFIG_BACKEND)) == 0) {
-		err = find_backend(check->ctx, dirs, check->where, check->section, &plugin);
+	if (row) {
+		err = find_plugin(check, row, &plugin);
 		if (err)
 			return err;
 		check->desc = key ? option_desc(plugin, key) : NULL;
@@ -535,10 +603,14 @@ static int describe(struct check *check, const char *dirs, const char *key)
 int config_entry(struct impost_context *ctx, const char *dirs, const char *where, const char *base,
 		 const char *section, const char *key, const char *text, struct entry **ret_entry)
 {
-	struct check check = {
-		.ctx = ctx, .where = where, .base = base, .section = section, .text = text};
+	struct check check = {.ctx = ctx,
+			      .where = where,
+			      .base = base,
+			      .section = section,
+			      .text = text,
+			      .dirs = dirs};
 	struct entry *entry;
-	int err = describe(&check, dirs, key);
+	int err = describe(&check, key);
 
 	if (!err && check.desc)
 		err = check_value(&check);
@@ -562,13 +634,20 @@ int config_entry(struct impost_context *ctx, const char *dirs, const char *where
 	return 0;
 }
 
-int config_check_backends(struct impost_context *ctx, const char *dirs, const struct entry *entries)
+/* Whether plugins say what ENTRY may be. */
+static bool is_plugins(const struct entry *entry)
+{
+	return plugin_section(entry->section) || (strcmp(entry->section, "impost") == 0 &&
+						  entry->key && strcmp(entry->key, "layers") == 0);
+}
+
+int config_check_plugins(struct impost_context *ctx, const char *dirs, const struct entry *entries)
 {
 	struct entry *again;
 	int err = 0;
 
 	for (; !err && entries; entries = entries->next) {
-		if (strncmp(entries->section, CONFIG_BACKEND, strlen(CONFIG_BACKEND)) != 0)
+		if (!is_plugins(entries))
 			continue;
 		err = config_entry(ctx, dirs, entries->where, "/", entries->section, entries->key,
 				   entries->value, &again);
@@ -647,11 +726,19 @@ int impost_context_get_number(struct impost_context *ctx, const char *section, c
 	return err;
 }
 
-int config_options(struct impost_context *ctx, const struct plugin *plugin,
-		   struct impost_option **ret_options, uint32_t *ret_count)
+/* The section of PLUGIN, to be freed; NULL: no memory. */
+static char *section_of(const struct plugin *plugin)
+{
+	return text_format("%s%s",
+			   plugin->desc.kind == IMPOST_PLUGIN_LAYER ? CONFIG_LAYER : CONFIG_BACKEND,
+			   plugin->name);
+}
+
+int config_options(struct impost_context *ctx, const struct plugin *plugin, const char *value,
+		   const char *where, struct impost_option **ret_options, uint32_t *ret_count)
 {
 	struct impost_option *options = calloc(plugin->desc.noptions + 1, sizeof(*options));
-	char *section = text_format(CONFIG_BACKEND "%s", plugin->name);
+	char *section = section_of(plugin);
 	uint32_t count = 0;
 
 	if (!options || !section) {
@@ -660,9 +747,12 @@ int config_options(struct impost_context *ctx, const struct plugin *plugin,
 		return no_memory(ctx);
 	}
 	for (uint32_t i = 0; i < plugin->desc.noptions; i++) {
-		const struct entry *entry = effective(ctx, section, plugin->options[i].key);
+		const char *key = plugin->options[i].key;
+		const struct entry *entry = effective(ctx, section, key);
 
-		if (entry)
+		if (i == 0 && value)
+			options[count++] = (struct impost_option){key, value, where};
+		else if (entry)
 			options[count++] =
 				(struct impost_option){entry->key, entry->given, entry->where};
 	}
@@ -670,6 +760,24 @@ int config_options(struct impost_context *ctx, const struct plugin *plugin,
 	*ret_options = options;
 	*ret_count = count;
 	return 0;
+}
+
+int config_layers(struct impost_context *ctx, const char *text, struct layers *ret_layers)
+{
+	const char *dirs = config_get(ctx, "impost", "plugin_dir");
+	const struct entry *entry = effective(ctx, "impost", "layers");
+	char *base;
+	int err;
+
+	if (!text)
+		return layers_parse(ctx, dirs, entry ? entry->where : "default", "/",
+				    entry ? entry->value : "", ret_layers);
+	base = getcwd(NULL, 0);
+	if (!base)
+		return impost_error_set(ctx, -errno, "the current folder: %m");
+	err = layers_parse(ctx, dirs, "struct impost_vm_config", base, text, ret_layers);
+	free(base);
+	return err;
 }
 
 /* --- setting --- */
@@ -718,9 +826,9 @@ static int make_set(struct impost_context *ctx, const char *base, const char *se
 	if (err)
 		return err;
 	if (is_dir) {
-		err = config_check_backends(ctx, entry->value, ctx->config.set);
+		err = config_check_plugins(ctx, entry->value, ctx->config.set);
 		if (!err)
-			err = config_check_backends(ctx, entry->value, ctx->config.ini);
+			err = config_check_plugins(ctx, entry->value, ctx->config.ini);
 	}
 	if (err)
 		entry_free(entry);

@@ -28,6 +28,7 @@ struct config {
 };
 
 #define CONFIG_BACKEND "backend."
+#define CONFIG_LAYER   "layer."
 
 /* A key of a section that is the core's own. */
 struct config_key {
@@ -45,11 +46,13 @@ struct config_key {
 #define CONFIG_TOPOLOGY 103u /* four numbers, separated by ':' */
 #define CONFIG_TEXT	104u /* printable ASCII, as long as the limits say */
 #define CONFIG_NODES	105u /* the host's NUMA nodes */
+#define CONFIG_LAYERS	106u /* names of layers, or NAME:VALUE, separated by commas */
 
 /* The row of KEY in SECTION; NULL: none. */
 const struct config_key *config_key(const char *section, const char *key);
 
-/* Whether SECTION can be: a core section, or "backend." and a plugin's name. */
+/* Whether SECTION can be: a core section, or "backend." or "layer." and a
+ * plugin's name. */
 bool config_section_is_known(const char *section);
 
 /* The value of KEY in SECTION; NULL: none. The context's lock is held. */
@@ -71,23 +74,52 @@ int config_error(struct impost_context *ctx, const char *where, const char *fmt,
 int config_unknown_section(struct impost_context *ctx, const char *where, const char *section);
 
 /*
- * Checks SECTION, KEY and TEXT, a backend's against the plugin found in DIRS, and makes an entry of
+ * Checks SECTION, KEY and TEXT, a plugin's against the plugin found in DIRS, and makes an entry of
  * them. BASE is what relative paths are taken from.
  */
 int config_entry(struct impost_context *ctx, const char *dirs, const char *where, const char *base,
 		 const char *section, const char *key, const char *text, struct entry **ret_entry);
 void config_entries_free(struct entry *entries);
 
-/* Whether those of ENTRIES that are backends' are right for the plugins in DIRS too. */
-int config_check_backends(struct impost_context *ctx, const char *dirs,
-			  const struct entry *entries);
+/* Whether those of ENTRIES that are plugins' are right for the plugins in DIRS too. */
+int config_check_plugins(struct impost_context *ctx, const char *dirs, const struct entry *entries);
 
 /* The entry of KEY of SECTION in ENTRIES; NULL: none. */
 struct entry *config_find(struct entry *entries, const char *section, const char *key);
 
-/* The options of backend NAME, to be freed. -ENOMEM. */
-int config_options(struct impost_context *ctx, const struct plugin *plugin,
-		   struct impost_option **ret_options, uint32_t *ret_count);
+/* The options of PLUGIN, to be freed; the first is VALUE, given at WHERE, unless that is NULL.
+ * -ENOMEM. */
+int config_options(struct impost_context *ctx, const struct plugin *plugin, const char *value,
+		   const char *where, struct impost_option **ret_options, uint32_t *ret_count);
+
+/*
+ * Checks TEXT, the value of an option that DESC describes. *ret_value and *ret_given, to be freed,
+ * are what struct entry has of those names.
+ */
+int config_value(struct impost_context *ctx, const char *where, const char *base,
+		 const char *section, const struct impost_option_desc *desc, const char *text,
+		 char **ret_value, char **ret_given);
+
+/* A layer that is asked for: NAME, or NAME:VALUE. */
+struct layer {
+	struct plugin *plugin;
+	char *value, *given; /* of its first option, as in struct entry; NULL: none */
+};
+
+struct layers {
+	struct layer *layer; /* the first is nearest to the host */
+	uint32_t count;
+	char *text;  /* as it was written, with paths joined */
+	char *where; /* it was written */
+};
+
+/* layers.c: what TEXT asks for, of the plugins in DIRS. -IMPOST_ECONFIG, with WHERE in its text. */
+int layers_parse(struct impost_context *ctx, const char *dirs, const char *where, const char *base,
+		 const char *text, struct layers *ret_layers);
+void layers_free(struct layers *layers);
+
+/* The layers that TEXT, or if it is NULL the configuration, asks for. */
+int config_layers(struct impost_context *ctx, const char *text, struct layers *ret_layers);
 
 /* Makes `[impost] log` count. */
 void config_apply_log(struct impost_context *ctx);

@@ -101,7 +101,7 @@ static int make_entries(struct parse *parse, const char *base, struct entry **re
 			tail = &(*tail)->next;
 	}
 	if (!err)
-		err = config_check_backends(parse->ctx, dirs, parse->ctx->config.set);
+		err = config_check_plugins(parse->ctx, dirs, parse->ctx->config.set);
 	free(dirs);
 	if (err)
 		config_entries_free(entries);

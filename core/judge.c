@@ -66,23 +66,28 @@ static int judge_ops(struct impost_context *ctx, const char *what, const void *t
 static int copy_ops(struct impost_context *ctx, struct plugin *plugin)
 {
 	const struct impost_backend_ops *ops = plugin->desc.ops;
+	struct ops *own = &plugin->ops;
 	int err;
 
 	if (!ops)
 		return impost_error_set(ctx, -IMPOST_EABI, "it has no operations");
-	abi_copy(&plugin->ops, sizeof(plugin->ops), ops, ops->size);
-	if (!plugin->ops.vm || !plugin->ops.vcpu)
+	abi_copy(&own->backend, sizeof(own->backend), ops, ops->size);
+	if (!own->backend.vm || !own->backend.vcpu)
 		return impost_error_set(ctx, -IMPOST_EABI, "it has no %s operations",
-					plugin->ops.vm ? "vCPU" : "VM");
-	abi_copy(&plugin->vm_ops, sizeof(plugin->vm_ops), plugin->ops.vm, plugin->ops.vm->size);
-	abi_copy(&plugin->vcpu_ops, sizeof(plugin->vcpu_ops), plugin->ops.vcpu,
-		 plugin->ops.vcpu->size);
-	err = judge_ops(ctx, "backend", &plugin->ops, backend_mandatory,
+					own->backend.vm ? "vCPU" : "VM");
+	abi_copy(&own->vm, sizeof(own->vm), ops->vm, ops->vm->size);
+	abi_copy(&own->vcpu, sizeof(own->vcpu), ops->vcpu, ops->vcpu->size);
+	own->backend.size = sizeof(own->backend); /* as layers over it are to see them */
+	own->vm.size = sizeof(own->vm);
+	own->vcpu.size = sizeof(own->vcpu);
+	own->backend.vm = &own->vm;
+	own->backend.vcpu = &own->vcpu;
+	err = judge_ops(ctx, "backend", &own->backend, backend_mandatory,
 			ARRAY_SIZE(backend_mandatory));
 	if (!err)
-		err = judge_ops(ctx, "VM", &plugin->vm_ops, vm_mandatory, ARRAY_SIZE(vm_mandatory));
+		err = judge_ops(ctx, "VM", &own->vm, vm_mandatory, ARRAY_SIZE(vm_mandatory));
 	if (!err)
-		err = judge_ops(ctx, "vCPU", &plugin->vcpu_ops, vcpu_mandatory,
+		err = judge_ops(ctx, "vCPU", &own->vcpu, vcpu_mandatory,
 				ARRAY_SIZE(vcpu_mandatory));
 	return err;
 }
@@ -172,8 +177,8 @@ int plugin_judge(struct impost_context *ctx, struct plugin *plugin,
 }
 
 /* Operations that a capability promises. */
-#define VM   offsetof(struct plugin, vm_ops)
-#define VCPU offsetof(struct plugin, vcpu_ops)
+#define VM   offsetof(struct ops, vm)
+#define VCPU offsetof(struct ops, vcpu)
 #define PROMISE(CAP, base, table, op)                            \
 	{                                                        \
 		IMPOST_CAP_##CAP,                                \
@@ -218,19 +223,48 @@ static const struct {
 };
 
 int plugin_judge_caps(struct impost_context *ctx, const struct plugin *plugin,
-		      const struct impost_caps *caps)
+		      const struct ops *ops, const struct impost_caps *caps)
 {
+	const char *kind = plugin_kind(plugin);
+
 	for (size_t i = 0; i < ARRAY_SIZE(promises); i++)
-		if (impost_caps_has(caps, promises[i].cap) && lacks(plugin, promises[i].op.offset))
-			return impost_error_set(ctx, -IMPOST_EABI,
-						"backend %s claims %s and has no operation %s",
-						plugin->name, impost_cap_name(promises[i].cap),
-						promises[i].op.name);
+		if (impost_caps_has(caps, promises[i].cap) && lacks(ops, promises[i].op.offset))
+			return impost_error_set(
+				ctx, -IMPOST_EABI, "%s %s claims %s and has no operation %s%s",
+				kind, plugin->name, impost_cap_name(promises[i].cap),
+				promises[i].op.name,
+				lacks(&plugin->ops, promises[i].op.offset) ? "" : " below it");
 	if (caps->max_vcpus == 0 || caps->irqchip < IMPOST_IRQCHIP_NONE ||
 	    caps->irqchip > IMPOST_IRQCHIP_FULL)
-		return impost_error_set(
-			ctx, -IMPOST_EABI,
-			"backend %s claims %u vCPUs and irqchip %u, which cannot be", plugin->name,
-			caps->max_vcpus, caps->irqchip);
+		return impost_error_set(ctx, -IMPOST_EABI,
+					"%s %s claims %u vCPUs and irqchip %u, which cannot be",
+					kind, plugin->name, caps->max_vcpus, caps->irqchip);
 	return 0;
+}
+
+/* --- layers --- */
+
+const char *plugin_kind(const struct plugin *plugin)
+{
+	return plugin->desc.kind == IMPOST_PLUGIN_LAYER ? "layer" : "backend";
+}
+
+/* Clears the pointers from byte FIRST to END of TABLE that are NULL in BELOW. */
+static void mask(void *table, const void *below, size_t first, size_t end)
+{
+	for (size_t at = first; at < end; at += sizeof(void *))
+		if (lacks(below, at))
+			memset((char *)table + at, 0, sizeof(void *));
+}
+
+void plugin_mask(struct ops *ops, const struct ops *below)
+{
+	__typeof__(ops->vm.extension) extension = ops->vm.extension;
+
+	mask(&ops->backend, &below->backend, offsetof(struct impost_backend_ops, open),
+	     sizeof(ops->backend));
+	mask(&ops->vm, &below->vm, offsetof(struct impost_vm_ops, destroy), sizeof(ops->vm));
+	mask(&ops->vcpu, &below->vcpu, offsetof(struct impost_vcpu_ops, destroy),
+	     sizeof(ops->vcpu));
+	ops->vm.extension = extension; /* a layer's own do not need one below */
 }

@@ -8,6 +8,13 @@
 #include <impost/backend.h>
 #include <impost/context.h>
 
+/* The operations of a plugin, or of a level of an open chain. */
+struct ops {
+	struct impost_backend_ops backend; /* its `vm` and `vcpu` are the next two */
+	struct impost_vm_ops vm;
+	struct impost_vcpu_ops vcpu;
+};
+
 /* A plugin that was looked at. All tables are the core's own copies. */
 struct plugin {
 	struct plugin *next;
@@ -19,9 +26,7 @@ struct plugin {
 	uint32_t users;
 	struct impost_plugin desc;
 	struct impost_option_desc *options;
-	struct impost_backend_ops ops;
-	struct impost_vm_ops vm_ops;
-	struct impost_vcpu_ops vcpu_ops;
+	struct ops ops;
 };
 
 /* The plugins of a context. */
@@ -32,9 +37,19 @@ struct registry {
 	bool looked; /* a VM, a probe or a listing was made: plugin_dir stands */
 };
 
-/* An open backend. */
-struct backend {
+/* An open plugin of a chain: the backend, or a layer over what is below it. */
+struct level {
+	struct level *below;
 	struct plugin *plugin;
+	void *handle;
+	struct ops ops; /* a layer's without those that are missing below it */
+};
+
+/* An open backend, with the layers that were opened over it. */
+struct backend {
+	struct plugin *plugin; /* the backend's own */
+	struct level *top;
+	const struct ops *ops; /* of the top, like what follows */
 	void *handle;
 	struct impost_caps caps;
 	struct impost_host host;
@@ -46,9 +61,15 @@ struct backend {
 int plugin_judge(struct impost_context *ctx, struct plugin *plugin,
 		 const struct impost_plugin *desc);
 
-/* Whether what CAPS claims has the operations that it needs, and the numbers make sense. */
+/* Whether what CAPS claims has the operations of OPS that it needs, and the numbers make sense. */
 int plugin_judge_caps(struct impost_context *ctx, const struct plugin *plugin,
-		      const struct impost_caps *caps);
+		      const struct ops *ops, const struct impost_caps *caps);
+
+/* "backend" or "layer". */
+const char *plugin_kind(const struct plugin *plugin);
+
+/* Clears those operations of OPS that BELOW has not. */
+void plugin_mask(struct ops *ops, const struct ops *below);
 
 /* Whether NAME can be a plugin's: 1 to 15 characters, a-z, 0-9, '-'. */
 bool plugin_name_is_valid(const char *name, size_t len);
@@ -83,8 +104,22 @@ void loader_unload(void *module);
 int registry_find(struct impost_context *ctx, const char *dirs, const char *name,
 		  struct plugin **ret_plugin);
 
-/* Opens backend NAME with its configuration. */
+/* As registry_find(), of a plugin that must be of KIND (IMPOST_PLUGIN_*). */
+int registry_find_kind(struct impost_context *ctx, const char *dirs, const char *name,
+		       uint32_t kind, struct plugin **ret_plugin);
+
+/* Opens backend NAME with its configuration, and no layer. */
 int registry_open(struct impost_context *ctx, const char *name, struct backend *backend);
+
+/*
+ * Opens over BACKEND what TEXT, or if it is NULL `[impost] layers`, names: the last of it first.
+ * *ret_text, to be freed, is TEXT with its paths joined. On failure BACKEND is as before.
+ * -IMPOST_ECONFIG: TEXT is wrong, or a layer is missing; or what a layer's open says.
+ */
+int registry_open_layers(struct impost_context *ctx, const char *text, struct backend *backend,
+			 char **ret_text);
+
+/* Closes BACKEND and its layers, from the top down. */
 void registry_close(struct backend *backend);
 
 /* Frees everything. -EBUSY, and nothing done: a backend is open. */

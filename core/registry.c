@@ -196,7 +196,22 @@ int registry_find(struct impost_context *ctx, const char *dirs, const char *name
 	return 0;
 }
 
-/* --- opening a backend --- */
+int registry_find_kind(struct impost_context *ctx, const char *dirs, const char *name,
+		       uint32_t kind, struct plugin **ret_plugin)
+{
+	struct plugin *plugin;
+	int err = registry_find(ctx, dirs, name, &plugin);
+
+	if (!err && plugin->desc.kind != kind)
+		return impost_error_set(ctx, -IMPOST_EPLUGIN, "plugin %s is a %s, not a %s", name,
+					plugin_kind(plugin),
+					kind == IMPOST_PLUGIN_LAYER ? "layer" : "backend");
+	if (!err)
+		*ret_plugin = plugin;
+	return err;
+}
+
+/* --- opening a backend, and layers over it --- */
 
 static void host_log(void *ctx, uint32_t level, const char *text)
 {
@@ -208,83 +223,169 @@ static void host_error(void *ctx, const char *text)
 	impost_error_set(ctx, 0, "%s", text);
 }
 
-/* Judges RESULT of operation OP of a backend with no VM. */
+/* Judges RESULT of operation OP of a plugin with no VM. A layer's own words follow its name: they
+ * are not to be taken for the backend's. */
 static int called(struct impost_context *ctx, const struct plugin *plugin, uint64_t serial,
 		  int32_t result, const char *op)
 {
+	const char *kind = plugin_kind(plugin);
+
 	if (result > 0)
-		return impost_error_set(ctx, -EIO, "backend %s: %s returned %d, which is no result",
-					plugin->name, op, result);
+		return impost_error_set(ctx, -EIO, "%s %s: %s returned %d, which is no result",
+					kind, plugin->name, op, result);
 	if (result < 0 && error_serial(ctx) == serial)
-		impost_error_set(ctx, result, "backend %s: %s failed: %s", plugin->name, op,
-				 impost_error_name(result));
+		return impost_error_set(ctx, result, "%s %s: %s failed: %s", kind, plugin->name, op,
+					impost_error_name(result));
+	if (result < 0 && plugin->desc.kind == IMPOST_PLUGIN_LAYER) {
+		char text[1024];
+
+		snprintf(text, sizeof(text), "%s", impost_error(ctx));
+		impost_error_set(ctx, result, "layer %s: %s", plugin->name, text);
+	}
 	return result;
 }
 
-static int ask_caps(struct impost_context *ctx, struct backend *backend)
+static int ask_caps(struct impost_context *ctx, const struct level *level,
+		    struct impost_caps *ret_caps)
 {
 	uint64_t serial = error_serial(ctx);
-	int err;
+	struct impost_caps caps = {.size = sizeof(caps)};
+	int err = called(ctx, level->plugin, serial, level->ops.backend.caps(level->handle, &caps),
+			 "caps");
 
-	backend->caps = (struct impost_caps){.size = sizeof(backend->caps)};
-	err = called(ctx, backend->plugin, serial,
-		     backend->plugin->ops.caps(backend->handle, &backend->caps), "caps");
-	backend->caps.size = sizeof(backend->caps);
-	return err ? err : plugin_judge_caps(ctx, backend->plugin, &backend->caps);
+	caps.size = sizeof(caps);
+	if (!err)
+		err = plugin_judge_caps(ctx, level->plugin, &level->ops, &caps);
+	if (!err)
+		*ret_caps = caps;
+	return err;
 }
 
-static int open_plugin(struct impost_context *ctx, struct plugin *plugin, struct backend *backend)
+/* Opens LEVEL, whose plugin is set, on what is below it. VALUE is what its first option is to be,
+ * as WHERE has it; NULL: as the configuration has it. */
+static int open_level(struct impost_context *ctx, struct backend *backend, struct level *level,
+		      const char *value, const char *where)
 {
 	struct impost_option *options = NULL;
-	struct impost_open_args args = {.size = sizeof(args), .host = &backend->host};
+	struct impost_open_args args = {
+		.size = sizeof(args),
+		.host = &backend->host,
+		.below_ops = level->below ? &level->below->ops.backend : NULL,
+		.below = level->below ? level->below->handle : NULL,
+	};
+	struct plugin *plugin = level->plugin;
 	uint64_t serial = error_serial(ctx);
-	int err = config_options(ctx, plugin, &options, &args.noptions);
+	int err = config_options(ctx, plugin, value, where, &options, &args.noptions);
 
 	if (err)
 		return err;
 	args.options = options;
-	backend->plugin = plugin;
-	backend->host = (struct impost_host){
-		.size = sizeof(backend->host),
-		.abi_minor = IMPOST_PLUGIN_ABI_MINOR,
-		.ctx = ctx,
-		.log = host_log,
-		.error = host_error,
-	};
-	err = called(ctx, plugin, serial, plugin->ops.open(&args, &backend->handle), "open");
+	level->ops = plugin->ops;
+	level->ops.backend.vm = &level->ops.vm;
+	level->ops.backend.vcpu = &level->ops.vcpu;
+	if (level->below)
+		plugin_mask(&level->ops, &level->below->ops);
+	err = called(ctx, plugin, serial, level->ops.backend.open(&args, &level->handle), "open");
 	free(options);
 	if (err)
 		return err;
-	err = ask_caps(ctx, backend);
+	err = ask_caps(ctx, level, &backend->caps);
 	if (err)
-		plugin->ops.close(backend->handle);
+		level->ops.backend.close(level->handle);
 	return err;
+}
+
+/* Makes TOP what is called. */
+static void set_top(struct backend *backend, struct level *top)
+{
+	backend->top = top;
+	backend->ops = &top->ops;
+	backend->handle = top->handle;
+}
+
+/* Opens PLUGIN over what is open already. BACKEND is untouched on failure. */
+static int push(struct impost_context *ctx, struct plugin *plugin, const char *value,
+		const char *where, struct backend *backend)
+{
+	struct level *level = calloc(1, sizeof(*level));
+	int err;
+
+	if (!level)
+		return impost_error_set(ctx, -ENOMEM, "no memory for %s %s", plugin_kind(plugin),
+					plugin->name);
+	level->plugin = plugin;
+	level->below = backend->top;
+	err = open_level(ctx, backend, level, value, where);
+	if (err) {
+		free(level);
+		return err;
+	}
+	plugin->users++;
+	set_top(backend, level);
+	return 0;
+}
+
+static struct level *pop(struct backend *backend)
+{
+	struct level *level = backend->top, *below = level->below;
+
+	level->ops.backend.close(level->handle);
+	level->plugin->users--;
+	free(level);
+	return below;
 }
 
 int registry_open(struct impost_context *ctx, const char *name, struct backend *backend)
 {
-	struct backend opened = {0};
 	struct plugin *plugin;
-	int err = registry_find(ctx, config_get(ctx, "impost", "plugin_dir"), name, &plugin);
+	int err = registry_find_kind(ctx, config_get(ctx, "impost", "plugin_dir"), name,
+				     IMPOST_PLUGIN_BACKEND, &plugin);
 
 	if (err)
 		return err;
-	if (plugin->desc.kind != IMPOST_PLUGIN_BACKEND)
-		return impost_error_set(ctx, -IMPOST_EPLUGIN, "plugin %s is a layer, not a backend",
-					name);
-	err = open_plugin(ctx, plugin, backend);
-	if (err) {
-		*backend = opened;
+	*backend = (struct backend){
+		.plugin = plugin,
+		.host = {.size = sizeof(backend->host),
+			 .abi_minor = IMPOST_PLUGIN_ABI_MINOR,
+			 .ctx = ctx,
+			 .log = host_log,
+			 .error = host_error},
+	};
+	err = push(ctx, plugin, NULL, NULL, backend);
+	if (err)
+		*backend = (struct backend){0};
+	return err;
+}
+
+int registry_open_layers(struct impost_context *ctx, const char *text, struct backend *backend,
+			 char **ret_text)
+{
+	struct level *bottom = backend->top;
+	struct impost_caps caps = backend->caps;
+	struct layers layers;
+	int err = config_layers(ctx, text, &layers);
+
+	if (err)
 		return err;
+	for (uint32_t i = layers.count; !err && i > 0; i--)
+		err = push(ctx, layers.layer[i - 1].plugin, layers.layer[i - 1].given, layers.where,
+			   backend);
+	if (err) {
+		while (backend->top != bottom)
+			set_top(backend, pop(backend));
+		backend->caps = caps;
+	} else {
+		*ret_text = layers.text;
+		layers.text = NULL;
 	}
-	plugin->users++;
-	return 0;
+	layers_free(&layers);
+	return err;
 }
 
 void registry_close(struct backend *backend)
 {
-	backend->plugin->ops.close(backend->handle);
-	backend->plugin->users--;
+	while (backend->top)
+		backend->top = pop(backend);
 }
 
 int impost_backend_probe(struct impost_context *ctx, const char *name, struct impost_caps *ret_caps)

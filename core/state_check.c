@@ -305,7 +305,7 @@ static int judge_call(struct check *c, uint64_t serial, int32_t err, const char 
 
 static int ask_cpuid(struct check *c)
 {
-	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
+	const struct impost_backend_ops *ops = &c->backend->ops->backend;
 	uint64_t serial = error_serial(c->ctx);
 	uint32_t room = 0, count = 0;
 	int32_t err;
@@ -327,7 +327,7 @@ static int ask_cpuid(struct check *c)
 
 static int ask_msrs(struct check *c)
 {
-	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
+	const struct impost_backend_ops *ops = &c->backend->ops->backend;
 	uint64_t serial = error_serial(c->ctx);
 	uint32_t room = 0, count = 0;
 	int32_t err;
@@ -350,7 +350,7 @@ static int ask_msrs(struct check *c)
 
 static int ask_features(struct check *c)
 {
-	const struct impost_backend_ops *ops = &c->backend->plugin->ops;
+	const struct impost_backend_ops *ops = &c->backend->ops->backend;
 	uint64_t serial = error_serial(c->ctx);
 	uint32_t room = 0, count = 0;
 	int32_t err;

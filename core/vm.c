@@ -217,14 +217,17 @@ static int open_backend(struct impost_vm *vm)
 		err = impost_error_set(ctx, -EINVAL, "the list of backends is empty: name one");
 	else
 		err = open_first(vm, names);
+	if (!err)
+		err = registry_open_layers(ctx, vm->config.layers, &vm->backend, &vm->layers);
 	pthread_mutex_unlock(&ctx->lock);
 	free(names);
 	vm->config.backend = vm->wanted;
+	vm->config.layers = vm->layers;
 	if (err)
 		return err;
 	vm->plugin = vm->backend.plugin;
-	vm->ops = &vm->plugin->vm_ops;
-	vm->vcpu_ops = &vm->plugin->vcpu_ops;
+	vm->ops = &vm->backend.ops->vm;
+	vm->vcpu_ops = &vm->backend.ops->vcpu;
 	vm->caps = vm->backend.caps;
 	return 0;
 }
@@ -260,7 +263,7 @@ static void host_error(void *ctx, const char *text)
 /* Has the backend make the VM. */
 static int make(struct impost_vm *vm)
 {
-	const struct impost_backend_ops *ops = &vm->plugin->ops;
+	const struct impost_backend_ops *ops = &vm->backend.ops->backend;
 	struct impost_vm_args args = {
 		.size = sizeof(args),
 		.max_vcpus = vm->config.cpus,
@@ -302,6 +305,7 @@ static void free_vm(struct impost_vm *vm)
 	devices_free(vm);
 #endif
 	free(vm->wanted);
+	free(vm->layers);
 	pthread_mutex_destroy(&vm->pause_lock);
 	pthread_mutex_destroy(&vm->hold_lock);
 	free(vm->routes);
@@ -354,8 +358,8 @@ int vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
 		return err;
 	}
 	atomic_fetch_add(&ctx->vms, 1);
-	context_log(ctx, IMPOST_LOG_INFO, "VM made with backend %s %s", vm->plugin->name,
-		    vm->plugin->desc.version);
+	context_log(ctx, IMPOST_LOG_INFO, "VM made with backend %s %s%s%s", vm->plugin->name,
+		    vm->plugin->desc.version, vm->layers[0] ? ", layers: " : "", vm->layers);
 	*ret_vm = vm;
 	return 0;
 }
@@ -405,6 +409,11 @@ struct impost_memory *impost_vm_memory(struct impost_vm *vm)
 const char *impost_vm_backend(const struct impost_vm *vm)
 {
 	return vm->plugin->name;
+}
+
+const char *impost_vm_layers(const struct impost_vm *vm)
+{
+	return vm->layers;
 }
 
 const struct impost_caps *impost_vm_caps(const struct impost_vm *vm)
@@ -606,8 +615,8 @@ int impost_vm_cpuid_supported(struct impost_vm *vm, struct impost_x86_cpuid *ent
 	int err = vm_check(vm);
 
 	if (!err)
-		err = VM_CALL(vm, &vm->plugin->ops, vm->backend.handle, cpuid_supported, entries,
-			      capacity, &count);
+		err = VM_CALL(vm, &vm->backend.ops->backend, vm->backend.handle, cpuid_supported,
+			      entries, capacity, &count);
 	return vm_give_count(vm, err, "cpuid_supported", count, capacity, ret_count);
 }
 
@@ -618,8 +627,8 @@ int impost_vm_msr_list(struct impost_vm *vm, uint32_t *indices, uint32_t capacit
 	int err = vm_check(vm);
 
 	if (!err)
-		err = VM_CALL(vm, &vm->plugin->ops, vm->backend.handle, msr_list, indices, capacity,
-			      &count);
+		err = VM_CALL(vm, &vm->backend.ops->backend, vm->backend.handle, msr_list, indices,
+			      capacity, &count);
 	return vm_give_count(vm, err, "msr_list", count, capacity, ret_count);
 }
 

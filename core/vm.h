@@ -55,14 +55,15 @@ struct listed_msr {
 struct impost_vm {
 	struct impost_context *ctx;
 	struct backend backend;
-	const struct impost_vm_ops *ops; /* the plugin's tables, near at hand */
+	const struct impost_vm_ops *ops; /* the chain's tables, near at hand */
 	const struct impost_vcpu_ops *vcpu_ops;
-	const struct plugin *plugin;
+	const struct plugin *plugin; /* the backend's */
 	void *handle;
 	struct impost_caps caps;
 	struct impost_host host;
 	struct impost_vm_config config;
 	char *wanted; /* config.backend */
+	char *layers; /* config.layers */
 	uint32_t irqchip;
 	struct impost_memory *memory;
 	struct passed_over *passed_over;

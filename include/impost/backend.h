@@ -196,7 +196,9 @@ struct impost_open_args {
 	const struct impost_option *options; /* described ones only, each at most once */
 	const struct impost_host *host;
 	/*
-	 * For a layer: the operations and the handle of the backend (or layer) under it; else NULL.
+	 * For a layer: the operations and the handle of the backend (or layer) under it, valid
+	 * until close has returned; else NULL. What is NULL there the core makes NULL in this
+	 * layer's tables too, but for `extension`.
 	 */
 	const struct impost_backend_ops *below_ops;
 	void *below;

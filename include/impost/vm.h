@@ -29,6 +29,9 @@ struct impost_vm_config {
 	uint32_t reserved;
 	const char *backend; /* names separated by commas: the first that works here; NULL:
 				`[impost] backend` */
+	const char *layers;  /* layers over it, as `[impost] layers` of impost.ini(5) has them, the
+				first nearest to the host; paths are taken from the current folder;
+				"": none; NULL: `[impost] layers` */
 };
 
 #ifdef __cplusplus
@@ -56,8 +59,9 @@ static inline int impost_vm_config_init(struct impost_context *ctx,
  * option (-EINVAL), and what fails after a backend was opened fails the call. -EINVAL: a bad value
  * (0 CPUs, memory of 0 or not whole pages, an empty list of backends), more CPUs than the backend
  * has; -E2BIG: as error.h has it; -IMPOST_EPLUGIN: no backend of the list can run here (the text
- * has the reason of each); -ENOTSUP: the backend has no such irqchip; -ENOMEM; or what the
- * backend's vm_create says.
+ * has the reason of each); -IMPOST_ECONFIG: the list of layers is wrong, or there is no such layer;
+ * -IMPOST_EABI: a layer claims what is not below it; -ENOTSUP: the backend has no such irqchip;
+ * -ENOMEM; or what a layer's open or the backend's vm_create says.
  */
 IMPOST_API int impost_vm_create(struct impost_context *ctx, const struct impost_vm_config *config,
 				struct impost_vm **ret_vm);
@@ -72,6 +76,10 @@ IMPOST_API struct impost_context *impost_vm_context(const struct impost_vm *vm);
 IMPOST_API struct impost_memory *impost_vm_memory(struct impost_vm *vm);
 IMPOST_API const char *impost_vm_backend(const struct impost_vm *vm);
 IMPOST_API const struct impost_caps *impost_vm_caps(const struct impost_vm *vm);
+
+/* The layers over the backend, with their values, separated by ", ", the first nearest to the host;
+ * "": there are none. The VM's. What impost_vm_caps() gives is what they leave of the backend's. */
+IMPOST_API const char *impost_vm_layers(const struct impost_vm *vm);
 
 /* What the VM was made with: strings are the VM's. */
 IMPOST_API const struct impost_vm_config *impost_vm_config(const struct impost_vm *vm);
