@@ -23,8 +23,8 @@ static const struct command commands[] = {
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
 	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]\n"
-	 "                  [--control SOCKET]" IF_STATE(
-		 " [--restore FILE] [--restore-memory HOW]\n"
+	 "                  [--control SOCKET] [--set SECTION.KEY=VALUE]..." IF_STATE(
+		 "\n                  [--restore FILE] [--restore-memory HOW]\n"
 		 "                  [--key-file FILE] [--incoming ADDRESS]\n"
 		 "                  [--tls-certificate FILE] [--tls-key FILE] [--tls-ca FILE]\n"
 		 "                  [--tls-psk FILE]"),
@@ -48,6 +48,12 @@ static const struct command commands[] = {
 	 command_check, 1, 1},
 	{"flatten", COMMAND_FLATTEN, "[--key-file FILE] FILE OUT",
 	 "Writes a whole snapshot of one that is a diff to others.", command_flatten, 2, 2},
+	{"conform", COMMAND_CONFORM,
+	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--backend NAME[,NAME]]\n"
+	 "                      [--set SECTION.KEY=VALUE]... [--junit FILE] [-j N] [--timeout S]\n"
+	 "                      [--verbose] [--list] [TEST...]",
+	 "Tests whether a backend does what the plugin ABI asks of it.", command_conform, 0,
+	 INT_MAX},
 	{"cpu dump", COMMAND_CPU_DUMP,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL]\n"
 	 "                       [--backend NAME[,NAME]] [--json | -o FILE]",

@@ -35,6 +35,13 @@ static int has_argument(const struct tool_option *option)
 	return option->argument[0] == '[' ? optional_argument : required_argument;
 }
 
+static bool may_be_repeated(const struct tool_option *option)
+{
+	const char *dots = option->argument ? strstr(option->argument, "...") : NULL;
+
+	return dots && !dots[3];
+}
+
 /* Whether it is for what is not in this build. */
 static bool lacks_state(const struct tool_option *option)
 {
@@ -107,6 +114,22 @@ static int too_many(const struct command *command, const char *operand)
 	return usage_hint(command);
 }
 
+/* Keeps what was given; false, with a message: there is no room for it. */
+static bool keep(struct invocation *invocation, int id, const char *value)
+{
+	invocation->values[id] = value;
+	if (!may_be_repeated(&options[id]))
+		return true;
+	if (invocation->nrepeated == MOST_REPEATED) {
+		complain("--%s %s: there are more than %d like it", options[id].name, value,
+			 MOST_REPEATED);
+		return false;
+	}
+	invocation->repeated[invocation->nrepeated].id = (enum tool_option_id)id;
+	invocation->repeated[invocation->nrepeated++].value = value;
+	return true;
+}
+
 int options_parse(const struct command *command, int argc, char **argv,
 		  struct invocation *invocation)
 {
@@ -130,7 +153,8 @@ int options_parse(const struct command *command, int argc, char **argv,
 			complain("--%s: " NO_STATE_TEXT, options[id].name);
 			return STATUS_HOST;
 		}
-		invocation->values[id] = optarg ? optarg : "";
+		if (!keep(invocation, id, optarg ? optarg : ""))
+			return usage_hint(command);
 	}
 	invocation->operands = argv + optind;
 	invocation->noperands = argc - optind;
@@ -153,10 +177,46 @@ int options_parse(const struct command *command, int argc, char **argv,
 	return -1;
 }
 
+/* SECTION.KEY=VALUE; a section's name may have dots, too. */
+static int apply_setting(const struct invocation *invocation, const char *text)
+{
+	const char *value = strchr(text, '=');
+	const char *dot = value ? memrchr(text, '.', (size_t)(value - text)) : NULL;
+	char *copy;
+	int err;
+
+	if (!dot || dot == text || dot + 1 == value) {
+		complain("--set %s: that is not SECTION.KEY=VALUE", text);
+		return STATUS_USAGE;
+	}
+	copy = strdup(text);
+	if (!copy) {
+		complain("no memory");
+		return STATUS_HOST;
+	}
+	copy[dot - text] = copy[value - text] = '\0';
+	err = impost_context_set(invocation->ctx, copy, copy + (dot - text) + 1, value + 1);
+	free(copy);
+	if (err >= 0)
+		return STATUS_OK;
+	complain_error(invocation, err);
+	return err == -IMPOST_ECONFIG ? STATUS_USAGE : STATUS_HOST;
+}
+
+static int apply_settings(const struct invocation *invocation)
+{
+	int status = STATUS_OK;
+
+	for (int i = 0; i < invocation->nrepeated && status == STATUS_OK; i++)
+		if (invocation->repeated[i].id == OPTION_SET)
+			status = apply_setting(invocation, invocation->repeated[i].value);
+	return status;
+}
+
 int options_apply(const struct invocation *invocation)
 {
 	const char *config = invocation->values[OPTION_CONFIG];
-	int err;
+	int err, status;
 
 	/* First what was given here: the INI's plugin sections are judged by the plugins in
 	 * --plugin-dir. */
@@ -170,6 +230,9 @@ int options_apply(const struct invocation *invocation)
 			return err == -IMPOST_ECONFIG ? STATUS_USAGE : STATUS_HOST;
 		}
 	}
+	status = apply_settings(invocation);
+	if (status != STATUS_OK)
+		return status;
 	err = config ? impost_context_load_file(invocation->ctx, config) : 0;
 	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
 }

@@ -48,13 +48,15 @@ struct command {
 #define COMMAND_DIFF	      1024u
 #define COMMAND_CHECK	      2048u
 #define COMMAND_FLATTEN	      4096u
-#define COMMAND_ALL	      8191u
+#define COMMAND_CONFORM	      8192u
+#define COMMAND_ALL	      16383u
 /* Those that read snapshots, or write them. */
 #define COMMAND_KEYED \
 	(COMMAND_RUN | COMMAND_INSPECT | COMMAND_DIFF | COMMAND_CHECK | COMMAND_FLATTEN)
 /* Those that look for plugins. */
-#define COMMAND_PLUGINS \
-	(COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP | COMMAND_CHECK)
+#define COMMAND_PLUGINS                                                                   \
+	(COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP | COMMAND_CHECK | \
+	 COMMAND_CONFORM)
 
 /* Those that can do nothing where there is no state. */
 #define COMMAND_STATE (COMMAND_INSPECT | COMMAND_DIFF | COMMAND_CHECK | COMMAND_FLATTEN)
@@ -71,11 +73,21 @@ struct command {
 #endif
 #define NO_STATE_TEXT "this impost was built without state (-Dstate=disabled)"
 
+/* How often options that may be repeated can be given in all. */
+#define MOST_REPEATED 64
+
 /* A parsed command line, with the context that came of it. */
 struct invocation {
 	const struct command *command;
-	const char *values[OPTION_COUNT]; /* what was given: the argument, or "" if it has none */
-	char *const *operands;		  /* what is no option */
+	/* What was given, the last if more than once: the argument, or "" if it has none. */
+	const char *values[OPTION_COUNT];
+	/* Options whose argument ends in "...", each time that they were given. */
+	struct {
+		enum tool_option_id id;
+		const char *value;
+	} repeated[MOST_REPEATED];
+	int nrepeated;
+	char *const *operands; /* what is no option */
 	int noperands;
 	struct impost_context *ctx;
 };
@@ -93,6 +105,7 @@ int command_diff(const struct invocation *invocation);
 int command_check(const struct invocation *invocation);
 int command_flatten(const struct invocation *invocation);
 int command_ctl(const struct invocation *invocation);
+int command_conform(const struct invocation *invocation);
 int command_cpu_dump(const struct invocation *invocation);
 int command_cpu_compare(const struct invocation *invocation);
 int command_cpu_baseline(const struct invocation *invocation);

@@ -4,10 +4,11 @@
 #include <time.h>
 
 #include "common.h"
+#include "settings.h"
 
 const char *backend_name(void)
 {
-	const char *name = getenv("IMPOST_BACKEND");
+	const char *name = getenv(ENV_BACKEND);
 
 	return name ? name : "mock";
 }
@@ -26,36 +27,20 @@ static void skip(struct box *box, const char *why)
 	cr_skip_test("%s", text);
 }
 
-/* IMPOST_OPTIONS into the backend's section. */
-static void set_options(struct box *box)
+static void print_log(void *opaque, uint32_t level, const char *text)
 {
-	const char *given = getenv("IMPOST_OPTIONS");
-	char words[500], section[100], *at = words, *word;
-
-	snprintf(words, sizeof(words), "%s", given ? given : "");
-	snprintf(section, sizeof(section), "backend.%s", backend_name());
-	while ((word = strsep(&at, " "))) {
-		char *value = strchr(word, '=');
-
-		if (!*word)
-			continue;
-		cr_assert_not_null(value, "IMPOST_OPTIONS: %s is not KEY=VALUE", word);
-		*value++ = '\0';
-		OK(box, impost_context_set(box->ctx, section, word, value));
-	}
+	(void)opaque;
+	fprintf(stderr, "# %s: %s\n", impost_log_level_name(level), text);
 }
 
 void box_context(struct box *box)
 {
-	const char *dir = getenv("IMPOST_PLUGIN_DIR");
 	static struct impost_caps caps;
 	int r;
 
 	memset(box, 0, sizeof(*box));
-	cr_assert_eq(impost_context_open(NULL, NULL, &box->ctx), 0);
-	if (dir)
-		OK(box, impost_context_set(box->ctx, "impost", "plugin_dir", dir));
-	set_options(box);
+	cr_assert_eq(impost_context_open(getenv(ENV_LOG) ? print_log : NULL, NULL, &box->ctx), 0);
+	OK(box, settings_apply(box->ctx));
 	caps.size = sizeof(caps);
 	r = impost_backend_probe(box->ctx, backend_name(), &caps);
 	cr_assert_neq(r, -IMPOST_EPLUGIN, "%s", impost_error(box->ctx));

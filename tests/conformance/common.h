@@ -4,8 +4,7 @@
  * a known mode, and guests of a few bytes. Only the public headers are used, and no file but the
  * library and the plugin.
  *
- * IMPOST_BACKEND names the backend (default: mock), IMPOST_PLUGIN_DIR the folder that it is in, and
- * IMPOST_OPTIONS the backend's options: words KEY=VALUE with blanks between them.
+ * Which backend it is, and what it is told, comes with settings.h.
  */
 #ifndef CONFORMANCE_COMMON_H
 #define CONFORMANCE_COMMON_H
