@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plugin files: which may be loaded, and loading them with libltdl. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ltdl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +22,32 @@
  */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool started;
+
+/*
+ * A process may have several copies of this library, at different paths, each with a mutex of its
+ * own, but one libltdl. The copies meet at a file that is each process's own: flock(2) is between
+ * open files, not processes. Where it cannot be had (no /proc, no descriptors left), -1: a copy
+ * that is alone does not need it.
+ */
+static int lock_ltdl(void)
+{
+	int fd;
+
+	pthread_mutex_lock(&lock);
+	fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && flock(fd, LOCK_EX) && errno == EINTR)
+		;
+	return fd;
+}
+
+static void unlock_ltdl(int fd)
+{
+	if (fd >= 0) {
+		flock(fd, LOCK_UN); /* a fork under way has the file too */
+		close(fd);
+	}
+	pthread_mutex_unlock(&lock);
+}
 
 /* Whether only root and this user can change what ST describes; else says so. */
 static int judge_owner(struct impost_context *ctx, const char *path, const struct stat *st)
@@ -142,22 +170,25 @@ int loader_load(struct impost_context *ctx, struct plugin *plugin,
 {
 	int err = judge_path(ctx, plugin->file, O_NOFOLLOW, S_IFREG,
 			     "a regular file (a symbolic link will not do)");
+	int locked;
 
 	if (!err)
 		err = elf_check(ctx, plugin->file);
 	if (err)
 		return err;
-	pthread_mutex_lock(&lock);
+	locked = lock_ltdl();
 	err = load_locked(ctx, plugin, ret_desc);
-	pthread_mutex_unlock(&lock);
+	unlock_ltdl(locked);
 	return err;
 }
 
 void loader_unload(void *module)
 {
+	int locked;
+
 	if (!module)
 		return;
-	pthread_mutex_lock(&lock);
+	locked = lock_ltdl();
 	lt_dlclose(module); /* counts down; the module stays resident, of which ltdl complains */
-	pthread_mutex_unlock(&lock);
+	unlock_ltdl(locked);
 }
