@@ -120,6 +120,46 @@ Test(examples, host_on_kvm)
 	host_on("kvm");
 }
 
+/* examples/dlopen-host.c: the same, from a library that it opens. */
+static void opener_on(const char *backend)
+{
+	const struct tool_result *result;
+
+	write_ini(backend);
+	setenv("IMPOST_TOOL", tool_env("IMPOST_DLOPEN_HOST"), 1);
+	result = TOOL_RUN(tool_env("IMPOST_LIBRARY"), "@hello.ini");
+	cr_assert_eq(result->status, 0, "%s", result->err);
+	cr_assert_str_eq(result->out, GREETING);
+	cr_assert_eq(strncmp(result->err, backend, strlen(backend)), 0, "%s", result->err);
+}
+
+Test(examples, dlopen_on_mock)
+{
+	opener_on("mock");
+}
+
+Test(examples, dlopen_on_kvm)
+{
+	need_kvm();
+	opener_on("kvm");
+}
+
+Test(examples, dlopen_tells_what_is_wrong)
+{
+	const struct tool_result *result;
+
+	setenv("IMPOST_TOOL", tool_env("IMPOST_DLOPEN_HOST"), 1);
+	result = TOOL_RUN("@missing.so", "@hello.ini");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "missing.so"), "%s", result->err);
+	result = TOOL_RUN("libc.so.6", "@hello.ini");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "no table of version 1"), "%s", result->err);
+	result = TOOL_RUN(tool_env("IMPOST_LIBRARY"), "@missing.ini");
+	cr_assert_eq(result->status, 1);
+	cr_assert(strstr(result->err, "missing.ini"), "%s", result->err);
+}
+
 /* examples/snapshot.c: the line that was half in the console when it was saved is whole. */
 static void goes_on_on(const char *backend)
 {
