@@ -556,6 +556,9 @@ struct impost_api {
 	/* x86_64/vmgenid.h */
 	int (*x86_vmgenid_renew)(struct impost_vm *vm, const struct impost_x86_vmgenid *vmgenid);
 	int (*x86_vmgenid_add)(struct impost_vm *vm, struct impost_x86_vmgenid *vmgenid);
+
+	/* vm.h */
+	const char *(*vm_layers)(const struct impost_vm *vm);
 };
 
 #ifdef __cplusplus
