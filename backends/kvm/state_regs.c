@@ -182,15 +182,17 @@ int32_t kvm_sregs_get(struct vcpu *v, void *buf)
 	return 0;
 }
 
-#define CR0_PE	  (1u << 0)
-#define CR0_NW	  (1u << 29)
-#define CR0_CD	  (1u << 30)
-#define CR0_PG	  (1u << 31)
-#define CR4_PAE	  (1u << 5)
-#define EFER_LME  (1u << 8)
-#define EFER_LMA  (1u << 10)
-#define APIC_EXTD (1u << 10)
-#define APIC_EN	  (1u << 11)
+#define CR0_PE	 (1u << 0)
+#define CR0_NW	 (1u << 29)
+#define CR0_CD	 (1u << 30)
+#define CR0_PG	 (1u << 31)
+#define CR4_PAE	 (1u << 5)
+#define EFER_LME (1u << 8)
+#define EFER_LMA (1u << 10)
+/* Those that some processor has: SCE, LME, LMA, NXE; SVME to TCE, MCOMMIT, INTWB, UAIE, AIBRSE. */
+#define EFER_KNOWN UINT64_C(0x36fd01)
+#define APIC_EXTD  (1u << 10)
+#define APIC_EN	   (1u << 11)
 
 static bool paging(const struct impost_x86_sregs *s)
 {
@@ -227,6 +229,11 @@ static bool efer_lma(const struct impost_x86_sregs *s)
 	return long_mode(s) != ((s->efer & EFER_LMA) != 0);
 }
 
+static bool efer_reserved(const struct impost_x86_sregs *s)
+{
+	return s->efer & ~EFER_KNOWN;
+}
+
 static bool cs_both(const struct impost_x86_sregs *s)
 {
 	const uint32_t both = IMPOST_X86_AR_L | IMPOST_X86_AR_DB;
@@ -260,6 +267,8 @@ static const struct {
 	{cr0_nw, "CR0: NW needs CD (SDM vol. 3, 2.5)"},
 	{cr4_pae, "CR4: paging with EFER.LME needs PAE (SDM vol. 3, 27.3.1.1)"},
 	{efer_lma, "EFER: LMA must be LME and CR0.PG (SDM vol. 3, 27.3.1.1)"},
+	/* KVM_SET_SREGS does not look at them. */
+	{efer_reserved, "EFER: bits 63:22, 19, 16, 9 and 7:1 must be 0 (APM vol. 2, 3.1.7)"},
 	{cs_both, "CS: L and D/B exclude each other in IA-32e mode (SDM vol. 3, 27.3.1.2)"},
 	{cr8_high, "CR8: bits 63:4 must be 0 (SDM vol. 3, 11.8.6)"},
 	{apic_mode, "IA32_APIC_BASE: EXTD needs EN (SDM vol. 3, 11.12.1)"},
@@ -278,19 +287,14 @@ static int32_t sregs_refused(const struct vcpu *v, const struct impost_x86_sregs
 				 (unsigned long long)s->apic_base);
 }
 
-int32_t kvm_sregs_set(struct vcpu *v, const void *buf)
+static int32_t sregs_to_vcpu(struct vcpu *v, const struct impost_x86_sregs *s)
 {
-	const struct impost_x86_sregs *s = buf;
 	union {
 		struct kvm_sregs old;
 		struct kvm_sregs2 now;
 	} k = {0};
 	int32_t r;
 
-	for (size_t i = 0; i < COUNT(sregs_rules); i++)
-		if (sregs_rules[i].broken(s))
-			return impost_host_error(v->host, -IMPOST_ESTATE, "%s",
-						 sregs_rules[i].text);
 	sregs_to_kernel(s, &k.now);
 	if (has_sregs2(v)) {
 		r = KVM_IOCTL(v->host, v->fd, KVM_SET_SREGS2, &k.now);
@@ -300,6 +304,38 @@ int32_t kvm_sregs_set(struct vcpu *v, const void *buf)
 	memset(k.old.interrupt_bitmap, 0, sizeof(k.old.interrupt_bitmap));
 	r = KVM_IOCTL(v->host, v->fd, KVM_SET_SREGS, &k.old);
 	return r == -EINVAL ? sregs_refused(v, s, "KVM_SET_SREGS") : r;
+}
+
+/* A KVM whose guests' paging is always that of IA-32e mode clears CR0.PG without a word. */
+static int32_t sregs_paged(struct vcpu *v, const struct impost_x86_sregs *s)
+{
+	struct impost_x86_sregs before = {.size = sizeof(before)}, now = before;
+	int32_t r = kvm_sregs_get(v, &before);
+
+	if (!r)
+		r = sregs_to_vcpu(v, s);
+	if (!r)
+		r = kvm_sregs_get(v, &now);
+	if (r || paging(&now))
+		return r;
+	r = sregs_to_vcpu(v, &before);
+	return r ? r
+		 : impost_host_error(
+			   v->host, -ENOTSUP,
+			   "CR0 0x%llx: the kernel has taken PG without effect: it knows no "
+			   "paging outside IA-32e mode here",
+			   (unsigned long long)s->cr0);
+}
+
+int32_t kvm_sregs_set(struct vcpu *v, const void *buf)
+{
+	const struct impost_x86_sregs *s = buf;
+
+	for (size_t i = 0; i < COUNT(sregs_rules); i++)
+		if (sregs_rules[i].broken(s))
+			return impost_host_error(v->host, -IMPOST_ESTATE, "%s",
+						 sregs_rules[i].text);
+	return paging(s) && !long_mode(s) ? sregs_paged(v, s) : sregs_to_vcpu(v, s);
 }
 
 /* --- debug registers --- */
