@@ -1,39 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every section of state: what is set is what is got, what hardware would refuse is refused and
  * changes nothing. */
-#include "../sections.h"
-#include "common.h"
+#include "section.h"
 
 #define ROUNDS 50
-
-static void get(struct box *box, uint32_t section, union section *s)
-{
-	uint32_t size = 0;
-
-	memset(s, 0, sizeof(*s));
-	OK(box, impost_vcpu_get(box->vcpu, section, s, sizeof(*s), &size));
-	cr_assert_eq(s->size, size, "the section says %u bytes, the call %u", s->size, size);
-}
-
-static void set(struct box *box, uint32_t section, const union section *s)
-{
-	OK(box, impost_vcpu_set(box->vcpu, section, s, s->size));
-}
-
-/* Sets what must be refused, and looks whether anything has changed. */
-static void refuse(struct box *box, uint32_t section, const union section *bad, int err,
-		   const char *what)
-{
-	static union section before, after;
-	int r;
-
-	get(box, section, &before);
-	r = impost_vcpu_set(box->vcpu, section, bad, bad->size);
-	cr_assert_eq(r, -err, "%s: %s, not %s", what, impost_error_name(r), impost_error_name(err));
-	cr_assert_neq(impost_error(box->ctx)[0], '\0', "%s: no text", what);
-	get(box, section, &after);
-	cr_assert_arr_eq(&after, &before, before.size, "%s: refused, and yet it changed", what);
-}
 
 Test(state, general_registers)
 {
@@ -45,20 +15,20 @@ Test(state, general_registers)
 	for (int i = 0; i < ROUNDS; i++) {
 		uint64_t *reg = &s.regs.rax;
 
-		get(&box, IMPOST_SECTION_REGS, &s);
+		section_get(&box, IMPOST_SECTION_REGS, &s);
 		for (size_t k = 0; k < 16; k++)
 			reg[k] = random64();
 		s.regs.rip = canonical(random64());
 		/* CF to OF, but not TF, IOPL 0. */
 		s.regs.rflags = 2 | (random64() & 0xcd5);
-		set(&box, IMPOST_SECTION_REGS, &s);
-		get(&box, IMPOST_SECTION_REGS, &t);
+		section_set(&box, IMPOST_SECTION_REGS, &s);
+		section_get(&box, IMPOST_SECTION_REGS, &t);
 		cr_assert_arr_eq(&t, &s, sizeof(s.regs));
 	}
 	s.regs.rflags = 0;
-	refuse(&box, IMPOST_SECTION_REGS, &s, IMPOST_ESTATE, "RFLAGS bit 1 clear");
+	section_refuse(&box, IMPOST_SECTION_REGS, &s, IMPOST_ESTATE, "RFLAGS bit 1 clear");
 	s.regs.rflags = 0x8002;
-	refuse(&box, IMPOST_SECTION_REGS, &s, IMPOST_ESTATE, "RFLAGS bit 15 set");
+	section_refuse(&box, IMPOST_SECTION_REGS, &s, IMPOST_ESTATE, "RFLAGS bit 15 set");
 	box_close(&box);
 }
 
@@ -68,13 +38,13 @@ Test(state, a_shorter_section_reads_as_zero_behind)
 	struct box box;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
-	get(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	section_get(&box, IMPOST_SECTION_DEBUGREGS, &s);
 	s.debugregs.dr[0] = 0x1234;
 	s.debugregs.dr[3] = 0x5678;
-	set(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	section_set(&box, IMPOST_SECTION_DEBUGREGS, &s);
 	s.size = offsetof(struct impost_x86_debugregs, dr) + 8;
-	set(&box, IMPOST_SECTION_DEBUGREGS, &s);
-	get(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	section_set(&box, IMPOST_SECTION_DEBUGREGS, &s);
+	section_get(&box, IMPOST_SECTION_DEBUGREGS, &s);
 	cr_assert_eq(s.debugregs.dr[0], 0x1234u);
 	cr_assert_eq(s.debugregs.dr[3], 0u);
 	box_close(&box);
@@ -106,7 +76,7 @@ Test(state, segments_and_control_registers)
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	enter_long(&box, box.vcpu, GUEST(0xf4));
-	get(&box, IMPOST_SECTION_SREGS, &s);
+	section_get(&box, IMPOST_SECTION_SREGS, &s);
 	for (int i = 0; i < ROUNDS; i++) {
 		struct impost_x86_segment *data[] = {&s.sregs.ds, &s.sregs.es, &s.sregs.fs,
 						     &s.sregs.gs};
@@ -127,18 +97,18 @@ Test(state, segments_and_control_registers)
 		s.sregs.cr2 = canonical(random64());
 		s.sregs.cr3 = random64() & 0xfffff000;
 		s.sregs.cr8 = random64() & 15;
-		set(&box, IMPOST_SECTION_SREGS, &s);
-		get(&box, IMPOST_SECTION_SREGS, &t);
+		section_set(&box, IMPOST_SECTION_SREGS, &s);
+		section_get(&box, IMPOST_SECTION_SREGS, &t);
 		cr_assert_arr_eq(&t, &s, sizeof(s.sregs));
 	}
 	box_close(&box);
 }
 
-#define SREGS_CASE(text, change)                                             \
-	do {                                                                 \
-		get(&box, IMPOST_SECTION_SREGS, &s);                         \
-		change;                                                      \
-		refuse(&box, IMPOST_SECTION_SREGS, &s, IMPOST_ESTATE, text); \
+#define SREGS_CASE(text, change)                                                     \
+	do {                                                                         \
+		section_get(&box, IMPOST_SECTION_SREGS, &s);                         \
+		change;                                                              \
+		section_refuse(&box, IMPOST_SECTION_SREGS, &s, IMPOST_ESTATE, text); \
 	} while (0)
 
 Test(state, control_registers_that_hardware_refuses)
@@ -167,17 +137,17 @@ Test(state, debug_registers)
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_DEBUGREGS);
 	for (int i = 0; i < ROUNDS; i++) {
-		get(&box, IMPOST_SECTION_DEBUGREGS, &s);
+		section_get(&box, IMPOST_SECTION_DEBUGREGS, &s);
 		for (int k = 0; k < 4; k++)
 			s.debugregs.dr[k] = canonical(random64());
 		s.debugregs.dr6 = 0xffff0ff0 | (random64() & 0xe00f);
 		s.debugregs.dr7 = 0x400 | (random64() & 0x2ff);
-		set(&box, IMPOST_SECTION_DEBUGREGS, &s);
-		get(&box, IMPOST_SECTION_DEBUGREGS, &t);
+		section_set(&box, IMPOST_SECTION_DEBUGREGS, &s);
+		section_get(&box, IMPOST_SECTION_DEBUGREGS, &t);
 		cr_assert_arr_eq(&t, &s, sizeof(s.debugregs));
 	}
 	s.debugregs.dr7 |= UINT64_C(1) << 32;
-	refuse(&box, IMPOST_SECTION_DEBUGREGS, &s, IMPOST_ESTATE, "DR7 bit 32");
+	section_refuse(&box, IMPOST_SECTION_DEBUGREGS, &s, IMPOST_ESTATE, "DR7 bit 32");
 	box_close(&box);
 }
 
@@ -242,15 +212,15 @@ Test(state, extended_state)
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_XSAVE);
 	set_supported_cpuid(&box, box.vcpu);
-	get(&box, IMPOST_SECTION_XSAVE, &s);
+	section_get(&box, IMPOST_SECTION_XSAVE, &s);
 	cr_assert_neq(s.xsave.xcr0, 0u);
 	s.xsave.xcr0 = enable_avx(&box, box.vcpu);
-	set(&box, IMPOST_SECTION_XSAVE, &s);
+	section_set(&box, IMPOST_SECTION_XSAVE, &s);
 	for (int i = 0; i < ROUNDS; i++) {
-		get(&box, IMPOST_SECTION_XSAVE, &s);
+		section_get(&box, IMPOST_SECTION_XSAVE, &s);
 		fill_xsave(&s.xsave);
-		set(&box, IMPOST_SECTION_XSAVE, &s);
-		get(&box, IMPOST_SECTION_XSAVE, &t);
+		section_set(&box, IMPOST_SECTION_XSAVE, &s);
+		section_get(&box, IMPOST_SECTION_XSAVE, &t);
 		compare_xsave(&t.xsave, &s.xsave);
 	}
 	box_close(&box);
@@ -265,10 +235,10 @@ Test(state, extended_state_finds_its_components_wherever_they_lie)
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_XSAVE);
 	set_supported_cpuid(&box, box.vcpu);
-	get(&box, IMPOST_SECTION_XSAVE, &s);
+	section_get(&box, IMPOST_SECTION_XSAVE, &s);
 	s.xsave.xcr0 = enable_avx(&box, box.vcpu);
-	set(&box, IMPOST_SECTION_XSAVE, &s);
-	get(&box, IMPOST_SECTION_XSAVE, &s);
+	section_set(&box, IMPOST_SECTION_XSAVE, &s);
+	section_get(&box, IMPOST_SECTION_XSAVE, &s);
 	if (!s.xsave.ncomponents) {
 		box_close(&box);
 		cr_skip_test("the vCPU has no AVX");
@@ -280,17 +250,17 @@ Test(state, extended_state_finds_its_components_wherever_they_lie)
 	c->offset += 128;
 	memset(moved.xsave.area + s.xsave.component[0].offset, 0, 128);
 	memcpy(moved.xsave.area + c->offset, s.xsave.area + s.xsave.component[0].offset, c->bytes);
-	set(&box, IMPOST_SECTION_XSAVE, &moved);
-	get(&box, IMPOST_SECTION_XSAVE, &t);
+	section_set(&box, IMPOST_SECTION_XSAVE, &moved);
+	section_get(&box, IMPOST_SECTION_XSAVE, &t);
 	compare_xsave(&t.xsave, &s.xsave);
 	box_close(&box);
 }
 
-#define XSAVE_CASE(text, err, ...)                                 \
-	do {                                                       \
-		get(&box, IMPOST_SECTION_XSAVE, &s);               \
-		__VA_ARGS__;                                       \
-		refuse(&box, IMPOST_SECTION_XSAVE, &s, err, text); \
+#define XSAVE_CASE(text, err, ...)                                         \
+	do {                                                               \
+		section_get(&box, IMPOST_SECTION_XSAVE, &s);               \
+		__VA_ARGS__;                                               \
+		section_refuse(&box, IMPOST_SECTION_XSAVE, &s, err, text); \
 	} while (0)
 
 Test(state, extended_state_that_hardware_refuses)
@@ -341,14 +311,14 @@ Test(state, local_apic)
 	box_open(&box, 1, IMPOST_IRQCHIP_LAPIC);
 	lapic_on(&box, box.vcpu);
 	for (int i = 0; i < ROUNDS; i++) {
-		get(&box, IMPOST_SECTION_LAPIC, &s);
+		section_get(&box, IMPOST_SECTION_LAPIC, &s);
 		for (size_t k = 0; k < sizeof(regs) / sizeof(regs[0]); k++) {
 			uint32_t value = ((uint32_t)random64() & regs[k].random) | regs[k].fixed;
 
 			memcpy(s.lapic.regs + regs[k].reg, &value, sizeof(value));
 		}
-		set(&box, IMPOST_SECTION_LAPIC, &s);
-		get(&box, IMPOST_SECTION_LAPIC, &t);
+		section_set(&box, IMPOST_SECTION_LAPIC, &s);
+		section_get(&box, IMPOST_SECTION_LAPIC, &t);
 		for (size_t k = 0; k < sizeof(regs) / sizeof(regs[0]); k++)
 			cr_assert_eq(lapic_reg(&t.lapic, regs[k].reg),
 				     lapic_reg(&s.lapic, regs[k].reg), "register 0x%x",
@@ -361,8 +331,8 @@ Test(state, local_apic)
 	do {                                                          \
 		s = clean;                                            \
 		change;                                               \
-		set(&box, IMPOST_SECTION_EVENTS, &s);                 \
-		get(&box, IMPOST_SECTION_EVENTS, &t);                 \
+		section_set(&box, IMPOST_SECTION_EVENTS, &s);         \
+		section_get(&box, IMPOST_SECTION_EVENTS, &t);         \
 		cr_assert_eq(t.events.field, s.events.field, #field); \
 	} while (0)
 
@@ -374,7 +344,7 @@ Test(state, pending_events)
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EVENTS);
 	enter_long(&box, box.vcpu, GUEST(0xf4));
-	get(&box, IMPOST_SECTION_EVENTS, &clean);
+	section_get(&box, IMPOST_SECTION_EVENTS, &clean);
 	EVENT_CASE(s.events.nmi.masked = 1, nmi.masked);
 	EVENT_CASE(s.events.nmi.pending = 1;
 		   s.events.flags |= IMPOST_X86_EVENTS_NMI_PENDING, nmi.pending);
@@ -383,8 +353,8 @@ Test(state, pending_events)
 	s = clean;
 	s.events.interrupt.shadow = IMPOST_X86_SHADOW_STI;
 	s.events.flags |= IMPOST_X86_EVENTS_SHADOW;
-	set(&box, IMPOST_SECTION_EVENTS, &s);
-	get(&box, IMPOST_SECTION_EVENTS, &t);
+	section_set(&box, IMPOST_SECTION_EVENTS, &s);
+	section_get(&box, IMPOST_SECTION_EVENTS, &t);
 	cr_assert(t.events.interrupt.shadow & IMPOST_X86_SHADOW_STI);
 	for (uint8_t vector = 8; vector < 15; vector++) {
 		s = clean;
@@ -392,8 +362,8 @@ Test(state, pending_events)
 		s.events.exception.vector = vector;
 		s.events.exception.has_error = vector != 9;
 		s.events.exception.error = vector != 9 && vector != 8 ? 0x18 : 0;
-		set(&box, IMPOST_SECTION_EVENTS, &s);
-		get(&box, IMPOST_SECTION_EVENTS, &t);
+		section_set(&box, IMPOST_SECTION_EVENTS, &s);
+		section_get(&box, IMPOST_SECTION_EVENTS, &t);
 		cr_assert_arr_eq(&t.events.exception, &s.events.exception, 8);
 	}
 	if (impost_caps_has(box.caps, IMPOST_CAP_EVENT_PAYLOAD)) {
@@ -405,16 +375,16 @@ Test(state, pending_events)
 		s.events.exception.error = 2;
 		s.events.exception.has_payload = 1;
 		s.events.exception.payload = 0x123000;
-		set(&box, IMPOST_SECTION_EVENTS, &s);
-		get(&box, IMPOST_SECTION_EVENTS, &t);
+		section_set(&box, IMPOST_SECTION_EVENTS, &s);
+		section_get(&box, IMPOST_SECTION_EVENTS, &t);
 		cr_assert_arr_eq(&t.events.exception, &s.events.exception,
 				 sizeof(s.events.exception));
 	}
-	set(&box, IMPOST_SECTION_EVENTS, &clean);
+	section_set(&box, IMPOST_SECTION_EVENTS, &clean);
 	s = clean;
 	s.events.exception.injected = 1;
 	s.events.exception.vector = 32;
-	refuse(&box, IMPOST_SECTION_EVENTS, &s, IMPOST_ESTATE, "exception 32");
+	section_refuse(&box, IMPOST_SECTION_EVENTS, &s, IMPOST_ESTATE, "exception 32");
 	box_close(&box);
 }
 
@@ -428,18 +398,18 @@ Test(state, run_states)
 
 	box_open(&box, 2, IMPOST_IRQCHIP_LAPIC);
 	OK(&box, impost_vcpu_create(box.vm, 1, &second));
-	get(&box, IMPOST_SECTION_RUNSTATE, &s);
+	section_get(&box, IMPOST_SECTION_RUNSTATE, &s);
 	cr_assert_eq(s.runstate.state, IMPOST_X86_RUNNING, "the first vCPU starts by itself");
 	OK(&box, impost_vcpu_get(second, IMPOST_SECTION_RUNSTATE, &t, sizeof(t), &t.size));
 	cr_assert_eq(t.runstate.state, IMPOST_X86_WAIT_FOR_INIT, "the others wait");
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
 		s.runstate.state = states[i];
-		set(&box, IMPOST_SECTION_RUNSTATE, &s);
-		get(&box, IMPOST_SECTION_RUNSTATE, &t);
+		section_set(&box, IMPOST_SECTION_RUNSTATE, &s);
+		section_get(&box, IMPOST_SECTION_RUNSTATE, &t);
 		cr_assert_eq(t.runstate.state, states[i]);
 	}
 	s.runstate.state = 77;
-	refuse(&box, IMPOST_SECTION_RUNSTATE, &s, IMPOST_ESTATE, "run state 77");
+	section_refuse(&box, IMPOST_SECTION_RUNSTATE, &s, IMPOST_ESTATE, "run state 77");
 	OK(&box, impost_vcpu_destroy(second));
 	box_close(&box);
 }
@@ -679,12 +649,12 @@ Test(state, nested_state, .timeout = 60)
 		box_close(&box);
 		cr_skip_test("the guest's processor has no SVM");
 	}
-	get(&box, IMPOST_SECTION_SREGS, &s);
+	section_get(&box, IMPOST_SECTION_SREGS, &s);
 	s.sregs.efer |= 1u << 12;
-	set(&box, IMPOST_SECTION_SREGS, &s);
+	section_set(&box, IMPOST_SECTION_SREGS, &s);
 	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
 	finish(&box, box.vcpu);
-	get(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
+	section_get(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
 	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
 	finish(&box, box.vcpu);
 	REFUSED(&box, ENOENT,
@@ -696,22 +666,13 @@ Test(state, nested_state, .timeout = 60)
 		impost_vcpu_set(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &t, 2 * s.size));
 	REFUSED(&box, ENOENT,
 		impost_vcpu_get(box.vcpu, IMPOST_SECTION_VCPU_OPAQUE, &t, sizeof(t), &size));
-	set(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
-	get(&box, IMPOST_SECTION_VCPU_OPAQUE, &t);
+	section_set(&box, IMPOST_SECTION_VCPU_OPAQUE, &s);
+	section_get(&box, IMPOST_SECTION_VCPU_OPAQUE, &t);
 	cr_assert_arr_eq(&t, &s, s.size);
 	box_close(&box);
 }
 
 /* --- of the VM --- */
-
-static void vm_get(struct box *box, uint32_t section, union section *s)
-{
-	uint32_t size = 0;
-
-	memset(s, 0, sizeof(*s));
-	OK(box, impost_vm_get(box->vm, section, s, sizeof(*s), &size));
-	cr_assert_eq(s->size, size);
-}
 
 Test(state, interrupt_controllers_of_the_vm)
 {
@@ -720,7 +681,7 @@ Test(state, interrupt_controllers_of_the_vm)
 
 	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
 	for (int i = 0; i < ROUNDS; i++) {
-		vm_get(&box, IMPOST_SECTION_PIC, &s);
+		vm_section_get(&box, IMPOST_SECTION_PIC, &s);
 		for (int k = 0; k < 2; k++) {
 			s.pic.chip[k].imr = (uint8_t)random64();
 			s.pic.chip[k].irq_base = (uint8_t)(random64() & 0xf8);
@@ -729,9 +690,9 @@ Test(state, interrupt_controllers_of_the_vm)
 			s.pic.chip[k].auto_eoi = (uint8_t)(random64() & 1);
 		}
 		OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_PIC, &s, s.size));
-		vm_get(&box, IMPOST_SECTION_PIC, &t);
+		vm_section_get(&box, IMPOST_SECTION_PIC, &t);
 		cr_assert_arr_eq(&t, &s, sizeof(s.pic));
-		vm_get(&box, IMPOST_SECTION_IOAPIC, &s);
+		vm_section_get(&box, IMPOST_SECTION_IOAPIC, &s);
 		s.ioapic.id = random64() & 15;
 		s.ioapic.ioregsel = random64() & 0x3f;
 		/* Masked, edge, fixed: vector and destination may be anything. */
@@ -739,12 +700,12 @@ Test(state, interrupt_controllers_of_the_vm)
 			s.ioapic.redirect[k] = (random64() & UINT64_C(0xff000000000000ff)) |
 					       0x10000;
 		OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_IOAPIC, &s, s.size));
-		vm_get(&box, IMPOST_SECTION_IOAPIC, &t);
+		vm_section_get(&box, IMPOST_SECTION_IOAPIC, &t);
 		cr_assert_arr_eq(&t, &s, sizeof(s.ioapic));
 	}
 	s.ioapic.id = 16;
 	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_IOAPIC, &s, s.size));
-	vm_get(&box, IMPOST_SECTION_PIC, &s);
+	vm_section_get(&box, IMPOST_SECTION_PIC, &s);
 	s.pic.chip[1].priority_add = 8;
 	REFUSED(&box, IMPOST_ESTATE, impost_vm_set(box.vm, IMPOST_SECTION_PIC, &s, s.size));
 	box_close(&box);
@@ -757,7 +718,7 @@ Test(state, timer_of_the_vm)
 	struct box box;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_FULL);
-	vm_get(&box, IMPOST_SECTION_PIT, &s);
+	vm_section_get(&box, IMPOST_SECTION_PIT, &s);
 	for (uint32_t i = 0; i < ROUNDS; i++) {
 		s.pit.channel[0].mode = 2;
 		s.pit.channel[0].rw_mode = 3;
@@ -765,7 +726,7 @@ Test(state, timer_of_the_vm)
 		for (int k = 0; k < 3; k++)
 			s.pit.channel[k].count = 1000 + (uint32_t)(random64() % 64000);
 		OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_PIT, &s, s.size));
-		vm_get(&box, IMPOST_SECTION_PIT, &t);
+		vm_section_get(&box, IMPOST_SECTION_PIT, &t);
 		for (int k = 0; k < 3; k++)
 			cr_assert_arr_eq(&t.pit.channel[k], &s.pit.channel[k],
 					 offsetof(struct impost_x86_pit_channel,
