@@ -272,6 +272,8 @@ static int open_level(struct impost_context *ctx, struct backend *backend, struc
 		.host = &backend->host,
 		.below_ops = level->below ? &level->below->ops.backend : NULL,
 		.below = level->below ? level->below->handle : NULL,
+		.backend = level->below ? backend->plugin->name : NULL,
+		.backend_version = level->below ? backend->plugin->desc.version : NULL,
 	};
 	struct plugin *plugin = level->plugin;
 	uint64_t serial = error_serial(ctx);

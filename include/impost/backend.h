@@ -202,8 +202,11 @@ struct impost_open_args {
 	 */
 	const struct impost_backend_ops *below_ops;
 	void *below;
+	/* For a layer: the name and version of the backend at the bottom; else NULL. */
+	const char *backend;
+	const char *backend_version;
 };
-static_assert(sizeof(struct impost_open_args) == 40, "ABI");
+static_assert(sizeof(struct impost_open_args) == 56, "ABI");
 
 /*
  * How a backend that kicks by a signal keeps that signal from doing anything else.

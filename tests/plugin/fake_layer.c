@@ -215,6 +215,11 @@ static int32_t layer_open(const struct impost_open_args *args, void **ret_layer)
 		free(layer);
 		return err;
 	}
+	if (args->size < sizeof(*args) || strcmp(args->backend_version, "1.2.3") != 0 ||
+	    (strcmp(args->backend, "fake") != 0 && strcmp(args->backend, "smaller") != 0)) {
+		free(layer);
+		return impost_host_error(args->host, -EINVAL, "the backend has no name");
+	}
 	layer->ops = args->below_ops;
 	layer->below = args->below;
 	layer->host = args->host;
