@@ -21,6 +21,7 @@ struct left_region {
 struct left {
 	struct impost_context *ctx;
 	uint64_t pages; /* that are left */
+	uint64_t bytes; /* of the regions */
 	uint32_t count;
 	struct left_region regions[];
 };
@@ -29,8 +30,7 @@ struct left {
 int left_create(struct impost_memory *memory, struct left **ret_left);
 void left_free(struct left *left);
 
-/* Whether COUNT rows of a table are whole pages, each in one region, with none but FLAGS: -EPROTO.
- */
+/* Judges COUNT rows of a table, which may have FLAGS: wire_check_rows(). */
 int left_check(const struct left *left, const struct wire_row *rows, uint64_t count,
 	       uint64_t flags);
 

@@ -32,6 +32,7 @@ static struct left *make(const struct map *map, struct impost_context *ctx)
 
 		region->gpa = map->region[i].gpa;
 		region->pages = mapped_bytes(&map->region[i]) / IMPOST_PAGE_SIZE;
+		left->bytes += mapped_bytes(&map->region[i]);
 		region->words = calloc(bitmap_words(region->pages), sizeof(*region->words));
 		if (!region->words) {
 			left_free(left);
@@ -88,36 +89,20 @@ static const struct left_region *find(const struct left *left, uint64_t gpa)
 	return low < left->count ? &left->regions[low] : NULL;
 }
 
-static const char *wrong_row(const struct left *left, const struct wire_row *row, uint64_t flags)
+/* Bytes from GPA to the end of its region; 0: there is none. */
+static uint64_t room(const void *opaque, uint64_t gpa)
 {
-	const uint64_t gpa = row->gpa & ~(uint64_t)WIRE_ROW_FLAGS;
-	const struct left_region *region = find(left, gpa);
+	const struct left_region *region = find(opaque, gpa);
 
-	if (row->gpa & WIRE_ROW_FLAGS & ~flags)
-		return "it has flags that cannot be there";
-	if (row->bytes == 0 || row->bytes % IMPOST_PAGE_SIZE)
-		return "it is not whole pages";
-	if (!region || gpa < region->gpa)
-		return "there is no memory";
-	if (row->bytes / IMPOST_PAGE_SIZE > region->pages - (gpa - region->gpa) / IMPOST_PAGE_SIZE)
-		return "it goes beyond its region of memory";
-	return NULL;
+	return region && gpa >= region->gpa ? region->pages * IMPOST_PAGE_SIZE - (gpa - region->gpa)
+					    : 0;
 }
 
 int left_check(const struct left *left, const struct wire_row *rows, uint64_t count, uint64_t flags)
 {
-	for (uint64_t i = 0; i < count; i++) {
-		const char *wrong = wrong_row(left, &rows[i], flags);
+	const struct wire_space space = {.room = room, .opaque = left, .bytes = left->bytes};
 
-		if (wrong)
-			return impost_error_set(left->ctx, -EPROTO,
-						"row %llu of a table of memory, %#llx and %llu "
-						"bytes: %s",
-						(unsigned long long)i,
-						(unsigned long long)rows[i].gpa,
-						(unsigned long long)rows[i].bytes, wrong);
-	}
-	return 0;
+	return wire_check_rows(left->ctx, rows, count, flags, &space);
 }
 
 void left_set(struct left *left, const struct impost_range *range, bool on)

@@ -225,14 +225,14 @@ static int take_rows(struct postcopy *postcopy, const struct wire_row *rows, uin
 
 static int take_memory(struct postcopy *postcopy, const struct wire_head *head)
 {
-	const bool zeros = postcopy->migration->features & IMPOST_MIGRATION_ZERO_PAGES;
 	uint64_t count = head->length / sizeof(struct wire_row);
 	void *rows;
 	int err = wire_read_payload(postcopy->link, "a table of memory", head->length, &rows);
 
 	if (err)
 		return err;
-	err = left_check(postcopy->left, rows, count, zeros ? WIRE_ROW_ZERO : 0);
+	err = left_check(postcopy->left, rows, count,
+			 WIRE_FLAGS_OF(postcopy->migration->features) & WIRE_ROW_ZERO);
 	if (!err)
 		err = take_rows(postcopy, rows, count);
 	free(rows);

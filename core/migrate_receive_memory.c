@@ -171,49 +171,22 @@ void intake_free(struct intake *intake)
 	free(intake);
 }
 
-/* Flags that a row may have, with FEATURES: one of them. */
-static bool flags_are_known(uint64_t flags, uint32_t features)
+/* Bytes from GPA to the end of its region; 0: there is none. */
+static uint64_t room(const void *opaque, uint64_t gpa)
 {
-	if (flags == WIRE_ROW_ZERO)
-		return features & IMPOST_MIGRATION_ZERO_PAGES;
-	if (flags == WIRE_ROW_ZSTD)
-		return features & IMPOST_MIGRATION_ZSTD;
-	return flags == 0;
-}
+	const struct touched *touched = find(opaque, gpa);
 
-static const char *wrong_row(const struct receiving *receiving, const struct wire_row *row)
-{
-	const struct touched *touched;
-	uint64_t flags = row->gpa & WIRE_ROW_FLAGS, gpa = row->gpa - flags;
-
-	if (!flags_are_known(flags, receiving->migration->features))
-		return "it has flags that were not agreed on";
-	if (row->bytes == 0 || row->bytes % IMPOST_PAGE_SIZE)
-		return "it is not whole pages";
-	if (flags == WIRE_ROW_ZSTD && row->bytes > WIRE_ZSTD_MOST)
-		return "it is too long for a row that is compressed";
-	touched = find(receiving, gpa);
-	if (!touched)
-		return "there is no memory";
-	if (row->bytes > touched->bytes - (gpa - touched->gpa))
-		return "it goes beyond its region of memory";
-	return NULL;
+	return touched ? touched->bytes - (gpa - touched->gpa) : 0;
 }
 
 static int check_rows(const struct intake *intake, uint64_t count)
 {
-	for (uint64_t i = 0; i < count; i++) {
-		const struct wire_row *row = &intake->rows[i];
-		const char *wrong = wrong_row(intake->receiving, row);
+	const struct receiving *receiving = intake->receiving;
+	const struct impost_migration *migration = receiving->migration;
+	const struct wire_space space = {room, receiving, migration->guest_bytes};
 
-		if (wrong)
-			return impost_error_set(intake->receiving->ctx, -EPROTO,
-						"row %llu of a table of memory, %#llx and %llu "
-						"bytes: %s",
-						(unsigned long long)i, (unsigned long long)row->gpa,
-						(unsigned long long)row->bytes, wrong);
-	}
-	return 0;
+	return wire_check_rows(receiving->ctx, intake->rows, count,
+			       WIRE_FLAGS_OF(migration->features), &space);
 }
 
 /* Reads the table of BYTES, which are whole rows and not too many, and checks it. */

@@ -44,6 +44,48 @@ const char *wire_command_name(uint32_t command)
 	return shape ? shape->name : "an unknown command";
 }
 
+/* --- tables --- */
+
+static const char *wrong_row(const struct wire_row *row, uint64_t flags,
+			     const struct wire_space *space)
+{
+	const uint64_t has = row->gpa & WIRE_ROW_FLAGS;
+	uint64_t room;
+
+	if (has & ~flags || has & (has - 1))
+		return "it has flags that were not agreed on";
+	if (row->bytes == 0 || row->bytes % IMPOST_PAGE_SIZE)
+		return "it is not whole pages";
+	if (has == WIRE_ROW_ZSTD && row->bytes > WIRE_ZSTD_MOST)
+		return "it is too long for a row that is compressed";
+	room = space->room(space->opaque, row->gpa - has);
+	if (room == 0)
+		return "there is no memory";
+	return row->bytes > room ? "it goes beyond its region of memory" : NULL;
+}
+
+int wire_check_rows(struct impost_context *ctx, const struct wire_row *rows, uint64_t count,
+		    uint64_t flags, const struct wire_space *space)
+{
+	uint64_t left = space->bytes;
+
+	for (uint64_t i = 0; i < count; i++) {
+		const char *wrong = wrong_row(&rows[i], flags, space);
+
+		if (!wrong && rows[i].bytes > left)
+			wrong = "with those before it that is more than there is of memory";
+		if (wrong)
+			return impost_error_set(ctx, -EPROTO,
+						"row %llu of a table of memory, %#llx and %llu "
+						"bytes: %s",
+						(unsigned long long)i,
+						(unsigned long long)rows[i].gpa,
+						(unsigned long long)rows[i].bytes, wrong);
+		left -= rows[i].bytes;
+	}
+	return 0;
+}
+
 /* --- the source --- */
 
 int wire_send(struct link *link, uint16_t command, const void *payload, uint64_t length)

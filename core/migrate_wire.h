@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <impost/memory.h>
 #include <impost/range.h>
 
 #include "migrate_link.h"
@@ -42,6 +43,11 @@ enum wire_status {
 #define WIRE_ROW_ZSTD  2u
 #define WIRE_ROW_FLAGS 0xfffu
 
+/* The flags of the features in use, which have the same bits. */
+#define WIRE_FLAGS_OF(features) ((features) & (WIRE_ROW_ZERO | WIRE_ROW_ZSTD))
+_Static_assert(WIRE_ROW_ZERO == IMPOST_MIGRATION_ZERO_PAGES, "bit 0 of a row is feature 0");
+_Static_assert(WIRE_ROW_ZSTD == IMPOST_MIGRATION_ZSTD, "bit 1 of a row is feature 1");
+
 /* Heads, in the host's byte order, which is the wire's. `code` is a command or a status. */
 struct wire_head {
 	uint16_t code;
@@ -57,6 +63,21 @@ struct wire_row {
 	uint64_t gpa; /* with its flags */
 	uint64_t bytes;
 };
+
+/* Where a table's rows may lie. */
+struct wire_space {
+	/* Bytes from GPA to the end of its region; 0: there is no memory. */
+	uint64_t (*room)(const void *opaque, uint64_t gpa);
+	const void *opaque;
+	uint64_t bytes; /* in all */
+};
+
+/*
+ * Whether COUNT rows of a table are whole pages, each within one region of SPACE, with one of FLAGS
+ * at the most, and not more in all than there is, so that what a table costs is bounded: -EPROTO.
+ */
+int wire_check_rows(struct impost_context *ctx, const struct wire_row *rows, uint64_t count,
+		    uint64_t flags, const struct wire_space *space);
 
 /* "Config"; "an unknown command". */
 const char *wire_command_name(uint32_t command);

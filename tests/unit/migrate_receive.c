@@ -394,6 +394,24 @@ Test(migrate_receive, wrong_tables)
 	close_talk(&talk);
 }
 
+/* A table of sixteen bytes a row would keep the destination busy for long, were they all of all. */
+Test(migrate_receive, a_table_of_more_than_there_is)
+{
+	static const struct wire_row rows[] = {{1, MEMORY}, {ROM | 1, ROM_BYTES}, {1, PAGE}};
+	struct talk talk;
+
+	open_talk(&talk);
+	begin_memory(&talk);
+	say_table(&talk, rows, 2);
+	expect_heard(&talk);
+	say_table(&talk, rows, 3);
+	expect_refused(&talk, "row 2 of a table of memory, 0x1 and 4096 bytes: with those before");
+	expect_end(&talk, -EPROTO, "more than there is of memory");
+	end(&talk);
+	expect_same_own(talk.before);
+	close_talk(&talk);
+}
+
 /* Zeros give no memory to what was never touched, and clear what was. */
 Test(migrate_receive, zeros_take_no_memory)
 {
