@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include <impost/memory.h>
 
@@ -11,6 +10,7 @@
 #include "map.h"
 #include "memory.h"
 #include "migrate_receive.h"
+#include "migrate_squeeze.h"
 #include "region.h"
 #include "state.h"
 #include "text.h"
@@ -20,17 +20,11 @@
 /* So much at once, so that who waits to be told is. */
 #define BATCH_BYTES (UINT64_C(32) << 20)
 
-/* A frame's bytes at the most: what cannot be compressed grows a little. */
-#define FRAME_MOST ZSTD_COMPRESSBOUND(WIRE_ZSTD_MOST)
-
 struct intake {
 	struct receiving *receiving;
 	struct link *link;
 	struct wire_row *rows; /* the table */
-	/* For rows that are compressed; made when the first comes. */
-	ZSTD_DCtx *zstd;
-	uint8_t *frame;	   /* FRAME_MOST bytes */
-	uint8_t *contents; /* WIRE_ZSTD_MOST bytes */
+	struct unsqueezer *unsqueezer;
 };
 
 static int no_memory(const struct receiving *receiving)
@@ -165,9 +159,7 @@ void intake_free(struct intake *intake)
 	if (!intake)
 		return;
 	free(intake->rows);
-	ZSTD_freeDCtx(intake->zstd);
-	free(intake->frame);
-	free(intake->contents);
+	unsqueezer_free(intake->unsqueezer);
 	free(intake);
 }
 
@@ -268,60 +260,19 @@ static int take_zero(struct intake *intake, uint64_t *row)
 	return 0;
 }
 
-static int make_room(struct intake *intake)
-{
-	if (!intake->zstd)
-		intake->zstd = ZSTD_createDCtx();
-	if (!intake->frame)
-		intake->frame = malloc(FRAME_MOST);
-	if (!intake->contents)
-		intake->contents = malloc(WIRE_ZSTD_MOST);
-	return intake->zstd && intake->frame && intake->contents ? 0 : no_memory(intake->receiving);
-}
-
-static int wrong_frame(const struct intake *intake, const struct impost_range *range,
-		       const char *wrong)
-{
-	return impost_error_set(intake->receiving->ctx, -EPROTO,
-				"the compressed memory at %#llx, %llu bytes: %s",
-				(unsigned long long)range->gpa, (unsigned long long)range->bytes,
-				wrong);
-}
-
-/* Reads a frame and takes it apart: all of RANGE, which is then at `contents`. */
-static int read_frame(struct intake *intake, const struct impost_range *range)
-{
-	uint64_t len;
-	size_t got;
-	int err = link_read(intake->link, &len, sizeof(len));
-
-	if (!err && len > FRAME_MOST)
-		err = wrong_frame(intake, range, "its frame is longer than any can be");
-	if (!err)
-		err = make_room(intake);
-	if (!err)
-		err = link_read(intake->link, intake->frame, len);
-	if (err)
-		return err;
-	if (ZSTD_getFrameContentSize(intake->frame, len) != range->bytes)
-		return wrong_frame(intake, range, "its frame is of another length, or is none");
-	got = ZSTD_decompressDCtx(intake->zstd, intake->contents, range->bytes, intake->frame, len);
-	if (ZSTD_isError(got))
-		return wrong_frame(intake, range, ZSTD_getErrorName(got));
-	return got == range->bytes ? 0 : wrong_frame(intake, range, "its frame is too short");
-}
-
 static int take_zstd(struct intake *intake, uint64_t *row)
 {
 	struct receiving *receiving = intake->receiving;
 	const struct wire_row *at = &intake->rows[*row];
 	const struct impost_range range = {at->gpa - WIRE_ROW_ZSTD, at->bytes};
-	int err = read_frame(intake, &range);
+	const uint8_t *contents;
+	int err = unsqueezer_read(&intake->unsqueezer, intake->link, range.gpa, range.bytes,
+				  &contents);
 
 	if (err)
 		return err;
 	touch(receiving, &range);
-	err = impost_memory_write(impost_vm_memory(receiving->vm), range.gpa, intake->contents,
+	err = impost_memory_write(impost_vm_memory(receiving->vm), range.gpa, contents,
 				  range.bytes);
 	if (err)
 		return err;

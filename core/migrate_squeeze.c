@@ -9,6 +9,7 @@
 
 #include <impost/memory.h>
 
+#include "migrate_link.h"
 #include "migrate_wire.h"
 
 /* The fastest of the levels that have names: the connection is to be kept busy. */
@@ -75,4 +76,69 @@ uint64_t squeezer_take(struct squeezer *squeezer, const void **ret_data)
 	squeezer->used = 0;
 	*ret_data = squeezer->out;
 	return used;
+}
+
+/* --- the other way --- */
+
+/* A frame's bytes at the most: what cannot be compressed grows a little. */
+#define FRAME_MOST ZSTD_COMPRESSBOUND(WIRE_ZSTD_MOST)
+
+struct unsqueezer {
+	ZSTD_DCtx *zstd;
+	uint8_t frame[FRAME_MOST];
+	uint8_t contents[WIRE_ZSTD_MOST];
+};
+
+static int create(struct unsqueezer **unsqueezer, struct impost_context *ctx)
+{
+	struct unsqueezer *made = *unsqueezer ? *unsqueezer : calloc(1, sizeof(*made));
+
+	if (made && !made->zstd)
+		made->zstd = ZSTD_createDCtx();
+	*unsqueezer = made;
+	return made && made->zstd
+		       ? 0
+		       : impost_error_set(ctx, -ENOMEM, "no memory to receive memory with");
+}
+
+void unsqueezer_free(struct unsqueezer *unsqueezer)
+{
+	if (unsqueezer)
+		ZSTD_freeDCtx(unsqueezer->zstd);
+	free(unsqueezer);
+}
+
+static int wrong_frame(const struct link *link, uint64_t gpa, uint64_t bytes, const char *wrong)
+{
+	return impost_error_set(link->ctx, -EPROTO,
+				"the compressed memory at %#llx, %llu bytes: %s",
+				(unsigned long long)gpa, (unsigned long long)bytes, wrong);
+}
+
+int unsqueezer_read(struct unsqueezer **unsqueezer, struct link *link, uint64_t gpa, uint64_t bytes,
+		    const uint8_t **ret_contents)
+{
+	struct unsqueezer *of;
+	uint64_t len;
+	size_t got;
+	int err = link_read(link, &len, sizeof(len));
+
+	if (!err && len > FRAME_MOST)
+		err = wrong_frame(link, gpa, bytes, "its frame is longer than any can be");
+	if (!err)
+		err = create(unsqueezer, link->ctx);
+	of = *unsqueezer;
+	if (!err)
+		err = link_read(link, of->frame, len);
+	if (err)
+		return err;
+	if (ZSTD_getFrameContentSize(of->frame, len) != bytes)
+		return wrong_frame(link, gpa, bytes, "its frame is of another length, or is none");
+	got = ZSTD_decompressDCtx(of->zstd, of->contents, bytes, of->frame, len);
+	if (ZSTD_isError(got))
+		return wrong_frame(link, gpa, bytes, ZSTD_getErrorName(got));
+	if (got != bytes)
+		return wrong_frame(link, gpa, bytes, "its frame is too short");
+	*ret_contents = of->contents;
+	return 0;
 }

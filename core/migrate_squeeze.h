@@ -7,6 +7,7 @@
 
 struct impost_context;
 struct impost_memory;
+struct link;
 
 struct squeezer;
 
@@ -24,5 +25,17 @@ int squeezer_add(struct squeezer *squeezer, struct impost_memory *memory, uint64
 
 /* What was appended since the last call of this. It holds until the next squeezer_add(). */
 uint64_t squeezer_take(struct squeezer *squeezer, const void **ret_data);
+
+struct unsqueezer;
+
+/*
+ * Reads the contents of a row of BYTES (WIRE_ZSTD_MOST at the most) at GPA from LINK, and takes
+ * them apart; they hold until the next call. *UNSQUEEZER, NULL at first, is made where the first
+ * row comes; free with unsqueezer_free(), NULL too. -EPROTO: they are not what they are to be;
+ * -ENOMEM; or what the connection says.
+ */
+int unsqueezer_read(struct unsqueezer **unsqueezer, struct link *link, uint64_t gpa, uint64_t bytes,
+		    const uint8_t **ret_contents);
+void unsqueezer_free(struct unsqueezer *unsqueezer);
 
 #endif
