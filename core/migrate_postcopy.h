@@ -9,6 +9,7 @@
 
 #include "migrate.h"
 
+struct rows;
 struct supply;
 
 /* --- what is left: pages of the regions that memory has when it is made --- */
@@ -58,6 +59,7 @@ struct leaving {
 	struct impost_memory *memory;
 	struct link *link; /* the present one */
 	struct left *left; /* NULL: there is no post-copy */
+	struct rows *rows;
 	uint64_t at;	   /* what comes next, when nobody waits */
 };
 

@@ -22,6 +22,7 @@
 #include "context.h"
 #include "crew.h"
 #include "migrate_postcopy.h"
+#include "migrate_squeeze.h"
 #include "pager.h"
 
 /* Contents that are read before they are filled in. */
@@ -43,6 +44,7 @@ struct postcopy {
 	pthread_t thread;
 	bool started;
 	uint8_t *piece;
+	struct unsqueezer *unsqueezer;
 	pthread_mutex_t lock; /* what follows, and whoever writes */
 	pthread_cond_t ended;
 	struct link *link;  /* the present connection; NULL: there is none */
@@ -204,21 +206,36 @@ static int take_data(struct postcopy *postcopy, uint64_t gpa, uint64_t bytes)
 	return err;
 }
 
+static int take_zstd(struct postcopy *postcopy, uint64_t gpa, uint64_t bytes)
+{
+	const uint8_t *contents;
+	int err = unsqueezer_read(&postcopy->unsqueezer, postcopy->link, gpa, bytes, &contents);
+
+	if (err)
+		return err;
+	pager_bring(postcopy->pager, gpa, contents, bytes);
+	atomic_fetch_add(&postcopy->migration->data_bytes, bytes);
+	return 0;
+}
+
+static int take_zeros(struct postcopy *postcopy, uint64_t gpa, uint64_t bytes)
+{
+	pager_bring(postcopy->pager, gpa, NULL, bytes);
+	atomic_fetch_add(&postcopy->migration->zero_bytes, bytes);
+	return 0;
+}
+
 static int take_rows(struct postcopy *postcopy, const struct wire_row *rows, uint64_t count)
 {
-	struct impost_migration *migration = postcopy->migration;
+	static int (*const takes[])(struct postcopy * postcopy, uint64_t gpa, uint64_t bytes) = {
+		[0] = take_data, [WIRE_ROW_ZERO] = take_zeros, [WIRE_ROW_ZSTD] = take_zstd};
 	int err = 0;
 
 	for (uint64_t i = 0; !err && i < count; i++) {
-		uint64_t gpa = rows[i].gpa & ~(uint64_t)WIRE_ROW_FLAGS;
+		const uint64_t flags = rows[i].gpa & WIRE_ROW_FLAGS;
 
-		if (rows[i].gpa & WIRE_ROW_ZERO) {
-			pager_bring(postcopy->pager, gpa, NULL, rows[i].bytes);
-			atomic_fetch_add(&migration->zero_bytes, rows[i].bytes);
-		} else {
-			err = take_data(postcopy, gpa, rows[i].bytes);
-		}
-		atomic_store(&migration->left_bytes, pager_left(postcopy->pager));
+		err = takes[flags](postcopy, rows[i].gpa - flags, rows[i].bytes);
+		atomic_store(&postcopy->migration->left_bytes, pager_left(postcopy->pager));
 	}
 	return err;
 }
@@ -231,8 +248,7 @@ static int take_memory(struct postcopy *postcopy, const struct wire_head *head)
 
 	if (err)
 		return err;
-	err = left_check(postcopy->left, rows, count,
-			 WIRE_FLAGS_OF(postcopy->migration->features) & WIRE_ROW_ZERO);
+	err = left_check(postcopy->left, rows, count, WIRE_FLAGS_OF(postcopy->migration->features));
 	if (!err)
 		err = take_rows(postcopy, rows, count);
 	free(rows);
@@ -588,6 +604,7 @@ void postcopy_free(struct postcopy *postcopy)
 	pthread_cond_destroy(&postcopy->ended);
 	pthread_mutex_destroy(&postcopy->lock);
 	free(postcopy->piece);
+	unsqueezer_free(postcopy->unsqueezer);
 	free(postcopy);
 }
 

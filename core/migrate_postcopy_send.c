@@ -8,12 +8,12 @@
 #include <string.h>
 #include <time.h>
 
-#include <impost/pages.h>
 #include <impost/vm.h>
 
 #include "clock.h"
 #include "context.h"
 #include "migrate_postcopy.h"
+#include "migrate_rows.h"
 #include "migrate_send.h"
 #include "migrate_supply.h"
 #include "text.h"
@@ -36,101 +36,33 @@ static void count_left(struct leaving *leaving)
 
 /* --- memory --- */
 
-/* A Memory that is being put together. */
-struct batch {
-	struct {
-		struct wire_head head;
-		struct wire_row rows[BATCH_ROWS];
-	} table;
-	struct impost_range data[BATCH_ROWS];
-	uint64_t rows, ndata;
-	uint64_t bytes, data_bytes;
-};
-
-static void add_row(struct batch *batch, const struct impost_range *range, bool zero)
-{
-	batch->table.rows[batch->rows++] =
-		(struct wire_row){range->gpa | (zero ? WIRE_ROW_ZERO : 0), range->bytes};
-	batch->bytes += range->bytes;
-	if (zero)
-		return;
-	batch->data[batch->ndata++] = *range;
-	batch->data_bytes += range->bytes;
-}
-
-/* RANGE, as rows of zeros and others. The batch has room for a row for each page. */
-static int add_range(struct leaving *leaving, struct batch *batch, const struct impost_range *range)
-{
-	struct impost_range zeros[BATCH_ROWS], look = *range, part;
-	uint64_t gpa = range->gpa, count = 0;
-	const uint64_t end = range->gpa + range->bytes;
-	int err = 0;
-
-	if (leaving->migration->features & IMPOST_MIGRATION_ZERO_PAGES)
-		err = impost_pages_zero(leaving->memory, &look, zeros, BATCH_ROWS, &count);
-	for (uint64_t i = 0; !err && i < count; i++) {
-		part = (struct impost_range){gpa, zeros[i].gpa - gpa};
-		if (part.bytes > 0)
-			add_row(batch, &part, false);
-		add_row(batch, &zeros[i], true);
-		gpa = zeros[i].gpa + zeros[i].bytes;
-	}
-	part = (struct impost_range){gpa, end - gpa};
-	if (!err && part.bytes > 0)
-		add_row(batch, &part, false);
-	return err;
-}
-
-/* Sends what has been put together, which is left no more. */
-static int send_batch(struct leaving *leaving, struct batch *batch)
-{
-	struct impost_migration *migration = leaving->migration;
-	uint64_t bytes = batch->rows * sizeof(batch->table.rows[0]);
-	int err;
-
-	batch->table.head = (struct wire_head){.code = WIRE_MEMORY, .length = bytes};
-	err = link_write_memory(leaving->link, &batch->table, sizeof(batch->table.head) + bytes,
-				leaving->memory, batch->data, batch->ndata);
-	if (err)
-		return err;
-	for (uint64_t i = 0; i < batch->rows; i++) {
-		const struct wire_row *row = &batch->table.rows[i];
-		const struct impost_range range = {row->gpa & ~(uint64_t)WIRE_ROW_FLAGS,
-						   row->bytes};
-
-		left_set(leaving->left, &range, false);
-	}
-	atomic_fetch_add(&migration->data_bytes, batch->data_bytes);
-	atomic_fetch_add(&migration->zero_bytes, batch->bytes - batch->data_bytes);
-	count_left(leaving);
-	return 0;
-}
-
 /* Sends what is left at or after *GPA and before END, as much as one Memory has; *GPA becomes what
  * comes then. */
 static int send_some(struct leaving *leaving, uint64_t *gpa, uint64_t end)
 {
-	struct batch batch;
-	struct impost_range range;
-	uint64_t at = *gpa;
-	int err = 0;
+	struct impost_range ranges[BATCH_ROWS];
+	uint64_t at = *gpa, count = 0, bytes = 0;
+	int err;
 
-	batch.rows = batch.ndata = batch.bytes = batch.data_bytes = 0;
-	while (!err && batch.bytes < BATCH_BYTES &&
-	       left_next(leaving->left, &at, BATCH_BYTES - batch.bytes, &range) &&
-	       range.gpa < end) {
-		if (range.bytes > end - range.gpa)
-			range.bytes = end - range.gpa;
-		err = add_range(leaving, &batch, &range);
-		*gpa = range.gpa + range.bytes;
+	while (bytes < BATCH_BYTES &&
+	       left_next(leaving->left, &at, BATCH_BYTES - bytes, &ranges[count]) &&
+	       ranges[count].gpa < end) {
+		struct impost_range *range = &ranges[count++];
+
+		if (range->bytes > end - range->gpa)
+			range->bytes = end - range->gpa;
+		bytes += range->bytes;
+		*gpa = range->gpa + range->bytes;
 	}
-	if (err)
-		return err;
-	if (batch.rows == 0) {
+	if (count == 0) {
 		*gpa = end;
 		return 0;
 	}
-	return send_batch(leaving, &batch);
+	err = rows_push(leaving->rows, leaving->link, ranges, count);
+	for (uint64_t i = 0; !err && i < count; i++)
+		left_set(leaving->left, &ranges[i], false);
+	count_left(leaving);
+	return err;
 }
 
 /* --- what the destination says --- */
@@ -277,13 +209,16 @@ static int reconnect(struct leaving *leaving, int err)
 int leaving_begin(struct leaving *leaving, struct impost_migration *migration,
 		  struct impost_memory *memory)
 {
+	int err;
+
 	*leaving = (struct leaving){
 		.migration = migration,
 		.ctx = migration->ctx,
 		.memory = memory,
 		.link = &migration->links[0],
 	};
-	return left_create(memory, &leaving->left);
+	err = left_create(memory, &leaving->left);
+	return err ? err : rows_create(migration, leaving->link, memory, &leaving->rows);
 }
 
 int leaving_take(struct leaving *leaving, struct supply *supply)
@@ -377,6 +312,8 @@ int leaving_finish(struct leaving *leaving)
 
 void leaving_release(struct leaving *leaving)
 {
+	rows_free(leaving->rows);
 	left_free(leaving->left);
+	leaving->rows = NULL;
 	leaving->left = NULL;
 }

@@ -170,11 +170,16 @@ static int read_answer(struct rows *rows)
 
 static void count_sent(struct rows *rows)
 {
+	atomic_fetch_add(&rows->migration->data_bytes, rows->data_bytes);
+	atomic_fetch_add(&rows->migration->zero_bytes, rows->zero_bytes);
+}
+
+/* It is not left any more. */
+static void count_left(struct rows *rows)
+{
 	struct impost_migration *migration = rows->migration;
 	uint64_t sent = rows->data_bytes + rows->zero_bytes, left = migration->left_bytes;
 
-	atomic_fetch_add(&migration->data_bytes, rows->data_bytes);
-	atomic_fetch_add(&migration->zero_bytes, rows->zero_bytes);
 	/* With a log that is fetched late, more can come than was known of. */
 	while (!atomic_compare_exchange_weak(&migration->left_bytes, &left,
 					     left > sent ? left - sent : 0))
@@ -193,7 +198,21 @@ int rows_send(struct rows *rows, const struct impost_range *ranges, uint64_t cou
 		return source_hear(rows->migration, rows->link, WIRE_MEMORY, err);
 	rows->unanswered++;
 	count_sent(rows);
+	count_left(rows);
 	return 0;
+}
+
+int rows_push(struct rows *rows, struct link *link, const struct impost_range *ranges,
+	      uint64_t count)
+{
+	int err = make_request(rows, ranges, count);
+
+	rows->link = link;
+	if (!err)
+		err = send_request(rows);
+	if (!err)
+		count_sent(rows);
+	return err;
 }
 
 int rows_settle(struct rows *rows)

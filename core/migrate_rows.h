@@ -24,6 +24,10 @@ void rows_free(struct rows *rows);
  * waited for by a later call. */
 int rows_send(struct rows *rows, const struct impost_range *ranges, uint64_t count);
 
+/* Likewise over LINK, in the place of the connection, where Memory is not answered. */
+int rows_push(struct rows *rows, struct link *link, const struct impost_range *ranges,
+	      uint64_t count);
+
 /* Waits for all answers. */
 int rows_settle(struct rows *rows);
 

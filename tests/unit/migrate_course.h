@@ -49,6 +49,8 @@ struct course {
 	sem_t gate;
 	atomic_uint cuts; /* connections that are still to be cut */
 	bool dead;	  /* no connection that is made from then on lives */
+	bool flat; /* what is written before what is left is looked at is one byte all over a page
+		    */
 	bool dirtied, left;
 	uint64_t state; /* of random numbers */
 	pthread_t sender;
@@ -125,6 +127,18 @@ static inline void course_wire(struct pair *pair, struct impost_migration_channe
 
 /* --- the source --- */
 
+static inline void course_dirty(struct course *course, uint64_t gpa)
+{
+	struct impost_vm *vm = course->pair.vm;
+
+	if (course->flat)
+		expect_ok(course->pair.source_ctx,
+			  impost_memory_fill(impost_vm_memory(vm), gpa, (uint8_t)(gpa / PAIR_PAGE),
+					     PAIR_PAGE));
+	else
+		pair_write_page(vm, gpa, 2);
+}
+
 /* The state takes longer than copying may, so that the VM goes first; and all of RAM is written
  * before what is left is looked at. When it has gone connections begin to break. */
 static inline int course_progress(void *opaque, const struct impost_migration_status *status)
@@ -135,7 +149,7 @@ static inline int course_progress(void *opaque, const struct impost_migration_st
 	if (status->state == IMPOST_MIGRATION_HELD && !course->dirtied) {
 		course->dirtied = true;
 		for (uint64_t at = 0; at < course->pair.setup.bytes; at += PAIR_PAGE)
-			pair_write_page(course->pair.vm, at, 2);
+			course_dirty(course, at);
 	}
 	if (status->state != IMPOST_MIGRATION_POSTCOPYING || course->left)
 		return 0;
@@ -161,7 +175,8 @@ static inline void *course_send(void *arg)
 static inline void course_open(struct course *course, struct pair_setup setup)
 {
 	setup.bytes = COURSE_BYTES;
-	setup.source.features = setup.destination.features = COURSE_FEATURES;
+	setup.source.features |= COURSE_FEATURES;
+	setup.destination.features |= COURSE_FEATURES;
 	setup.source.timeout_ms = 1;
 	setup.source.progress = course_progress;
 	memset(course, 0, sizeof(*course));

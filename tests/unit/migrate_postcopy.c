@@ -66,16 +66,46 @@ Test(migrate_postcopy, over_functions)
 	touched(course_wire, "anonymous");
 }
 
+/* What comes after the VM is compressed as what comes before it: most of it, and what does not get
+ * smaller goes as it is. */
+Test(migrate_postcopy, compressed)
+{
+	SKIP_WITHOUT_UFFD();
+	for (int flat = 0; flat < 2; flat++) {
+		struct course *course = malloc(sizeof(*course));
+		struct impost_migration_status status;
+
+		course_open(course,
+			    (struct pair_setup){.source.features = IMPOST_MIGRATION_ZSTD,
+						.destination.features = IMPOST_MIGRATION_ZSTD});
+		course->flat = flat;
+		course_begin(course);
+		course_start_touchers(course);
+		cr_expect_eq(course_end(course), 0);
+		course_expect_all(course);
+		status = course_status(course->pair.sending);
+		cr_expect(status.features & IMPOST_MIGRATION_ZSTD);
+		cr_expect(!flat || status.wire_bytes < status.data_bytes / 2, "%llu of %llu",
+			  (unsigned long long)status.wire_bytes,
+			  (unsigned long long)status.data_bytes);
+		course_close(course);
+		free(course);
+	}
+}
+
 /* Connections break at random places, and others take their place. */
 Test(migrate_postcopy, connections_break, .timeout = 120)
 {
 	SKIP_WITHOUT_UFFD();
 	for (uint32_t seed = 1; seed <= 12; seed++) {
+		const uint32_t zstd = seed % 3 ? 0 : IMPOST_MIGRATION_ZSTD;
 		struct course *course = malloc(sizeof(*course));
 
-		course_open(course, (struct pair_setup){.wire = course_wire,
-							.source.silence_ms = 2000,
-							.destination.silence_ms = 2000});
+		course_open(course, (struct pair_setup){
+					    .wire = course_wire,
+					    .source = {.silence_ms = 2000, .features = zstd},
+					    .destination = {.silence_ms = 2000, .features = zstd}});
+		course->flat = zstd;
 		course->state = seed;
 		course->cuts = 1 + seed % 6;
 		course_begin(course);
@@ -231,8 +261,9 @@ static const uint8_t token[WIRE_TOKEN] = "a token of tests";
 /* Until the VM stands. */
 static void talk_open(struct talk *talk)
 {
-	const struct wire_head hello = {
-		.code = WIRE_START, .version = WIRE_VERSION, .features = COURSE_FEATURES};
+	const struct wire_head hello = {.code = WIRE_START,
+					.version = WIRE_VERSION,
+					.features = COURSE_FEATURES | IMPOST_MIGRATION_ZSTD};
 	struct migrate_config config = {.version = WIRE_VERSION, .connections = 1};
 	struct pair *pair = &talk->course.pair;
 	struct impost_migration_channel channel;
@@ -241,7 +272,9 @@ static void talk_open(struct talk *talk)
 	void *data;
 	int fds[2];
 
-	course_open(&talk->course, (struct pair_setup){.destination.silence_ms = 2000});
+	course_open(&talk->course,
+		    (struct pair_setup){.destination = {.silence_ms = 2000,
+							.features = IMPOST_MIGRATION_ZSTD}});
 	memcpy(config.token, token, sizeof(token));
 	pair_sockets(pair, fds);
 	talk->fd = fds[0];
@@ -430,6 +463,24 @@ Test(migrate_postcopy, wrong_postpones)
 		cr_expect_eq(impost_migration_wait(talk->course.pair.receiving), -EINVAL);
 		talk_close(talk);
 	}
+}
+
+/* What is no frame is refused after it, too: the VM is lost. */
+Test(migrate_postcopy, wrong_frame)
+{
+	static const struct wire_row row = {PAIR_PAGE, PAIR_PAGE},
+				     squeezed = {PAIR_PAGE | WIRE_ROW_ZSTD, PAIR_PAGE};
+	static const uint64_t frame[] = {8, 0};
+	struct talk *talk = malloc(sizeof(*talk));
+
+	SKIP_WITHOUT_UFFD();
+	talk_open(talk);
+	let_go(talk, &row, 1);
+	say(talk, WIRE_MEMORY, &squeezed, sizeof(squeezed));
+	(void)!send(talk->fd, frame, sizeof(frame), MSG_NOSIGNAL);
+	expect_said(talk, WIRE_ERROR, "its frame is of another length, or is none");
+	cr_expect_eq(impost_migration_wait(talk->course.pair.receiving), -EIO);
+	talk_close(talk);
 }
 
 /* And after: the VM is lost. */
