@@ -91,6 +91,9 @@ struct postcopy;
 /* Whether this process can take memory that comes later at all: without a text. */
 bool postcopy_is_possible(struct impost_context *ctx);
 
+/* Whether MEMORY is of a kind that can come later. */
+bool postcopy_takes(struct impost_memory *memory);
+
 /*
  * Reads the table behind HEAD, which is Postpone's, and throws that memory of VM away. Does not
  * answer. No Memory is to be taken from any connection from now on. -EPROTO: a wrong table, or a

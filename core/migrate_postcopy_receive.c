@@ -472,6 +472,11 @@ bool postcopy_is_possible(struct impost_context *ctx)
 	return pager_probe(ctx, fails) == 0;
 }
 
+bool postcopy_takes(struct impost_memory *memory)
+{
+	return pager_takes(memory, IMPOST_PAGE_SIZE);
+}
+
 static int postpone_rows(struct postcopy *postcopy, const struct wire_row *rows, uint64_t count)
 {
 	int err = left_check(postcopy->left, rows, count, 0);

@@ -258,6 +258,20 @@ static int begin_memory(struct receiving *receiving)
 	return err;
 }
 
+/* Says Ok, and which features are not to be used after all, now that it is known what memory is
+ * made of. The source, which has a policy for that, sends the VM without. */
+static int answer_config(struct receiving *receiving)
+{
+	struct impost_migration *migration = receiving->migration;
+	struct wire_head answer = {.code = WIRE_OK};
+
+	if (migration->features & IMPOST_MIGRATION_POSTCOPY && !receiving->config.local &&
+	    !postcopy_takes(impost_vm_memory(receiving->vm)))
+		answer.features = IMPOST_MIGRATION_POSTCOPY;
+	migration->features &= ~answer.features;
+	return link_write(receiving->link, &answer, sizeof(answer));
+}
+
 static int take_config(struct receiving *receiving, const struct wire_head *head)
 {
 	void *payload = NULL;
@@ -276,7 +290,7 @@ static int take_config(struct receiving *receiving, const struct wire_head *head
 	if (!err && !receiving->config.local)
 		err = prepare(receiving);
 	if (!err)
-		err = wire_answer_ok(receiving->link);
+		err = answer_config(receiving);
 	if (err)
 		return err;
 	memcpy(receiving->migration->token, receiving->config.token, WIRE_TOKEN);

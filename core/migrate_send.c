@@ -236,6 +236,31 @@ static int make_token(struct source *source)
 	return 0;
 }
 
+/* Which features fall away, now that the destination has looked at the VM. */
+static int say_config(struct source *source, const void *data, uint64_t len)
+{
+	struct impost_migration *migration = source->migration;
+	struct wire_head head;
+	int err = wire_send(source->link, WIRE_CONFIG, data, len);
+
+	if (err)
+		return source_hear(migration, source->link, WIRE_CONFIG, err);
+	err = read_answer(migration, source->link, WIRE_CONFIG, &head);
+	if (err)
+		return err;
+	if (head.features & ~(migration->features & IMPOST_MIGRATION_POSTCOPY))
+		return impost_error_set(source->ctx, -EPROTO,
+					"the other side of the migration goes back on features %#x "
+					"when it has seen the VM",
+					head.features);
+	if (head.features)
+		context_log(source->ctx, IMPOST_LOG_WARN,
+			    "the memory of the VM cannot come after it at the destination "
+			    "(post-copy): all of it goes before");
+	migration->features &= ~head.features;
+	return 0;
+}
+
 static int send_config(struct source *source)
 {
 	struct impost_migration *migration = source->migration;
@@ -254,7 +279,7 @@ static int send_config(struct source *source)
 		err = migrate_encode_config(source->ctx, &source->config, state, &data, &len);
 	impost_state_free(state);
 	if (!err)
-		err = ask(migration, source->link, WIRE_CONFIG, data, len);
+		err = say_config(source, data, len);
 	free(data);
 	return err;
 }

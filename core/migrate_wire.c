@@ -146,10 +146,12 @@ static int refused(struct link *link, uint16_t command, const char *text)
 int wire_judge_answer(struct link *link, uint16_t command, const struct wire_head *head,
 		      char **ret_text)
 {
+	const bool ok = head->code == WIRE_OK;
 	char *text = NULL;
 	int err;
 
-	if ((command != WIRE_START || head->code != WIRE_OK) && (head->version || head->features))
+	if ((head->version && !(ok && command == WIRE_START)) ||
+	    (head->features && !(ok && (command == WIRE_START || command == WIRE_CONFIG))))
 		return impost_error_set(link->ctx, -EPROTO,
 					"the other side of the migration answers %s with a header "
 					"that is not zero",
@@ -165,7 +167,7 @@ int wire_judge_answer(struct link *link, uint16_t command, const struct wire_hea
 			free(text);
 		return err;
 	}
-	if (head->code != WIRE_OK || (head->length && command != WIRE_RESUME))
+	if (!ok || (head->length && command != WIRE_RESUME))
 		return impost_error_set(link->ctx, -EPROTO,
 					"the other side of the migration answers %s with status "
 					"%u and %llu bytes, which is no answer to it",

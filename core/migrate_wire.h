@@ -52,7 +52,7 @@ _Static_assert(WIRE_ROW_ZSTD == IMPOST_MIGRATION_ZSTD, "bit 1 of a row is featur
 struct wire_head {
 	uint16_t code;
 	uint16_t version;  /* Start and its Ok; else 0 */
-	uint32_t features; /* likewise */
+	uint32_t features; /* likewise; and Config's Ok: those that fall away */
 	uint64_t length;
 };
 

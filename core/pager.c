@@ -483,6 +483,18 @@ int pager_probe(struct impost_context *ctx, const char *fails)
 	return 0;
 }
 
+bool pager_takes(struct impost_memory *memory, uint64_t unit)
+{
+	bool takes = true;
+
+	pthread_mutex_lock(&memory->lock);
+	for (uint32_t i = 0; takes && i < memory->map->count; i++)
+		takes = can_page(&memory->map->region[i]) &&
+			unit % region_page_bytes(&memory->map->region[i]) == 0;
+	pthread_mutex_unlock(&memory->lock);
+	return takes;
+}
+
 static int open_uffd(struct pager *pager)
 {
 	pager->uffd = uffd_open(FEATURES);

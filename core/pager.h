@@ -77,6 +77,9 @@ void memory_paging(const struct impost_memory *memory, uint64_t *ret_left, int *
 /* Whether this process can have a pager at all: -ENOTSUP. */
 int pager_probe(struct impost_context *ctx, const char *fails);
 
+/* Whether all of MEMORY is of a kind whose pages can be missing, by UNIT. */
+bool pager_takes(struct impost_memory *memory, uint64_t unit);
+
 /* Makes MEMORY's pager, by which all is there. To be given back with pager_unref(). Fails as
  * pager_start() does. */
 int pager_open(struct impost_memory *memory, const struct pager_source *source,

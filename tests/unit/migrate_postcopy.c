@@ -66,6 +66,38 @@ Test(migrate_postcopy, over_functions)
 	touched(course_wire, "anonymous");
 }
 
+/* Memory that cannot come later at the destination, which says so when it has seen the VM: all of
+ * it goes before, as ever. */
+Test(migrate_postcopy, not_into_a_file)
+{
+	char path[] = "/tmp/impost-postcopy-XXXXXX";
+	const struct pair_setup setup = {
+		.bytes = COURSE_BYTES,
+		.source = {.features = COURSE_FEATURES,
+			   .flags = IMPOST_MIGRATION_FINISH,
+			   .timeout_ms = 1},
+		.destination.features = COURSE_FEATURES,
+	};
+	struct pair pair;
+	int fd = mkstemp(path);
+
+	cr_assert(fd >= 0 && ftruncate(fd, COURSE_BYTES + PAIR_ROM_BYTES) == 0);
+	pair_open(&pair, &setup);
+	expect_ok(pair.destination_ctx,
+		  impost_context_set(pair.destination_ctx, "memory", "backing", "file"));
+	expect_ok(pair.destination_ctx,
+		  impost_context_set(pair.destination_ctx, "memory", "path", path));
+	pair.device.save_ns = 3000000;
+	pair_migrate(&pair);
+	cr_expect_eq(pair.sent, 0, "%s; %s", pair.sent_text, pair.received_text);
+	cr_expect(!(course_status(pair.sending).features & IMPOST_MIGRATION_POSTCOPY));
+	cr_expect(!(course_status(pair.receiving).features & IMPOST_MIGRATION_POSTCOPY));
+	cr_expect_eq(pair_judge(&pair), PAIR_MOVED);
+	pair_close(&pair);
+	close(fd);
+	unlink(path);
+}
+
 /* What comes after the VM is compressed as what comes before it: most of it, and what does not get
  * smaller goes as it is. */
 Test(migrate_postcopy, compressed)
