@@ -4,6 +4,7 @@
 import fcntl
 import mmap
 import os
+import socket
 import stat
 import threading
 
@@ -19,10 +20,11 @@ class Abandoned(Exception):
 class Destination:
     """What is said over one connection, and over those that join it (JOINED, others' ends)."""
 
-    def __init__(self, connection, features=wire.PLAIN, knows_features=True, joined=()):
+    def __init__(self, connection, features=wire.PLAIN, knows_features=True, joined=(), drops=0):
         self.main = connection
         self.can, self.knows_features = features, knows_features
         self.features = 0  # that are in use
+        self.drops = drops  # those that fall away with Config
         self.joined = joined
         self.machine = None
         self.said = []  # commands, in the order in which they came
@@ -34,6 +36,8 @@ class Destination:
         self.lock = threading.Lock()
         self.troubles = []  # of the threads of other connections
         self.slots = set()
+        self.resumed = 0
+        self.others = []  # connections: where memory follows, each takes the place of the one before
         self.lacking = {}  # rows that follow after Complete, by address, of a page each: the region
 
     def serve(self):
@@ -73,7 +77,7 @@ class Destination:
         check(wire.POSTPONE not in self.said[:-1] or command == wire.COMPLETE,
               f"{wire.NAMES[command]} after Postpone")
         taken[command](length)
-        return wire.BARE
+        return wire.GREETING.pack(0, self.drops) if command == wire.CONFIG else wire.BARE
 
     def start(self, header):
         """The versions and features of the two are compared."""
@@ -93,6 +97,7 @@ class Destination:
         check(count == 1 or self.features & wire.CONNECTIONS, "connections that were not agreed on")
         for connection in self.joined[:count - 1]:
             threading.Thread(target=self.serve_joined, args=(connection,), daemon=True).start()
+        self.features &= ~self.drops
 
     def state(self, length):
         """The VM, as it is to be."""
@@ -147,11 +152,25 @@ class Destination:
                   f"command {command:#x} while memory follows")
             if command == wire.COMPLETE:
                 check(length == 0 and not self.lacking, f"{len(self.lacking)} pages lack")
+                if self.others:  # the Ok is lost
+                    self.resume(self.others.pop(0))
+                    continue
                 self.main.say(wire.OK)
                 return
             for gpa, size, flags in wire.rows(self.main.read(length)):
                 check(flags in (0, self.features & wire.ROW_ZERO), f"a row with flags {flags:#x}")
                 self.follow_row(gpa, bytes(size) if flags else self.main.read(size))
+            if len(self.others) > 1:
+                self.resume(self.others.pop(0))
+
+    def resume(self, connection):
+        """The connection breaks, and the source goes on over CONNECTION with what lacks."""
+        self.main.sock.shutdown(socket.SHUT_RDWR)
+        self.main = connection
+        check(self.main.read_head() == (wire.RESUME, wire.BARE, 16), "no Resume")
+        check(self.main.read(16) == self.machine.migration["token"], "another's token")
+        self.main.say(wire.OK, wire.pack_rows([(gpa, wire.PAGE) for gpa in sorted(self.lacking)]))
+        self.resumed += 1
 
     def follow_row(self, gpa, content):
         """Of what comes twice the first counts."""

@@ -710,6 +710,44 @@ def postponed(folder):
     assert destination.machine.contents() == end.memory()
 
 
+@test("the library's source goes on where connections break after Complete")
+@in_folder
+def resumed(folder):
+    end = End("send", f"{folder}/a", features=WITH_POSTCOPY, timeout=1, further=3)
+    destination = Destination(end.main, features=WITH_POSTCOPY)
+    destination.before[wire.CONFIG] = lambda: time.sleep(0.005)
+    destination.others = list(end.further)
+    assert destination.serve()
+    assert destination.resumed == 3, destination.resumed
+    end.expect(0, "left")
+    assert destination.machine.contents() == end.memory()
+
+
+@test("the library's source does without post-copy where the memory is not for it")
+@in_folder
+def falls_away(folder):
+    end = End("send", f"{folder}/a", features=WITH_POSTCOPY, flags=FINISH, timeout=1)
+    destination = Destination(end.main, features=WITH_POSTCOPY, drops=wire.POSTCOPY)
+    destination.before[wire.CONFIG] = lambda: time.sleep(0.005)
+    assert destination.serve()
+    said = end.expect(0, "left")
+    assert said["features"] == str(destination.features) and not destination.features & wire.POSTCOPY
+    assert wire.POSTPONE not in destination.said
+    assert destination.machine.contents() == end.memory()
+
+
+@test("what cannot fall away with Config")
+def cannot_fall_away():
+    for features, drops in ((WITH_POSTCOPY, wire.TEXTS), (wire.PLAIN, wire.POSTCOPY)):
+        end = End("send", features=features)
+        destination = Destination(end.main, features=features, drops=drops)
+        try:
+            destination.serve()
+            raise AssertionError("it is taken")
+        except Abandoned:
+            end.expect(errno.EPROTO, "stays", "goes back on features")
+
+
 def postponed_source(end):
     """A source that has said Postpone of all memory."""
     source = Source(end.main, kept(), features=WITH_POSTCOPY)
@@ -731,6 +769,31 @@ def followed(folder):
     source = postponed_source(end)
     source.complete_and_serve()
     source.follow(10)  # end.c looks at memory that has not come
+    end.expect(0, "came")
+    assert end.memory() == kept().contents() and end.state()
+
+
+@test("the library's destination goes on over another connection, and not with strangers")
+@in_folder
+def followed_again(folder):
+    end = End("receive", f"{folder}/b", features=WITH_POSTCOPY, further=3)
+    source = postponed_source(end)
+    source.complete_and_serve()
+    served = []
+    for _ in range(5):
+        served.append(list(source.heard()))
+        source.serve(served[-1])
+    close(end.main)
+    stranger, silent, right = end.further
+    stranger.say(wire.RESUME, bytes(16))
+    assert "token" in stranger.refusal()
+    close(silent)
+    lacks = source.resume(right)
+    pages = {page for gpa, size, _ in lacks for page in range(gpa, gpa + size, wire.PAGE)}
+    assert pages and not pages & {gpa for rows in served for gpa, _, _ in rows}
+    source.serve(source.heard())  # said again
+    source.serve(lacks)
+    source.complete_and_serve()
     end.expect(0, "came")
     assert end.memory() == kept().contents() and end.state()
 

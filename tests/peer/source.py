@@ -35,7 +35,10 @@ class Source:
     def config(self, **changes):
         """The VM as it was before memory moved, with CHANGES of the record `migration`."""
         migration = {**self.kept.migration, "connections": 1, "local": False, "offsets": [], **changes}
-        self.main.ask(wire.CONFIG, machine.encode_config(self.kept.early, migration))
+        header, _ = self.main.ask(wire.CONFIG, machine.encode_config(self.kept.early, migration))
+        none, dropped = wire.GREETING.unpack(header)
+        check(not none and dropped in (0, self.features & wire.POSTCOPY), f"features {dropped:#x} fall away")
+        self.features &= ~dropped
 
     def memory(self, connection=None, regions=None):
         """All that is not zero and, where that is cheap, what is."""
@@ -120,6 +123,12 @@ class Source:
         for region in self.kept.regions:
             self.serve([(region.gpa, region.length, 0)])
         self.complete_and_serve()
+
+    def resume(self, connection):
+        """Goes on over CONNECTION, in the place of the one that broke. Returns the rows that lack."""
+        self.main = connection
+        _, table = self.main.ask(wire.RESUME, self.kept.migration["token"], most=1 << 20)
+        return wire.rows(table)
 
     # --- descriptors ---
 

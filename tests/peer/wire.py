@@ -123,7 +123,7 @@ class Connection:
             raise Refused(self.read(length).decode())
         check(status == OK, f"{NAMES.get(command, command)} is answered with status {status}")
         check(length <= most, f"{NAMES.get(command, command)}'s Ok has {length} bytes")
-        check(command == START or header == BARE, "an Ok has a header")
+        check(command in (START, CONFIG) or header == BARE, "an Ok has a header")
         return header, self.read(length)
 
     def ask(self, command, payload=b"", header=BARE, most=0):
