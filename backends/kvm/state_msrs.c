@@ -180,8 +180,29 @@ int32_t kvm_msrs_get(void *vcpu, struct impost_x86_msr *msrs, uint32_t count, ui
 	return transfer(vcpu, &getting, msrs, msrs, count, ret_done);
 }
 
+/* Eight memory types, of which there are 0, 1 and 4 to 7 (SDM vol. 3, 12.12.2). */
+static bool pat_broken(const struct impost_x86_msr *msr)
+{
+	bool broken = false;
+
+	for (unsigned shift = 0; shift < 64; shift += 8) {
+		const uint8_t type = (uint8_t)(msr->value >> shift);
+
+		broken |= type > 7 || type == 2 || type == 3;
+	}
+	return msr->index == IMPOST_X86_MSR_IA32_PAT && broken;
+}
+
+/* Not every module of the kernel's asks what PAT is set to: it is asked here. */
 int32_t kvm_msrs_set(void *vcpu, const struct impost_x86_msr *msrs, uint32_t count,
 		     uint32_t *ret_done)
 {
-	return transfer(vcpu, &setting, msrs, NULL, count, ret_done);
+	const struct vcpu *v = vcpu;
+	uint32_t fine = 0;
+	int32_t r;
+
+	while (fine < count && !pat_broken(&msrs[fine]))
+		fine++;
+	r = transfer(v, &setting, msrs, NULL, fine, ret_done);
+	return r || fine == count ? r : set_refused(v, &msrs[fine]);
 }
