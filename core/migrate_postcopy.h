@@ -61,6 +61,7 @@ struct leaving {
 	struct left *left; /* NULL: there is no post-copy */
 	struct rows *rows;
 	uint64_t at;	   /* what comes next, when nobody waits */
+	bool said_all;	   /* over the present connection, or the last that there was */
 };
 
 /* Of MEMORY, nothing of which is left yet. -ENOMEM. For leaving_release() in any case. */
@@ -80,7 +81,9 @@ int leaving_read_answer(struct leaving *leaving);
 
 /*
  * The VM is the destination's: sends the rest of its memory. -EIO: the connection was lost, and no
- * other came, or the destination has failed: what has not come is lost.
+ * other came, or the destination has failed: what has not come is lost. Where all was sent, and the
+ * connection lost before the destination has said that it has come, and it does not listen any
+ * more, that is a warning: it has no reason to listen when it has all.
  */
 int leaving_finish(struct leaving *leaving);
 

@@ -170,7 +170,11 @@ static int resume(struct leaving *leaving)
 
 	if (!err)
 		err = wire_read_answer(leaving->link, WIRE_RESUME, &head, NULL);
-	return err ? err : take_table(leaving, head.length);
+	if (!err)
+		err = take_table(leaving, head.length);
+	if (!err)
+		leaving->said_all = false;
+	return err;
 }
 
 /* Makes another connection in the place of the one that broke with ERR, which is returned where
@@ -280,7 +284,21 @@ static int send_rest(struct leaving *leaving)
 		migrate_tell(leaving->migration); /* it is too late to cancel it */
 	}
 	err = wire_send(leaving->link, WIRE_COMPLETE, NULL, 0);
+	leaving->said_all = !err;
 	return err ? err : leaving_read_answer(leaving);
+}
+
+/* The connection was lost with ERR, and there is no other. */
+static int judge_loss(struct leaving *leaving, int err)
+{
+	if (!leaving->said_all || leaving->left->pages > 0 || !postcopy_is_loss(err))
+		return err;
+	context_log(
+		leaving->ctx, IMPOST_LOG_WARN,
+		"post-copy: all of the VM's memory was sent, and the connection lost (%s) before "
+		"the destination said that it has all: if it has not, it says so there",
+		impost_error(leaving->ctx));
+	return 0;
 }
 
 int leaving_finish(struct leaving *leaving)
@@ -301,6 +319,8 @@ int leaving_finish(struct leaving *leaving)
 			break;
 		err = send_rest(leaving);
 	}
+	if (err)
+		err = judge_loss(leaving, err);
 	if (!err)
 		return 0;
 	snprintf(text, sizeof(text), "%s", impost_error(leaving->ctx));

@@ -199,7 +199,8 @@ IMPOST_API void impost_migration_destroy(struct impost_migration *migration);
  * sense here; -EBUSY: the guest writes its memory too fast for `downtime_ms`, within `passes` and
  * `timeout_ms`; -ECANCELED; -IMPOST_EUNSETTLED: see impost_migration_settle(); -EIO, where the
  * state is IMPOST_MIGRATION_LOST: the VM is the destination's, as after success, and some of its
- * memory is lost, and so is the VM;
+ * memory is lost, and so is the VM (a connection that is lost when all was sent is a warning in the
+ * log: the destination knows);
  * -ENOTSUP: the backend has no dirty-log; or, with LOCAL, memory that cannot be handed over, which
  * the text names; -EALREADY: it was sent or received already, or VM is being sent by another;
  * -IMPOST_EMOVED: VM was sent before; -EINVAL: VM is NULL, or of another context; -EFAULT: regions

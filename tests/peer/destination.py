@@ -36,6 +36,7 @@ class Destination:
         self.lock = threading.Lock()
         self.troubles = []  # of the threads of other connections
         self.slots = set()
+        self.loses_last = False  # the last Ok is lost, and nobody listens any more
         self.resumed = 0
         self.others = []  # connections: where memory follows, each takes the place of the one before
         self.lacking = {}  # rows that follow after Complete, by address, of a page each: the region
@@ -152,6 +153,9 @@ class Destination:
                   f"command {command:#x} while memory follows")
             if command == wire.COMPLETE:
                 check(length == 0 and not self.lacking, f"{len(self.lacking)} pages lack")
+                if self.loses_last:
+                    self.main.sock.shutdown(socket.SHUT_RDWR)
+                    return
                 if self.others:  # the Ok is lost
                     self.resume(self.others.pop(0))
                     continue

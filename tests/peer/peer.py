@@ -723,6 +723,18 @@ def resumed(folder):
     assert destination.machine.contents() == end.memory()
 
 
+@test("the library's source does not call lost what was sent, and not acknowledged")
+@in_folder
+def not_lost(folder):
+    end = End("send", f"{folder}/a", features=WITH_POSTCOPY, timeout=1, silence=5 * SHORT_MS)
+    destination = Destination(end.main, features=WITH_POSTCOPY)
+    destination.before[wire.CONFIG] = lambda: time.sleep(0.005)
+    destination.loses_last = True
+    assert destination.serve()
+    assert end.expect(0, "left")["state"] == "done"
+    assert destination.machine.contents() == end.memory()
+
+
 @test("the library's source does without post-copy where the memory is not for it")
 @in_folder
 def falls_away(folder):
