@@ -259,8 +259,12 @@ static int take_memory(struct postcopy *postcopy, const struct wire_head *head)
 static int complete(struct postcopy *postcopy)
 {
 	uint64_t left = pager_left(postcopy->pager);
-	int err;
+	int err = pager_error(postcopy->pager);
 
+	if (err)
+		return impost_error_set(postcopy->ctx, -EFAULT,
+					"memory that has come cannot be put in its place: %s",
+					strerror(-err));
 	if (left > 0 || !is_answered(postcopy))
 		return impost_error_set(postcopy->ctx, -EPROTO,
 					"the other side of the migration says Complete, and has "

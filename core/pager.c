@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "context.h"
@@ -120,11 +121,20 @@ static void note_error(struct pager *pager, int err)
 	atomic_compare_exchange_strong(&pager->err, &none, err);
 }
 
+/* Before anybody can touch what is forbidden. A hypervisor that emulates an instruction reads ones
+ * where it finds no memory, and goes on: no vCPU is to run then. */
+static void lose(const struct pager *pager)
+{
+	if (pager->memory->vm)
+		vm_lose(pager->memory->vm);
+}
+
 static void give_up(struct pager *pager, const struct paged *paged, uint64_t unit, int err)
 {
 	context_log(pager->ctx, IMPOST_LOG_ERROR,
-		    "restoring memory at 0x%" PRIx64 ": %s; the guest cannot use it",
+		    "restoring memory at 0x%" PRIx64 ": %s; the guest cannot go on without it",
 		    paged->gpa + unit * paged->unit, impost_error(pager->ctx));
+	lose(pager);
 	pthread_mutex_lock(&pager->lock);
 	forbid(paged, unit, 1);
 	pthread_mutex_unlock(&pager->lock);
@@ -151,10 +161,9 @@ static uint64_t next_units(const struct paged *paged, unsigned states, uint64_t 
 static void give_up_rest(struct pager *pager, int err)
 {
 	context_log(pager->ctx, IMPOST_LOG_ERROR,
-		    "%s: %s; the guest cannot use the %" PRIu64 " bytes that are missing",
+		    "%s: %s; the guest cannot go on without the %" PRIu64 " bytes that are missing",
 		    pager->source.lost, strerror(-err), atomic_load(&pager->left));
-	if (pager->memory->vm)
-		vm_lose(pager->memory->vm);
+	lose(pager);
 	pthread_mutex_lock(&pager->lock);
 	for (uint32_t i = 0; i < pager->count; i++) {
 		struct paged *paged = &pager->region[i];
@@ -168,6 +177,15 @@ static void give_up_rest(struct pager *pager, int err)
 	note_error(pager, err);
 	atomic_store(&pager->left, 0);
 	pthread_mutex_unlock(&pager->lock);
+}
+
+/* Of what is asked for nothing more can be filled in, for ERR: the thread, which is the one to lose
+ * the VM, is told. The lock is held. */
+static void give_all_up(struct pager *pager, int err)
+{
+	note_error(pager, err);
+	pager->hopeless = err;
+	eventfd_write(pager->woken, 1);
 }
 
 /* --- what is read --- */
@@ -280,7 +298,8 @@ static void want(struct pager *pager, struct paged *paged, uint64_t unit, struct
 	err = paged->gone ? 0 : uffd_zero(pager->uffd, to, bytes);
 	if (err) {
 		forbid(paged, unit, 1);
-		note_error(pager, err);
+		give_all_up(pager, err);
+		return;
 	}
 	uffd_wake(pager->uffd, to, bytes);
 }
@@ -410,6 +429,8 @@ static void *run(void *opaque)
 		return NULL;
 	if (count < 0 && atomic_load(&pager->left) > 0)
 		give_up_rest(pager, count);
+	else if (atomic_load(&pager->err))
+		lose(pager);
 	/* First: who holds the lock that is taken now may wait for one who waits for this. */
 	announce(pager);
 	if (!atomic_load(&pager->err))
@@ -674,7 +695,7 @@ int pager_postpone(struct pager *pager, const struct impost_range *range)
 }
 
 /* Fills COUNT units from UNIT on, with DATA or zeros. The lock is held. They are counted before who
- * waits for them goes on, and asks. */
+ * waits for them goes on, and asks; where that fails, who waits does so until the VM is lost. */
 static void fill_units(struct pager *pager, struct paged *paged, uint64_t unit, uint64_t count,
 		       const uint8_t *data)
 {
@@ -689,8 +710,10 @@ static void fill_units(struct pager *pager, struct paged *paged, uint64_t unit, 
 		err = data ? uffd_copy(pager->uffd, to, data, bytes, paged->unit)
 			   : uffd_zero(pager->uffd, to, bytes);
 	if (err) {
-		forbid(paged, unit, count);
-		note_error(pager, err);
+		memset(paged->state + unit, MISSING, count);
+		atomic_fetch_add(&pager->left, bytes);
+		give_all_up(pager, err);
+		return;
 	}
 	if (asked) /* a page that was there already wakes nobody */
 		uffd_wake(pager->uffd, to, bytes);
@@ -771,6 +794,11 @@ void pager_fail(struct pager *pager, int err)
 	pthread_mutex_unlock(&pager->lock);
 }
 
+int pager_error(const struct pager *pager)
+{
+	return atomic_load(&pager->err);
+}
+
 int pager_result(struct pager *pager)
 {
 	return atomic_load(&pager->err) || atomic_load(&pager->left) > 0 ? -EIO : 0;
@@ -778,9 +806,11 @@ int pager_result(struct pager *pager)
 
 /* --- asking --- */
 
-int memory_settle(struct impost_memory *memory)
+/* Until UNTIL, of the monotonic clock; NULL: whatever it takes. */
+static int settle(struct impost_memory *memory, const struct timespec *until)
 {
 	struct pager *pager = memory->pager;
+	int late = 0;
 
 	/* A fork has no such thread; what is called next refuses it. */
 	if (!pager || context_forked(memory->ctx))
@@ -788,13 +818,37 @@ int memory_settle(struct impost_memory *memory)
 	pthread_mutex_lock(&pager->lock);
 	if (!pager->done)
 		eventfd_write(pager->woken, 1);
-	while (!pager->done)
-		pthread_cond_wait(&pager->ended, &pager->lock);
+	while (!pager->done && !late)
+		late = until ? pthread_cond_clockwait(&pager->ended, &pager->lock, CLOCK_MONOTONIC,
+						      until)
+			     : pthread_cond_wait(&pager->ended, &pager->lock);
+	late = !pager->done;
 	pthread_mutex_unlock(&pager->lock);
+	if (late)
+		return -ETIMEDOUT;
 	if (!atomic_load(&pager->err))
 		return 0;
 	return impost_error_set(memory->ctx, -EIO, "%s: %s", pager->source.lost,
 				strerror(-atomic_load(&pager->err)));
+}
+
+int memory_settle(struct impost_memory *memory)
+{
+	return settle(memory, NULL);
+}
+
+int memory_settle_within(struct impost_memory *memory, uint32_t timeout_ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	return settle(memory, &until);
 }
 
 void memory_paging(const struct impost_memory *memory, uint64_t *ret_left, int *ret_err)

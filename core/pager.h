@@ -6,8 +6,8 @@
  * itself when all is there.
  *
  * While it is at work, regions are not MAPPED_DIRECT: where something cannot be brought, which is
- * logged as an error, it is mapped so that nobody can touch it, and access is -EIO, or a vCPU's run
- * fails with -EFAULT, and no signal.
+ * logged as an error, it is mapped so that nobody can touch it, and access is -EIO, and no signal.
+ * The VM is lost then: a guest whose instruction is emulated would read ones there, and go on.
  */
 #ifndef CORE_PAGER_H
 #define CORE_PAGER_H
@@ -69,6 +69,9 @@ void pager_forget(struct impost_memory *memory, uint64_t gpa);
  * brought. May be called in a view. */
 int memory_settle(struct impost_memory *memory);
 
+/* The same, for TIMEOUT_MS: -ETIMEDOUT, with no text, if it is not yet. */
+int memory_settle_within(struct impost_memory *memory, uint32_t timeout_ms);
+
 /* Bytes of MEMORY that are still to be brought; and what the first failure was, or 0. */
 void memory_paging(const struct impost_memory *memory, uint64_t *ret_left, int *ret_err);
 
@@ -107,6 +110,9 @@ uint64_t pager_left(const struct pager *pager);
 /* What is missing will never come, for ERR; ASK is not called any more when this has returned. Also
  * when nothing is missing, or the memory is gone. Not for the pager's own thread. */
 void pager_fail(struct pager *pager, int err);
+
+/* What has kept something from being brought, with no text; 0: nothing has. */
+int pager_error(const struct pager *pager);
 
 /* 0; -EIO, with no text: something could not be brought, or the memory is gone before all was. */
 int pager_result(struct pager *pager);

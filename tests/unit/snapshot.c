@@ -517,6 +517,40 @@ Test(snapshot, nothing_is_put_into_its_holes)
 	mock_close(&m);
 }
 
+/* What is found to be wrong when it is touched: the VM is lost, for a hypervisor that emulates what
+ * touches it would have the guest read ones. */
+Test(snapshot, wrong_when_it_is_touched)
+{
+	struct impost_snapshot_restore_options restore = {.size = sizeof(restore),
+							  .memory = IMPOST_SNAPSHOT_LAZY,
+							  .flags = IMPOST_SNAPSHOT_NO_PREFETCH};
+	struct impost_snapshot *snapshot;
+	struct impost_exit exit;
+	struct impost_vm *vm;
+	struct made made;
+	struct mock m;
+	uint8_t byte;
+
+	open_vm(&m);
+	save(&m, "full");
+	made = made_read("full");
+	put(&made, get(&made, H_MEMORY_OFFSET, 8) + 0x100123, 1, 1);
+	made_write(&made, "full");
+	snapshot = open_snapshot(m.ctx, "full");
+	if (impost_snapshot_restore(snapshot, &restore, &vm) == -ENOTSUP) {
+		fprintf(stderr, "# skipped: %s\n", impost_error(m.ctx));
+		cr_skip_test("this process may not have a userfaultfd");
+	}
+	expect_ok(m.ctx, impost_memory_read(impost_vm_memory(vm), 0x300000, &byte, 1));
+	expect_error(m.ctx, impost_memory_read(impost_vm_memory(vm), 0x100123, &byte, 1), -EIO, "");
+	expect_error(m.ctx, impost_vcpu_run(impost_vm_vcpu(vm, 0), &exit), -EIO, "lost");
+	expect_error(m.ctx, impost_vm_hold(vm, 1000), -EIO, "lost");
+	impost_snapshot_close(snapshot);
+	destroy_vm(vm);
+	made_free(&made);
+	mock_close(&m);
+}
+
 /* --- arguments --- */
 
 Test(snapshot, wrong_arguments)
