@@ -15,6 +15,9 @@
 #include "pager.h"
 #include "vm.h"
 
+/* What is waited at a time, so that a cancel is heard; milliseconds. */
+#define SLICE_MS 50u
+
 /* What this side can do of IMPOST_MIGRATION_FEATURES. */
 #define SOURCE_FEATURES                                                                       \
 	(IMPOST_MIGRATION_ZERO_PAGES | IMPOST_MIGRATION_ZSTD | IMPOST_MIGRATION_CONNECTIONS | \
@@ -325,16 +328,45 @@ static bool is_local(const struct source *source)
 	return source->migration->config.flags & IMPOST_MIGRATION_LOCAL;
 }
 
+/* Waits until all of a memory that comes lazily is there; some of it has to come within the time of
+ * a silence. */
+static int settle(struct source *source, struct impost_memory *memory)
+{
+	const uint64_t silence_ns = UINT64_C(1000000) * source->migration->config.silence_ms;
+	uint64_t since = clock_now_ns(), seen = UINT64_MAX, left;
+	int err;
+
+	while ((err = memory_settle_within(memory, SLICE_MS)) == -ETIMEDOUT) {
+		err = migrate_tell(source->migration);
+		if (err)
+			return err;
+		memory_paging(memory, &left, &err);
+		if (left < seen)
+			since = clock_now_ns();
+		seen = left;
+		if (clock_now_ns() - since > silence_ns)
+			return impost_error_set(source->ctx, -ETIMEDOUT,
+						"%llu bytes of the VM's memory are not here yet, "
+						"and none has come for %u ms: it cannot be sent",
+						(unsigned long long)left,
+						source->migration->config.silence_ms);
+	}
+	return err;
+}
+
 /* Whether it can be sent at all, before anybody hears of it. */
 static int prepare_memory(struct source *source)
 {
 	struct impost_memory *memory = impost_vm_memory(source->vm);
+	int err = settle(source, memory);
 
+	if (err)
+		return err;
 	if (is_local(source))
 		return local_describe(source->migration, memory, &source->config);
 	if (!impost_caps_has(&source->vm->caps, IMPOST_CAP_DIRTY_LOG))
 		return vm_needs(source->vm, IMPOST_CAP_DIRTY_LOG);
-	return memory_settle(memory);
+	return 0;
 }
 
 /* While the guest runs. */
@@ -455,6 +487,14 @@ static int give_up(struct source *source)
 	return err;
 }
 
+/* Unless it was lost meanwhile. */
+static void take_back(struct impost_vm *vm)
+{
+	uint32_t leaving = OWNER_LEAVING;
+
+	atomic_compare_exchange_strong(&vm->owner, &leaving, OWNER_HERE);
+}
+
 /* The VM runs on. */
 static int fail(struct source *source, int err)
 {
@@ -466,7 +506,7 @@ static int fail(struct source *source, int err)
 		link_send_last(source->link, &abandon, sizeof(abandon));
 	release(source);
 	end_memory(source);
-	atomic_store(&source->vm->owner, OWNER_HERE);
+	take_back(source->vm);
 	migrate_enter(migration, IMPOST_MIGRATION_FAILED);
 	return give_back(source->ctx, &kept);
 }
@@ -516,12 +556,12 @@ static int check(struct impost_migration *migration, struct impost_vm *vm)
 		return impost_error_set(migration->ctx, -EINVAL,
 					"the VM is of another context than the migration");
 	if (!atomic_compare_exchange_strong(&vm->owner, &here, OWNER_LEAVING))
-		return here == OWNER_MOVED ? vm_check_here(vm)
-					   : impost_error_set(migration->ctx, -EALREADY,
-							      "the VM is being migrated already");
+		return here == OWNER_LEAVING ? impost_error_set(migration->ctx, -EALREADY,
+								"the VM is being migrated already")
+					     : vm_check_here(vm);
 	if (!atomic_exchange(&migration->begun, true))
 		return 0;
-	atomic_store(&vm->owner, OWNER_HERE);
+	take_back(vm);
 	return impost_error_set(migration->ctx, -EALREADY,
 				"this migration was begun before: make another one");
 }
@@ -559,7 +599,7 @@ int impost_migration_settle(struct impost_migration *migration, uint32_t what)
 	err = vm_release_by(vm, HELD_BY_MIGRATION);
 	if (err)
 		return err;
-	atomic_store(&vm->owner, OWNER_HERE);
+	take_back(vm);
 	migration->state = IMPOST_MIGRATION_FAILED;
 	return 0;
 }

@@ -193,6 +193,51 @@ Test(migrate_postcopy, lost)
 	free(course);
 }
 
+static int cancel_at_once(void *opaque, const struct impost_migration_status *status)
+{
+	(void)opaque;
+	(void)status;
+	return 1;
+}
+
+/* A VM whose memory does not come cannot be sent on, and who waits for that hears of it. */
+Test(migrate_postcopy, sent_on_too_early)
+{
+	struct course *course = malloc(sizeof(*course));
+	struct pair *pair = &course->pair;
+	struct impost_migration *onward;
+	struct impost_exit exit;
+	int fds[2];
+
+	SKIP_WITHOUT_UFFD();
+	course_open(course, (struct pair_setup){.wire = pair_wire_unix});
+	course->gated = true;
+	course_begin(course);
+	pair_sockets(pair, fds);
+	for (int cancels = 0; cancels < 2; cancels++) {
+		struct impost_migration_channel channel = pair_socket_channel(fds[0]);
+		const struct impost_migration_config config = {
+			.size = sizeof(config),
+			.channel = &channel,
+			.silence_ms = cancels ? PAIR_LONG_MS : 100,
+			.progress = cancels ? cancel_at_once : NULL,
+		};
+
+		expect_ok(pair->destination_ctx,
+			  impost_migration_create(pair->destination_ctx, &config, &onward));
+		expect_error(pair->destination_ctx, impost_migration_send(onward, pair->arrived),
+			     cancels ? -ECANCELED : -ETIMEDOUT,
+			     cancels ? "cancelled" : "not here yet");
+		impost_migration_destroy(onward);
+	}
+	sem_post(&course->gate);
+	cr_expect_eq(course_end(course), 0);
+	course_expect_all(course);
+	expect_ok(pair->destination_ctx, impost_vcpu_run(impost_vm_vcpu(pair->arrived, 0), &exit));
+	course_close(course);
+	free(course);
+}
+
 /* The migration, or the VM and then the migration, is destroyed while memory is missing: nobody
  * waits for ever, and the source is told. */
 static void destroyed(bool vm_first)
