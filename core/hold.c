@@ -234,7 +234,9 @@ static void keep_text(struct impost_context *ctx, char *text, size_t room)
 
 /*
  * Whether the exit that VCPU returned last is in the host's hands still. The backend knows: it has
- * no state to give then (backend.h). A thread is inside VCPU, which is this one.
+ * no state to give then (backend.h). It is asked with no room for any, so that nothing is read, and
+ * who records what is asked of a backend can tell this question, which comes as often as threads
+ * happen to meet, from a host's. A thread is inside VCPU, which is this one.
  */
 static bool has_pending(struct impost_vcpu *vcpu)
 {
@@ -247,7 +249,7 @@ static bool has_pending(struct impost_vcpu *vcpu)
 	if (!impost_caps_has(&vcpu->vm->caps, IMPOST_CAP_COMPLETE))
 		return false;
 	keep_text(ctx, text, sizeof(text));
-	err = VCPU_CALL(vcpu, state_get, IMPOST_SECTION_REGS, &regs, sizeof(regs), &size);
+	err = VCPU_CALL(vcpu, state_get, IMPOST_SECTION_REGS, &regs, 0, &size);
 	if (err) /* nobody failed: the host finds the text that it had */
 		impost_error_set(ctx, err, "%s", text);
 	return err == -EBUSY;

@@ -529,7 +529,8 @@ struct impost_vcpu_ops {
 	/* Linear to physical address with the vCPU's present paging. -EFAULT: not mapped. */
 	int32_t (*translate)(void *vcpu, uint64_t gva, uint64_t *ret_gpa);
 
-	/* --- state; the vCPU has no I/O pending (see complete), or reading it is -EBUSY --- */
+	/* --- state; the vCPU has no I/O pending (see complete), or reading it is -EBUSY, which
+	 * comes before -ENOSPC --- */
 
 	/*
 	 * Mandatory. Gets a section (IMPOST_VCPU_SECTION in x86_64/sections.def) into BUF.
