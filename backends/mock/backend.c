@@ -22,8 +22,15 @@ const struct impost_option_desc impost_mock_options[] = {
 	 "whether memory that the mock provides can move in the host"},
 	{sizeof(struct impost_option_desc), IMPOST_OPTION_BOOL, "io_claims", NULL, "no",
 	 "whether I/O ranges must be claimed before their accesses exit"},
+	{sizeof(struct impost_option_desc), IMPOST_OPTION_PATH, "cassette", NULL, NULL,
+	 "the cassette that the VM plays"},
+	{sizeof(struct impost_option_desc), IMPOST_OPTION_UINT, "cassette_wait", NULL, "10000",
+	 "how many ms a call waits for its turn in the cassette"},
 };
 static_assert(ARRAY_LEN(impost_mock_options) == IMPOST_MOCK_NOPTIONS, "all of them");
+
+/* ms: an hour */
+#define WAIT_MAX 3600000u
 
 static const uint8_t capabilities[] = {
 	IMPOST_CAP_MEM_HOST,	  IMPOST_CAP_MEM_BACKEND,   IMPOST_CAP_MEM_PINNABLE,
@@ -39,6 +46,15 @@ static const uint8_t capabilities[] = {
 	IMPOST_CAP_CLOCK,	  IMPOST_CAP_TSC_OFFSET,    IMPOST_CAP_TSC_SCALING,
 	IMPOST_CAP_X2APIC_IDS,
 };
+
+static int32_t take_wait(struct mock_backend *b, const struct impost_option *o)
+{
+	b->cassette_wait = strtoull(o->value, NULL, 0);
+	if (b->cassette_wait <= WAIT_MAX)
+		return 0;
+	return impost_host_error(&b->host, -EINVAL, "%s: cassette_wait = %s: it is %u ms at most",
+				 o->where, o->value, WAIT_MAX);
+}
 
 /* Values have the type that the table above says: the core has seen to it. */
 static int32_t take_option(struct mock_backend *b, const struct impost_option *o)
@@ -58,6 +74,12 @@ static int32_t take_option(struct mock_backend *b, const struct impost_option *o
 		b->memory_moves = !strcmp(o->value, "1");
 	else if (!strcmp(o->key, "io_claims"))
 		b->claims = !strcmp(o->value, "1");
+	else if (!strcmp(o->key, "cassette_wait"))
+		return take_wait(b, o);
+	else if (!strcmp(o->key, "cassette"))
+		b->cassette = strdup(o->value);
+	if (!strcmp(o->key, "cassette") && !b->cassette)
+		return impost_host_error(&b->host, -ENOMEM, "out of memory");
 	if (strcmp(o->key, "script"))
 		return 0;
 	err = mock_script_load(o->value, &b->script, text, sizeof(text));
@@ -69,12 +91,15 @@ static void close_backend(void *backend)
 	struct mock_backend *b = backend;
 
 	mock_script_free(b->script);
+	mock_cassette_close(b);
+	free(b->cassette);
 	free(b);
 }
 
 static int32_t open_backend(const struct impost_open_args *args, void **ret_backend)
 {
 	struct mock_backend *b = calloc(1, sizeof(*b));
+	int32_t err = 0;
 	uint32_t i;
 
 	if (!b)
@@ -82,13 +107,17 @@ static int32_t open_backend(const struct impost_open_args *args, void **ret_back
 	b->host = *args->host;
 	b->check_entry = true;
 	b->dirty_manual = true;
-	for (i = 0; i < args->noptions; i++) {
-		int32_t err = take_option(b, &args->options[i]);
-
-		if (err) {
-			close_backend(b);
-			return err;
-		}
+	b->cassette_wait = 10000;
+	for (i = 0; i < args->noptions && !err; i++)
+		err = take_option(b, &args->options[i]);
+	if (!err && b->cassette)
+		err = b->script ? impost_host_error(&b->host, -EINVAL,
+						    "cassette and script: the mock plays one of "
+						    "the two")
+				: mock_cassette_open(b);
+	if (err) {
+		close_backend(b);
+		return err;
 	}
 	*ret_backend = b;
 	return 0;
@@ -111,6 +140,8 @@ static int32_t caps(void *backend, struct impost_caps *ret_caps)
 	uint32_t room = ret_caps->size;
 	size_t i;
 
+	if (b->header)
+		return mock_cassette_caps(b, ret_caps);
 	for (i = 0; i < ARRAY_LEN(capabilities); i++)
 		impost_caps_add(&c, (enum impost_cap)capabilities[i]);
 	impost_caps_add(&c, b->cpuid_per_vm ? IMPOST_CAP_CPUID_PER_VM : IMPOST_CAP_CPUID_PER_VCPU);
@@ -127,6 +158,34 @@ static int32_t caps(void *backend, struct impost_caps *ret_caps)
 	return 0;
 }
 
+/* --- what there is: the mock's own, or a cassette's --- */
+
+static int32_t cpuid_supported(void *backend, struct impost_x86_cpuid *entries, uint32_t capacity,
+			       uint32_t *ret_count)
+{
+	const struct mock_backend *b = backend;
+
+	return b->header ? mock_cassette_cpuid(b, entries, capacity, ret_count)
+			 : mock_cpuid_supported(backend, entries, capacity, ret_count);
+}
+
+static int32_t msr_list(void *backend, uint32_t *indices, uint32_t capacity, uint32_t *ret_count)
+{
+	const struct mock_backend *b = backend;
+
+	return b->header ? mock_cassette_msrs(b, indices, capacity, ret_count)
+			 : mock_msr_list(backend, indices, capacity, ret_count);
+}
+
+static int32_t feature_msrs(void *backend, struct impost_x86_msr *list, uint32_t capacity,
+			    uint32_t *ret_count)
+{
+	const struct mock_backend *b = backend;
+
+	return b->header ? mock_cassette_features(b, list, capacity, ret_count)
+			 : mock_feature_msrs(backend, list, capacity, ret_count);
+}
+
 const struct impost_backend_ops impost_mock_ops = {
 	.size = sizeof(impost_mock_ops),
 	.vm = &mock_vm_ops,
@@ -135,7 +194,7 @@ const struct impost_backend_ops impost_mock_ops = {
 	.close = close_backend,
 	.caps = caps,
 	.vm_create = mock_vm_create,
-	.cpuid_supported = mock_cpuid_supported,
-	.msr_list = mock_msr_list,
-	.feature_msrs = mock_feature_msrs,
+	.cpuid_supported = cpuid_supported,
+	.msr_list = msr_list,
+	.feature_msrs = feature_msrs,
 };

@@ -27,8 +27,17 @@
 
 #define ARRAY_LEN(a)	 (sizeof(a) / sizeof((a)[0]))
 
+struct cassette_header;
+struct cassette_memory;
+struct cassette_reader;
+struct mock_play;
+
 struct mock_backend {
 	struct impost_host host;
+	char *cassette;			/* the file; NULL: none */
+	uint64_t cassette_wait;		/* ms */
+	struct cassette_reader *reader; /* for its header */
+	const struct cassette_header *header;
 	struct mock_script *script; /* NULL: none */
 	bool check_entry;
 	bool claims; /* I/O ranges must be claimed */
@@ -82,7 +91,9 @@ struct mock_event {
 struct mock_vcpu;
 
 struct mock_vm {
+	const struct impost_vm_ops *ops; /* first: see ops.c */
 	struct mock_backend *backend;
+	struct mock_play *play; /* a cassette's; NULL: none is played */
 	const struct impost_host *host;
 	uint32_t max_vcpus;
 	uint32_t irqchip;
@@ -139,6 +150,7 @@ struct mock_vm {
 #define MOCK_NMSRS_MAX	 128u
 
 struct mock_vcpu {
+	const struct impost_vcpu_ops *ops; /* first: see ops.c */
 	struct mock_vcpu *next;
 	struct mock_vm *vm;
 	uint32_t id;
@@ -198,12 +210,32 @@ static inline struct impost_x86_xsave *mock_vcpu_xsave(struct mock_vcpu *v)
 /* Text and error code in one: `return mock_error(vm, -EINVAL, "...")`. */
 #define mock_error(vm, err, ...) impost_host_error((vm)->host, (err), __VA_ARGS__)
 
-/* backend.c */
+/* ops.c: what the core is given */
 extern const struct impost_vm_ops mock_vm_ops;
 extern const struct impost_vcpu_ops mock_vcpu_ops;
 
+/* vm.c, vcpu.c: the mock's own */
+extern const struct impost_vm_ops mock_own_vm_ops;
+extern const struct impost_vcpu_ops mock_own_vcpu_ops;
+
+/* cassette.c: the backend as a cassette has it. */
+int32_t mock_cassette_open(struct mock_backend *b);
+void mock_cassette_close(struct mock_backend *b);
+int32_t mock_cassette_caps(const struct mock_backend *b, struct impost_caps *ret_caps);
+int32_t mock_cassette_cpuid(const struct mock_backend *b, struct impost_x86_cpuid *entries,
+			    uint32_t capacity, uint32_t *ret_count);
+int32_t mock_cassette_msrs(const struct mock_backend *b, uint32_t *indices, uint32_t capacity,
+			   uint32_t *ret_count);
+int32_t mock_cassette_features(const struct mock_backend *b, struct impost_x86_msr *msrs,
+			       uint32_t capacity, uint32_t *ret_count);
+
+/* cassette_vm.c: makes VM one that plays its backend's cassette; _end also where that failed. */
+int32_t mock_play_begin(struct mock_vm *vm, const struct impost_vm_args *args);
+void mock_play_end(struct mock_vm *vm);
+
 /* vm.c */
 int32_t mock_vm_create(void *backend, const struct impost_vm_args *args, void **ret_vm);
+void mock_vm_destroy(struct mock_vm *vm);
 int32_t mock_vm_tape(struct mock_vm *vm, uint32_t id, struct mock_tape **ret_tape);
 void mock_vm_wake_all(struct mock_vm *vm);
 
@@ -261,6 +293,13 @@ int32_t mock_dirty_clear(void *vm, uint32_t slot, uint64_t first, uint64_t npage
 			 const uint64_t *bitmap);
 void mock_mem_free(struct mock_vm *vm);
 int32_t mock_mem_move(void *vm, uint64_t gpa);
+/*
+ * A guest's write as it was recorded: LEN bytes of DATA, or NULL for zeroes; LEN 0: the page at GPA
+ * counts as written. What the guest could write does not matter. False: there is no memory.
+ */
+bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len);
+/* All slots, in an array to be freed. -ENOMEM; -EFAULT: the file of one has become shorter. */
+int32_t mock_mem_list(struct mock_vm *vm, struct cassette_memory **ret_memory, size_t *ret_count);
 /* Reads BYTES (1 to 8, not crossing a page) of guest memory in one access. False: no memory. */
 bool mock_mem_read(struct mock_vm *vm, uint64_t gpa, unsigned bytes, uint64_t *ret_value);
 /* What became of a guest's write. */

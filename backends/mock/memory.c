@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory slots, what the guest reads and writes through them, and their dirty logs. */
+#include <cassette.h>
+
 #include "internal.h"
 
 #include <errno.h>
@@ -37,21 +39,39 @@ static struct mock_slot *need_slot(struct mock_vm *vm, uint32_t slot)
 	return s;
 }
 
+/* Of a cassette they are what the recorded hypervisor's were. */
+static uint32_t max_slots(const struct mock_vm *vm)
+{
+	const struct mock_backend *b = vm->backend;
+
+	return b->header ? b->header->caps.max_slots : MOCK_MAX_SLOTS;
+}
+
+static uint32_t phys_bits(const struct mock_vm *vm)
+{
+	const struct mock_backend *b = vm->backend;
+
+	return !b->header			? MOCK_PHYS_BITS
+	       : b->header->caps.phys_bits < 64 ? b->header->caps.phys_bits
+						: 0;
+}
+
 static int32_t check_slot(struct mock_vm *vm, const struct impost_slot *slot)
 {
 	const struct mock_slot *s;
+	uint32_t bits = phys_bits(vm);
 
-	if (slot->slot >= MOCK_MAX_SLOTS)
+	if (slot->slot >= max_slots(vm))
 		return mock_error(vm, -EINVAL, "memory slot %u: there are %u", slot->slot,
-				  MOCK_MAX_SLOTS);
+				  max_slots(vm));
 	if (!slot->bytes || slot->bytes % MOCK_PAGE || slot->gpa % MOCK_PAGE ||
 	    slot->gpa + slot->bytes < slot->gpa)
 		return mock_error(vm, -EINVAL,
 				  "memory slot %u: gpa and size must be whole pages of 4096 bytes",
 				  slot->slot);
-	if ((slot->gpa + slot->bytes - 1) >> MOCK_PHYS_BITS)
+	if (bits && (slot->gpa + slot->bytes - 1) >> bits)
 		return mock_error(vm, -EINVAL, "memory slot %u ends above the %u address bits",
-				  slot->slot, MOCK_PHYS_BITS);
+				  slot->slot, bits);
 	for (s = vm->slots; s; s = s->next) {
 		if (s->s.slot == slot->slot)
 			return mock_error(vm, -EEXIST, "memory slot %u is taken", slot->slot);
@@ -355,6 +375,80 @@ enum mock_write mock_mem_write(struct mock_vm *vm, uint64_t gpa, const uint8_t *
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return how;
+}
+
+/* --- a cassette's writes --- */
+
+/* As store(), for what is mostly whole pages: DATA NULL is zeroes. */
+static void store_span(uint8_t *to, const uint8_t *data, uint32_t bytes)
+{
+	static const uint8_t zeroes[8];
+	uint32_t done = 0;
+
+	while (done < bytes && ((uintptr_t)(to + done) % 8 || bytes - done < 8)) {
+		store(to + done, data ? data + done : zeroes, 1);
+		done++;
+	}
+	for (; bytes - done >= 8; done += 8) {
+		uint64_t word = 0;
+
+		if (data)
+			memcpy(&word, data + done, sizeof(word));
+		__atomic_store_n((uint64_t *)(void *)(to + done), word, __ATOMIC_RELAXED);
+	}
+	for (; done < bytes; done++)
+		store(to + done, data ? data + done : zeroes, 1);
+}
+
+bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len)
+{
+	struct mock_slot *s;
+	uint64_t done = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	do {
+		uint64_t at = gpa + done, room = MOCK_PAGE - at % MOCK_PAGE;
+		uint32_t bytes = (uint32_t)(len - done < room ? len - done : room);
+
+		s = slot_to_touch(vm, at, MADV_POPULATE_WRITE);
+		if (!s)
+			break;
+		store_span((uint8_t *)s->s.hva + (at - s->s.gpa),
+			   data ? (const uint8_t *)data + done : NULL, bytes);
+		mark(s, (at - s->s.gpa) / MOCK_PAGE, (at - s->s.gpa) / MOCK_PAGE);
+		done += bytes;
+	} while (done < len);
+	pthread_mutex_unlock(&vm->lock);
+	return s;
+}
+
+int32_t mock_mem_list(struct mock_vm *vm, struct cassette_memory **ret_memory, size_t *ret_count)
+{
+	struct cassette_memory *memory;
+	struct mock_slot *s;
+	size_t count = 0;
+	int32_t err = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	for (s = vm->slots; s; s = s->next)
+		count++;
+	memory = calloc(count + 1, sizeof(*memory));
+	if (!memory)
+		err = -ENOMEM;
+	count = 0;
+	for (s = vm->slots; s && !err; s = s->next) {
+		memory[count++] = (struct cassette_memory){s->s.gpa, s->s.bytes, s->s.hva};
+		if (!slot_to_touch(vm, s->s.gpa + s->s.bytes - 1, MADV_POPULATE_READ))
+			err = -EFAULT;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	if (err) {
+		free(memory);
+		return err;
+	}
+	*ret_memory = memory;
+	*ret_count = count;
+	return 0;
 }
 
 /* --- dirty log --- */

@@ -8,7 +8,7 @@
 extern const struct impost_backend_ops impost_mock_ops;
 
 /* The keys of `[backend.mock]`. A number for the descriptor, which is made at compile time. */
-#define IMPOST_MOCK_NOPTIONS 7u
+#define IMPOST_MOCK_NOPTIONS 9u
 extern const struct impost_option_desc impost_mock_options[IMPOST_MOCK_NOPTIONS];
 
 #endif

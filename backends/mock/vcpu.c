@@ -100,6 +100,7 @@ int32_t mock_vcpu_create(void *handle, uint32_t id, void **ret_vcpu)
 	if (!v)
 		return mock_error(vm, -ENOMEM, "out of memory");
 	memset(v, 0, sizeof(*v));
+	v->ops = &mock_own_vcpu_ops;
 	v->vm = vm;
 	v->id = id;
 	v->wake_fd = -1;
@@ -194,8 +195,8 @@ static int32_t guest_debug(void *handle, const struct impost_guest_debug *debug)
 	return 0;
 }
 
-const struct impost_vcpu_ops mock_vcpu_ops = {
-	.size = sizeof(mock_vcpu_ops),
+const struct impost_vcpu_ops mock_own_vcpu_ops = {
+	.size = sizeof(mock_own_vcpu_ops),
 	.destroy = destroy,
 	.run = mock_run,
 	.complete = mock_complete,

@@ -21,10 +21,9 @@ static void free_tapes(struct mock_vm *vm)
 	}
 }
 
-static void destroy(void *handle)
+void mock_vm_destroy(struct mock_vm *vm)
 {
-	struct mock_vm *vm = handle;
-
+	mock_play_end(vm);
 	mock_eventfd_free(vm);
 	mock_mem_free(vm);
 	free_tapes(vm);
@@ -45,6 +44,11 @@ static void destroy(void *handle)
 	pthread_mutex_destroy(&vm->irqfd_lock);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
+}
+
+static void destroy(void *handle)
+{
+	mock_vm_destroy(handle);
 }
 
 /* The tape of vCPU ID, made if it is not there yet. */
@@ -107,7 +111,7 @@ int32_t mock_vm_create(void *backend, const struct impost_vm_args *args, void **
 	struct mock_vm *vm;
 	int32_t err;
 
-	if (!args->max_vcpus || args->max_vcpus > MOCK_MAX_VCPUS)
+	if (!b->cassette && (!args->max_vcpus || args->max_vcpus > MOCK_MAX_VCPUS))
 		return impost_host_error(host, -EINVAL, "%u vCPUs: the mock has 1 to %u",
 					 args->max_vcpus, MOCK_MAX_VCPUS);
 	if (args->irqchip > IMPOST_IRQCHIP_FULL)
@@ -115,6 +119,7 @@ int32_t mock_vm_create(void *backend, const struct impost_vm_args *args, void **
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return impost_host_error(host, -ENOMEM, "out of memory");
+	vm->ops = &mock_own_vm_ops;
 	vm->backend = b;
 	vm->host = host;
 	vm->max_vcpus = args->max_vcpus;
@@ -133,8 +138,10 @@ int32_t mock_vm_create(void *backend, const struct impost_vm_args *args, void **
 		err = mock_irq_default_routes(vm);
 	if (!err)
 		err = mock_cpuid_default_vm(vm);
+	if (!err && b->cassette)
+		err = mock_play_begin(vm, args);
 	if (err) {
-		destroy(vm);
+		mock_vm_destroy(vm);
 		return err;
 	}
 	mock_reset_vm(vm);
@@ -264,8 +271,8 @@ static const void *extension(void *vm, const char *name, void **ret_handle)
 	return &mock_control;
 }
 
-const struct impost_vm_ops mock_vm_ops = {
-	.size = sizeof(mock_vm_ops),
+const struct impost_vm_ops mock_own_vm_ops = {
+	.size = sizeof(mock_own_vm_ops),
 	.destroy = destroy,
 	.vcpu_create = mock_vcpu_create,
 	.mem_add = mock_mem_add,

@@ -95,4 +95,29 @@ struct impost_mock_control {
 	int32_t (*move)(void *handle, uint64_t gpa);
 };
 
+/*
+ * How far a cassette has been played: impost_vm_extension(vm, IMPOST_MOCK_CASSETTE, ...). It is
+ * there where `[backend.mock] cassette` names one; mock.control/1 is not there then.
+ */
+#define IMPOST_MOCK_CASSETTE "mock.cassette/1"
+
+struct impost_mock_cassette_status {
+	uint32_t size;
+	int32_t error; /* -IMPOST_EDIVERGED, -IMPOST_EFORMAT, ...: why it stopped; 0: it did not */
+	uint64_t played; /* calls */
+	uint64_t left;	 /* recorded calls of vCPUs that were destroyed before they came to them */
+	uint32_t ended;	 /* 1: nothing of it is left but the end of the VM */
+	uint32_t reserved;
+	char text[1024]; /* about the error: both sides */
+};
+
+/* Any thread. 0 or a negative errno value. */
+struct impost_mock_cassette {
+	uint32_t size;
+	uint32_t reserved;
+
+	/* Fills *RET_STATUS, whose size is set. -EINVAL: it is less than what this mock fills. */
+	int32_t (*status)(void *handle, struct impost_mock_cassette_status *ret_status);
+};
+
 #endif
