@@ -33,17 +33,6 @@ struct access {
 	uint32_t bytes;
 };
 
-static const struct access out[] = {{1, {0xee}, 1}, {2, {0xef}, 1}, {4, {0x66, 0xef}, 2}};
-static const struct access in[] = {{1, {0xec}, 1}, {2, {0xed}, 1}, {4, {0x66, 0xed}, 2}};
-static const struct access store[] = {{1, {0x88, 0x07}, 2},
-				      {2, {0x66, 0x89, 0x07}, 3},
-				      {4, {0x89, 0x07}, 2},
-				      {8, {0x48, 0x89, 0x07}, 3}};
-static const struct access load[] = {{1, {0x8a, 0x07}, 2},
-				     {2, {0x66, 0x8b, 0x07}, 3},
-				     {4, {0x8b, 0x07}, 2},
-				     {8, {0x48, 0x8b, 0x07}, 3}};
-
 /* Puts ACCESS before the vCPU again, with random RAX, and DX and RDI at the ADDRESS. */
 static uint64_t prepare(struct box *box, const struct access *access, uint64_t address)
 {
@@ -56,25 +45,54 @@ static uint64_t prepare(struct box *box, const struct access *access, uint64_t a
 	return regs.rax;
 }
 
-Test(exits, port_writes_of_every_size)
+/* One access of a guest's to a port or to memory that is not there, and what is seen of it. */
+struct seen {
+	uint32_t size, dir, count;
+	uint64_t address;
+	void *data;
+};
+
+static struct seen run_to_access(struct box *box, uint32_t kind)
 {
 	struct impost_exit exit;
+
+	run_to(box, box->vcpu, kind, &exit);
+	if (kind == IMPOST_EXIT_IO)
+		return (struct seen){exit.u.io.size, exit.u.io.dir, exit.u.io.count, exit.u.io.port,
+				     exit.u.io.data};
+	return (struct seen){exit.u.mmio.size, exit.u.mmio.dir, exit.u.mmio.count, exit.u.mmio.gpa,
+			     exit.u.mmio.data};
+}
+
+static uint64_t random_address(uint32_t kind)
+{
+	if (kind == IMPOST_EXIT_IO)
+		return 0x1000 | (random64() & 0x7ffc);
+	return HOLE + (random64() & 0xffff8);
+}
+
+static void access_of(uint32_t kind, uint32_t dir, const struct access *a)
+{
 	struct box box;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EXECUTES);
-	enter_real(&box, box.vcpu, GUEST(0xf4));
-	for (uint32_t i = 0; i < 30; i++) {
-		const struct access *a = &out[i % 3];
-		uint16_t port = (uint16_t)(0x1000 | (random64() & 0x7ffc));
-		uint64_t rax = prepare(&box, a, port);
+	enter_long(&box, box.vcpu, GUEST(0xf4));
+	for (int i = 0; i < 10; i++) {
+		const uint64_t address = random_address(kind), answer = random64();
+		uint64_t rax = prepare(&box, a, address);
+		struct seen seen = run_to_access(&box, kind);
 
-		run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
-		cr_assert_eq(exit.u.io.port, port);
-		cr_assert_eq(exit.u.io.size, a->size);
-		cr_assert_eq(exit.u.io.dir, IMPOST_EXIT_WRITE);
-		cr_assert_eq(exit.u.io.count, 1u);
-		cr_assert_eq(value_at(exit.u.io.data, a->size), low(rax, a->size));
+		cr_assert_eq(seen.address, address);
+		cr_assert_eq(seen.size, a->size);
+		cr_assert_eq(seen.dir, dir);
+		cr_assert_eq(seen.count, 1u);
+		if (dir == IMPOST_EXIT_WRITE) {
+			cr_assert_eq(value_at(seen.data, a->size), low(rax, a->size));
+		} else {
+			memcpy(seen.data, &answer, a->size);
+			rax = merged(rax, answer, a->size);
+		}
 		finish(&box, box.vcpu);
 		cr_assert_eq(regs_of(&box, box.vcpu).rip, CODE + a->bytes);
 		cr_assert_eq(regs_of(&box, box.vcpu).rax, rax);
@@ -82,188 +100,239 @@ Test(exits, port_writes_of_every_size)
 	box_close(&box);
 }
 
-Test(exits, port_reads_of_every_size)
+#define ACCESS(name, kind, dir, bytes, length, ...)                            \
+	Test(exits, name)                                                      \
+	{                                                                      \
+		static const struct access a = {bytes, {__VA_ARGS__}, length}; \
+                                                                               \
+		access_of(IMPOST_EXIT_##kind, IMPOST_EXIT_##dir, &a);          \
+	}
+ACCESS(port_write_of_1, IO, WRITE, 1, 1, 0xee)
+ACCESS(port_write_of_2, IO, WRITE, 2, 2, 0x66, 0xef)
+ACCESS(port_write_of_4, IO, WRITE, 4, 1, 0xef)
+ACCESS(port_read_of_1, IO, READ, 1, 1, 0xec)
+ACCESS(port_read_of_2, IO, READ, 2, 2, 0x66, 0xed)
+ACCESS(port_read_of_4, IO, READ, 4, 1, 0xed)
+ACCESS(memory_write_of_1, MMIO, WRITE, 1, 2, 0x88, 0x07)
+ACCESS(memory_write_of_2, MMIO, WRITE, 2, 3, 0x66, 0x89, 0x07)
+ACCESS(memory_write_of_4, MMIO, WRITE, 4, 2, 0x89, 0x07)
+ACCESS(memory_write_of_8, MMIO, WRITE, 8, 3, 0x48, 0x89, 0x07)
+ACCESS(memory_read_of_1, MMIO, READ, 1, 2, 0x8a, 0x07)
+ACCESS(memory_read_of_2, MMIO, READ, 2, 3, 0x66, 0x8b, 0x07)
+ACCESS(memory_read_of_4, MMIO, READ, 4, 2, 0x8b, 0x07)
+ACCESS(memory_read_of_8, MMIO, READ, 8, 3, 0x48, 0x8b, 0x07)
+
+/* movzx and movsx: the access has one width, the register another. */
+static void extended(const uint8_t insn[4], uint32_t size, uint64_t answer, uint64_t want)
 {
-	struct impost_exit exit;
+	struct access a = {size, {0}, 4};
+	struct seen seen;
 	struct box box;
 
+	memcpy(a.insn, insn, sizeof(a.insn));
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EXECUTES);
-	enter_real(&box, box.vcpu, GUEST(0xf4));
-	for (uint32_t i = 0; i < 30; i++) {
-		const struct access *a = &in[i % 3];
-		uint64_t rax = prepare(&box, a, PORT), answer = random64();
-
-		run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
-		cr_assert_eq(exit.u.io.port, PORT);
-		cr_assert_eq(exit.u.io.size, a->size);
-		cr_assert_eq(exit.u.io.dir, IMPOST_EXIT_READ);
-		memcpy(exit.u.io.data, &answer, a->size);
-		finish(&box, box.vcpu);
-		cr_assert_eq(regs_of(&box, box.vcpu).rax, merged(rax, answer, a->size), "size %u",
-			     a->size);
-	}
+	enter_long(&box, box.vcpu, GUEST(0xf4));
+	prepare(&box, &a, HOLE);
+	seen = run_to_access(&box, IMPOST_EXIT_MMIO);
+	cr_assert_eq(seen.size, size);
+	cr_assert_eq(seen.dir, IMPOST_EXIT_READ);
+	memcpy(seen.data, &answer, size);
+	finish(&box, box.vcpu);
+	cr_assert_eq(regs_of(&box, box.vcpu).rax, want);
 	box_close(&box);
 }
 
-Test(exits, memory_mapped_writes_of_every_size)
+#define EXTENDED(name, opcode, size, answer, want)                                         \
+	Test(exits, name)                                                                  \
+	{                                                                                  \
+		extended((const uint8_t[]){0x48, 0x0f, opcode, 0x07}, size, answer, want); \
+	}
+EXTENDED(zero_extended_read_of_1, 0xb6, 1, 0x80, 0x80)
+EXTENDED(zero_extended_read_of_2, 0xb7, 2, 0x8000, 0x8000)
+EXTENDED(sign_extended_read_of_1, 0xbe, 1, 0x80, UINT64_C(0xffffffffffffff80))
+EXTENDED(sign_extended_read_of_2, 0xbf, 2, 0x8000, UINT64_C(0xffffffffffff8000))
+
+/* An instruction that reads memory and writes it back is an exit for each. */
+static void read_modify_write(const struct access *a, uint64_t rax, uint64_t read, uint64_t written,
+			      uint64_t want)
 {
-	struct impost_exit exit;
+	struct impost_x86_regs regs;
+	struct seen seen;
 	struct box box;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EXECUTES);
 	enter_long(&box, box.vcpu, GUEST(0xf4));
-	for (uint32_t i = 0; i < 40; i++) {
-		const struct access *a = &store[i % 4];
-		uint64_t gpa = HOLE + (random64() & 0xffff8);
-		uint64_t rax = prepare(&box, a, gpa);
-
-		run_to(&box, box.vcpu, IMPOST_EXIT_MMIO, &exit);
-		cr_assert_eq(exit.u.mmio.gpa, gpa);
-		cr_assert_eq(exit.u.mmio.size, a->size);
-		cr_assert_eq(exit.u.mmio.dir, IMPOST_EXIT_WRITE);
-		cr_assert_eq(exit.u.mmio.count, 1u);
-		cr_assert_eq(value_at(exit.u.mmio.data, a->size), low(rax, a->size));
-		finish(&box, box.vcpu);
-		cr_assert_eq(regs_of(&box, box.vcpu).rip, CODE + a->bytes);
-	}
+	prepare(&box, a, HOLE);
+	regs = regs_of(&box, box.vcpu);
+	regs.rax = rax;
+	set_regs(&box, box.vcpu, &regs);
+	seen = run_to_access(&box, IMPOST_EXIT_MMIO);
+	cr_assert_eq(seen.dir, IMPOST_EXIT_READ);
+	cr_assert_eq(seen.size, a->size);
+	memcpy(seen.data, &read, a->size);
+	seen = run_to_access(&box, IMPOST_EXIT_MMIO);
+	cr_assert_eq(seen.dir, IMPOST_EXIT_WRITE);
+	cr_assert_eq(seen.size, a->size);
+	cr_assert_eq(seen.address, HOLE);
+	cr_assert_eq(value_at(seen.data, a->size), written);
+	finish(&box, box.vcpu);
+	cr_assert_eq(regs_of(&box, box.vcpu).rip, CODE + a->bytes);
+	cr_assert_eq(regs_of(&box, box.vcpu).rax, want);
 	box_close(&box);
 }
 
-Test(exits, memory_mapped_reads_of_every_size)
-{
-	struct impost_exit exit;
-	struct box box;
-
-	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
-	box_need(&box, IMPOST_CAP_EXECUTES);
-	enter_long(&box, box.vcpu, GUEST(0xf4));
-	for (uint32_t i = 0; i < 40; i++) {
-		const struct access *a = &load[i % 4];
-		uint64_t gpa = HOLE + (random64() & 0xffff8), answer = random64();
-		uint64_t rax = prepare(&box, a, gpa);
-
-		run_to(&box, box.vcpu, IMPOST_EXIT_MMIO, &exit);
-		cr_assert_eq(exit.u.mmio.gpa, gpa);
-		cr_assert_eq(exit.u.mmio.size, a->size);
-		cr_assert_eq(exit.u.mmio.dir, IMPOST_EXIT_READ);
-		memcpy(exit.u.mmio.data, &answer, a->size);
-		finish(&box, box.vcpu);
-		cr_assert_eq(regs_of(&box, box.vcpu).rax, merged(rax, answer, a->size), "size %u",
-			     a->size);
+#define READ_MODIFY_WRITE(name, bytes, rax, read, written, want, length, ...)  \
+	Test(exits, name)                                                      \
+	{                                                                      \
+		static const struct access a = {bytes, {__VA_ARGS__}, length}; \
+                                                                               \
+		read_modify_write(&a, rax, read, written, want);               \
 	}
-	box_close(&box);
-}
+READ_MODIFY_WRITE(add_to_memory, 4, 5, 0x100, 0x105, 5, 2, 0x01, 0x07)
+READ_MODIFY_WRITE(or_to_memory, 1, 0x0f, 0xf0, 0xff, 0x0f, 2, 0x08, 0x07)
+READ_MODIFY_WRITE(not_of_memory, 2, 9, 0x00ff, 0xff00, 9, 3, 0x66, 0xf7, 0x17)
+READ_MODIFY_WRITE(exchange_with_memory, 8, 0x1122334455667788, 0x99, 0x1122334455667788, 0x99, 3,
+		  0x48, 0x87, 0x07)
 
 /* An access across a border of pages is two exits, of which complete hands out the second. */
-Test(exits, access_across_pages_is_completed_in_parts)
+static void access_across_pages(const struct access *a, uint32_t dir, uint32_t before)
 {
+	const uint64_t gpa = HOLE + 0x1000 - before, answer = random64();
 	struct impost_exit exit;
-	uint64_t answer = random64();
+	uint64_t rax, sent = 0;
 	uint32_t done = 0;
 	struct box box;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
 	box_need(&box, IMPOST_CAP_EXECUTES);
 	enter_long(&box, box.vcpu, GUEST(0xf4));
-	prepare(&box, &load[3], HOLE + 0xffc);
+	rax = prepare(&box, a, gpa);
 	run_to(&box, box.vcpu, IMPOST_EXIT_MMIO, &exit);
 	while (exit.kind == IMPOST_EXIT_MMIO) {
-		cr_assert_eq(exit.u.mmio.gpa, HOLE + 0xffc + done);
-		cr_assert_leq(done + exit.u.mmio.size, 8u);
-		memcpy(exit.u.mmio.data, (uint8_t *)&answer + done, exit.u.mmio.size);
+		cr_assert_eq(exit.u.mmio.gpa, gpa + done);
+		cr_assert_eq(exit.u.mmio.dir, dir);
+		cr_assert_leq(done + exit.u.mmio.size, a->size);
+		if (dir == IMPOST_EXIT_READ)
+			memcpy(exit.u.mmio.data, (const uint8_t *)&answer + done, exit.u.mmio.size);
+		else
+			memcpy((uint8_t *)&sent + done, exit.u.mmio.data, exit.u.mmio.size);
 		done += exit.u.mmio.size;
 		OK(&box, impost_vcpu_complete(box.vcpu, &exit));
 	}
 	cr_assert_eq(exit.kind, IMPOST_EXIT_NONE);
-	cr_assert_eq(done, 8u);
-	cr_assert_eq(regs_of(&box, box.vcpu).rax, answer);
-	cr_assert_eq(regs_of(&box, box.vcpu).rip, CODE + 3u);
+	cr_assert_eq(done, a->size);
+	if (dir == IMPOST_EXIT_READ)
+		rax = merged(rax, answer, a->size);
+	else
+		cr_assert_eq(sent, low(rax, a->size));
+	cr_assert_eq(regs_of(&box, box.vcpu).rax, rax);
+	cr_assert_eq(regs_of(&box, box.vcpu).rip, CODE + a->bytes);
 	box_close(&box);
 }
 
-/* REP OUTS: all bytes come, in order, in as few exits as the backend likes. */
-Test(exits, string_output)
+#define ACROSS(name, dir, bytes, before, length, ...)                          \
+	Test(exits, name)                                                      \
+	{                                                                      \
+		static const struct access a = {bytes, {__VA_ARGS__}, length}; \
+                                                                               \
+		access_across_pages(&a, IMPOST_EXIT_##dir, before);            \
+	}
+ACROSS(read_of_2_across_pages, READ, 2, 1, 3, 0x66, 0x8b, 0x07)
+ACROSS(read_of_4_across_pages, READ, 4, 3, 2, 0x8b, 0x07)
+ACROSS(read_of_8_across_pages, READ, 8, 4, 3, 0x48, 0x8b, 0x07)
+ACROSS(write_of_2_across_pages, WRITE, 2, 1, 3, 0x66, 0x89, 0x07)
+ACROSS(write_of_4_across_pages, WRITE, 4, 3, 2, 0x89, 0x07)
+ACROSS(write_of_8_across_pages, WRITE, 8, 4, 3, 0x48, 0x89, 0x07)
+
+#define STRING_BYTES 0x9000u
+#define STRING_COUNT 145u
+
+static void begin_string(struct box *box, const struct access *a, uint8_t *sent, size_t bytes)
 {
-	static const struct access outs[] = {
-		{1, {0xf3, 0x6e}, 2}, {2, {0xf3, 0x6f}, 2}, {4, {0x66, 0xf3, 0x6f}, 3}};
-	uint8_t sent[600], got[600];
+	struct impost_x86_regs regs;
+
+	box_open(box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(box, IMPOST_CAP_EXECUTES);
+	for (size_t i = 0; i < bytes; i++)
+		sent[i] = (uint8_t)random64();
+	enter_real(box, box->vcpu, GUEST(0xf4));
+	prepare(box, a, PORT);
+	regs = regs_of(box, box->vcpu);
+	regs.rcx = STRING_COUNT;
+	regs.rsi = regs.rdi = STRING_BYTES;
+	set_regs(box, box->vcpu, &regs);
+}
+
+/* REP OUTS: all bytes come, in order, in as few exits as the backend likes. */
+static void string_output(const struct access *a)
+{
+	uint8_t sent[4 * STRING_COUNT], got[4 * STRING_COUNT];
+	const uint32_t bytes = STRING_COUNT * a->size;
+	struct impost_x86_regs regs;
+	uint32_t n = 0;
 	struct box box;
 
-	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
-	box_need(&box, IMPOST_CAP_EXECUTES);
-	for (uint32_t i = 0; i < sizeof(sent); i++)
-		sent[i] = (uint8_t)random64();
-	enter_real(&box, box.vcpu, GUEST(0xf4));
-	OK(&box, impost_memory_write(box.memory, 0x9000, sent, sizeof(sent)));
-	for (int i = 0; i < 3; i++) {
-		struct impost_x86_regs regs;
-		struct impost_exit exit;
-		uint32_t n = 0, count = 145;
+	begin_string(&box, a, sent, sizeof(sent));
+	OK(&box, impost_memory_write(box.memory, STRING_BYTES, sent, sizeof(sent)));
+	while (n < bytes) {
+		struct seen seen = run_to_access(&box, IMPOST_EXIT_IO);
 
-		prepare(&box, &outs[i], PORT);
-		regs = regs_of(&box, box.vcpu);
-		regs.rcx = count;
-		regs.rsi = 0x9000;
-		set_regs(&box, box.vcpu, &regs);
-		while (n < count * outs[i].size) {
-			run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
-			cr_assert_eq(exit.u.io.size, outs[i].size);
-			cr_assert_eq(exit.u.io.dir, IMPOST_EXIT_WRITE);
-			cr_assert_geq(exit.u.io.count, 1u);
-			cr_assert_leq(n + exit.u.io.count * outs[i].size, sizeof(got));
-			memcpy(got + n, exit.u.io.data, exit.u.io.count * outs[i].size);
-			n += exit.u.io.count * outs[i].size;
-		}
-		finish(&box, box.vcpu);
-		cr_assert_arr_eq(got, sent, count * outs[i].size);
-		regs = regs_of(&box, box.vcpu);
-		cr_assert_eq(regs.rcx, 0u);
-		cr_assert_eq(regs.rsi, 0x9000u + count * outs[i].size);
+		cr_assert_eq(seen.address, PORT);
+		cr_assert_eq(seen.size, a->size);
+		cr_assert_eq(seen.dir, IMPOST_EXIT_WRITE);
+		cr_assert_geq(seen.count, 1u);
+		cr_assert_leq(n + seen.count * a->size, bytes);
+		memcpy(got + n, seen.data, seen.count * a->size);
+		n += seen.count * a->size;
 	}
+	finish(&box, box.vcpu);
+	cr_assert_arr_eq(got, sent, bytes);
+	regs = regs_of(&box, box.vcpu);
+	cr_assert_eq(regs.rcx, 0u);
+	cr_assert_eq(regs.rsi, STRING_BYTES + bytes);
 	box_close(&box);
 }
 
 /* REP INS: what the host gives for each access lies in memory behind the last. */
-Test(exits, string_input)
+static void string_input(const struct access *a)
 {
-	static const struct access ins[] = {
-		{1, {0xf3, 0x6c}, 2}, {2, {0xf3, 0x6d}, 2}, {4, {0x66, 0xf3, 0x6d}, 3}};
-	uint8_t sent[600];
+	uint8_t sent[4 * STRING_COUNT], got[4 * STRING_COUNT];
+	const uint32_t bytes = STRING_COUNT * a->size;
+	uint32_t n = 0;
 	struct box box;
 
-	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
-	box_need(&box, IMPOST_CAP_EXECUTES);
-	for (uint32_t i = 0; i < sizeof(sent); i++)
-		sent[i] = (uint8_t)random64();
-	enter_real(&box, box.vcpu, GUEST(0xf4));
-	for (int i = 0; i < 3; i++) {
-		struct impost_x86_regs regs;
-		struct impost_exit exit;
-		uint32_t n = 0, bytes = 145 * ins[i].size;
-		uint8_t got[600];
+	begin_string(&box, a, sent, sizeof(sent));
+	while (n < bytes) {
+		struct seen seen = run_to_access(&box, IMPOST_EXIT_IO);
 
-		prepare(&box, &ins[i], PORT);
-		regs = regs_of(&box, box.vcpu);
-		regs.rcx = 145;
-		regs.rdi = 0x9000;
-		set_regs(&box, box.vcpu, &regs);
-		while (n < bytes) {
-			run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
-			cr_assert_eq(exit.u.io.dir, IMPOST_EXIT_READ);
-			cr_assert_leq(n + exit.u.io.count * ins[i].size, bytes);
-			memcpy(exit.u.io.data, sent + n, exit.u.io.count * ins[i].size);
-			n += exit.u.io.count * ins[i].size;
-		}
-		finish(&box, box.vcpu);
-		OK(&box, impost_memory_read(box.memory, 0x9000, got, bytes));
-		cr_assert_arr_eq(got, sent, bytes);
-		regs = regs_of(&box, box.vcpu);
-		cr_assert_eq(regs.rdi, 0x9000u + bytes);
+		cr_assert_eq(seen.size, a->size);
+		cr_assert_eq(seen.dir, IMPOST_EXIT_READ);
+		cr_assert_leq(n + seen.count * a->size, bytes);
+		memcpy(seen.data, sent + n, seen.count * a->size);
+		n += seen.count * a->size;
 	}
+	finish(&box, box.vcpu);
+	OK(&box, impost_memory_read(box.memory, STRING_BYTES, got, bytes));
+	cr_assert_arr_eq(got, sent, bytes);
+	cr_assert_eq(regs_of(&box, box.vcpu).rdi, STRING_BYTES + bytes);
 	box_close(&box);
 }
+
+#define STRING(name, function, bytes, length, ...)                             \
+	Test(exits, name)                                                      \
+	{                                                                      \
+		static const struct access a = {bytes, {__VA_ARGS__}, length}; \
+                                                                               \
+		function(&a);                                                  \
+	}
+STRING(string_output_of_1, string_output, 1, 2, 0xf3, 0x6e)
+STRING(string_output_of_2, string_output, 2, 2, 0xf3, 0x6f)
+STRING(string_output_of_4, string_output, 4, 3, 0x66, 0xf3, 0x6f)
+STRING(string_input_of_1, string_input, 1, 2, 0xf3, 0x6c)
+STRING(string_input_of_2, string_input, 2, 2, 0xf3, 0x6d)
+STRING(string_input_of_4, string_input, 4, 3, 0x66, 0xf3, 0x6d)
 
 Test(exits, state_waits_for_the_answer)
 {
