@@ -103,23 +103,6 @@ Test(timekeeping, tsc_is_set_or_refused)
 	box_close(&box);
 }
 
-Test(timekeeping, tsc_rate_that_cannot_be)
-{
-	struct impost_x86_tsc tsc;
-	struct box box;
-
-	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
-	tsc = tsc_of(&box, box.vcpu);
-	if (impost_caps_has(box.caps, IMPOST_CAP_TSC_SCALING) || !tsc.khz) {
-		box_close(&box);
-		cr_skip_test("the backend can scale the TSC, or does not know its rate");
-	}
-	tsc.khz *= 2;
-	REFUSED(&box, ENOTSUP, impost_vcpu_set(box.vcpu, IMPOST_SECTION_TSC, &tsc, sizeof(tsc)));
-	cr_assert_eq(tsc_of(&box, box.vcpu).khz, tsc.khz / 2);
-	box_close(&box);
-}
-
 Test(timekeeping, unknown_flags_are_refused)
 {
 	struct impost_x86_clock clock;

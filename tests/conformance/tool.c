@@ -21,11 +21,11 @@ static void check_status(const struct tool_result *result, int status, const cha
 Test(tool_conform, lists_what_is_named)
 {
 	const struct tool_result *result =
-		TOOL_RUN(CONFORM, "--list", "threads", "li*[t]/*", "life/bad*");
+		TOOL_RUN(CONFORM, "--list", "threads", "li*[t]/*", "life/noth*");
 
 	check_status(result, 0, "threads/all_vcpus_stop_together\n");
-	cr_assert_not_null(strstr(result->out, "life/bad_memory_is_refused\n"));
-	cr_assert_null(strstr(result->out, "life/n"));
+	cr_assert_not_null(strstr(result->out, "life/nothing_is_left_behind\n"));
+	cr_assert_null(strstr(result->out, "life/m"));
 	result = TOOL_RUN(CONFORM, "--list", "!threads");
 	check_status(result, 0, "life/nothing_is_left_behind\n");
 	cr_assert_null(strstr(result->out, "threads/all"));
@@ -34,10 +34,10 @@ Test(tool_conform, lists_what_is_named)
 Test(tool_conform, tells_of_each_test)
 {
 	const struct tool_result *result =
-		TOOL_RUN(CONFORM, "life/bad_memory_is_refused", "threads/vcpus_run_side_by_side");
+		TOOL_RUN(CONFORM, "life/nothing_is_left_behind", "threads/vcpus_run_side_by_side");
 
 	check_status(result, 0, "TAP version 13\n1..2\n# backend mock\n");
-	check_status(result, 0, "ok 1 - life/bad_memory_is_refused\n");
+	check_status(result, 0, "ok 1 - life/nothing_is_left_behind\n");
 	check_status(result, 0,
 		     "ok 2 - threads/vcpus_run_side_by_side # SKIP mock: has no executes here\n");
 	check_status(result, 0, "# mock: 1 passed, 0 failed, 1 skipped; ");
