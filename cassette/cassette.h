@@ -227,7 +227,8 @@ int cassette_sum(const struct cassette_memory *memory, size_t count, struct cass
  */
 struct cassette_writer;
 
-/* Creates or empties the file PATH, which the owner alone may read, and writes the header. */
+/* Creates or empties the file PATH, which the owner alone may read, and writes the header. -EBUSY:
+ * another recording is being written to it. */
 int cassette_writer_open(const char *path, const struct cassette_header *header,
 			 struct cassette_writer **ret_writer);
 
@@ -258,8 +259,8 @@ bool cassette_pieces_full(const struct cassette_pieces *pieces);
 void cassette_pieces_free(struct cassette_pieces *pieces);
 int cassette_write_memory(struct cassette_writer *writer, const struct cassette_pieces *pieces);
 
-/* When the checksums were taken: before what the call on that lane did that comes next, or after
- * what the call just before did. */
+/* When the checksums were taken: before the first run, which that lane's next run is, goes in; or
+ * after what the call just before did. */
 enum cassette_when { CASSETTE_BEFORE, CASSETTE_AFTER };
 int cassette_write_sums(struct cassette_writer *writer, uint32_t lane, enum cassette_when when,
 			const struct cassette_sum *sums, size_t count);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -107,6 +108,25 @@ static void free_writer(struct cassette_writer *writer)
 	free(writer);
 }
 
+/* Opens PATH, empty. A file that another recording is written to stays as it is. */
+static int open_file(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		err = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	/* Of what is no plain file nothing needs to go. */
+	if (!err && ftruncate(fd, 0) && errno != EINVAL)
+		err = -errno;
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
 int cassette_writer_open(const char *path, const struct cassette_header *header,
 			 struct cassette_writer **ret_writer)
 {
@@ -123,8 +143,8 @@ int cassette_writer_open(const char *path, const struct cassette_header *header,
 	if (!writer->zstd || !writer->packed.bytes)
 		err = -ENOMEM;
 	if (!err) {
-		writer->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-		err = writer->fd < 0 ? -errno : 0;
+		writer->fd = open_file(path);
+		err = writer->fd < 0 ? writer->fd : 0;
 	}
 	if (!err) {
 		put_header(&writer->out, header);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <impost/api.h>
+#include <impost/cassette.h>
 #include <impost/impost.h>
 #include <impost/mock.h>
 

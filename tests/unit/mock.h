@@ -60,6 +60,11 @@ static inline void long_mode(struct mock *m, struct impost_vcpu *cpu)
 	cr_assert_eq(impost_vcpu_set_regs(cpu, &regs), 0, "%s", impost_error(m->ctx));
 }
 
+/* The layers over the mock, as `[impost] layers` has them; NULL: none. */
+static const char *mock_layers;
+/* `[layer.record] memory`; NULL: as it is by default. */
+static const char *mock_memory;
+
 /* Options are written as in an INI: "check_entry=no irqchip=1 ...". */
 static inline int mock_try(struct mock *m, const char *script, uint32_t irqchip, uint32_t cpus,
 			   const char *key, const char *value)
@@ -83,6 +88,10 @@ static inline int mock_try(struct mock *m, const char *script, uint32_t irqchip,
 		cr_assert_eq(impost_context_set(m->ctx, "backend.mock", key, value), 0, "%s",
 			     impost_error(m->ctx));
 	cr_assert_eq(impost_vm_config_init(m->ctx, &config), 0);
+	if (mock_memory)
+		cr_assert_eq(impost_context_set(m->ctx, "layer.record", "memory", mock_memory), 0);
+	if (mock_layers)
+		config.layers = mock_layers;
 	config.backend = "mock";
 	config.cpus = cpus;
 	config.irqchip = irqchip;
