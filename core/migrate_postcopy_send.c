@@ -4,6 +4,7 @@
  * guest has last waited. Between two requests it looks whether the destination wants something.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,6 +22,8 @@
 /* What one Memory has at the most: who waits for a page waits for no more than this before it. */
 #define BATCH_BYTES (UINT64_C(256) << 10)
 #define BATCH_ROWS  (BATCH_BYTES / IMPOST_PAGE_SIZE)
+/* Of a destination that ends: it may have asked for much before. */
+#define LAST_WORDS 256u
 /* Between two tries to connect; milliseconds. */
 #define AGAIN_MS 20L
 
@@ -288,6 +291,52 @@ static int send_rest(struct leaving *leaving)
 	return err ? err : leaving_read_answer(leaving);
 }
 
+/* Reads one of the last words: 0: a Fault, which nobody can do anything about any more; or what it
+ * is. */
+static int read_last(struct leaving *leaving)
+{
+	struct wire_head head;
+	char *text = NULL;
+	void *rows;
+	int err = link_read(leaving->link, &head, sizeof(head));
+
+	if (err)
+		return err;
+	if (head.code != WIRE_FAULT) {
+		err = wire_judge_answer(leaving->link, WIRE_COMPLETE, &head, &text);
+		source_keep_refusal(leaving->migration, text);
+		return err ? err : -EPROTO;
+	}
+	err = wire_check_request(leaving->link, &head);
+	if (!err)
+		err = wire_read_payload(leaving->link, "a table of memory", head.length, &rows);
+	if (!err)
+		free(rows);
+	return err;
+}
+
+/* Nothing can be said any more, for ERR: the destination may have said why, behind what it has
+ * asked for before. */
+static int hear_last(struct leaving *leaving, int err)
+{
+	char text[512];
+	int heard = 0;
+
+	if (!postcopy_is_loss(err))
+		return err;
+	snprintf(text, sizeof(text), "%s", impost_error(leaving->ctx));
+	for (uint32_t i = 0; i < LAST_WORDS && !heard && link_wait(leaving->link, 0) > 0; i++)
+		heard = read_last(leaving);
+	return heard == -EREMOTEIO ? heard : impost_error_set(leaving->ctx, err, "%s", text);
+}
+
+static int send_and_hear(struct leaving *leaving)
+{
+	int err = send_rest(leaving);
+
+	return err ? hear_last(leaving, err) : 0;
+}
+
 /* The connection was lost with ERR, and there is no other. */
 static int judge_loss(struct leaving *leaving, int err)
 {
@@ -312,12 +361,12 @@ int leaving_finish(struct leaving *leaving)
 			"post-copy: the VM runs at the destination, and %llu bytes of its memory are "
 			"still here: if the connection is lost, and no other can be made, so is the VM",
 			(unsigned long long)left_bytes(leaving));
-	err = send_rest(leaving);
+	err = send_and_hear(leaving);
 	while (err && postcopy_is_loss(err)) {
 		err = reconnect(leaving, err);
 		if (err)
 			break;
-		err = send_rest(leaving);
+		err = send_and_hear(leaving);
 	}
 	if (err)
 		err = judge_loss(leaving, err);
