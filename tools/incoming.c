@@ -3,6 +3,7 @@
 #include "incoming.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -22,7 +23,7 @@ int incoming_open(struct incoming *incoming, const struct invocation *invocation
 	struct address parsed;
 	int status, err;
 
-	incoming->wake = -1;
+	incoming->wake = incoming->stir = -1;
 	if (!address)
 		return STATUS_OK;
 	if (invocation_has(invocation, OPTION_RESTORE)) {
@@ -41,7 +42,8 @@ int incoming_open(struct incoming *incoming, const struct invocation *invocation
 	if (err < 0)
 		return complain_error(invocation, err);
 	incoming->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (incoming->wake < 0) {
+	incoming->stir = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (incoming->wake < 0 || incoming->stir < 0) {
 		complain("cannot make an eventfd: %s", strerror(errno));
 		return STATUS_HOST;
 	}
@@ -64,8 +66,11 @@ static void on_told(void *opaque, const struct impost_migration_status *status)
 {
 	struct incoming *incoming = opaque;
 
-	(void)status;
 	atomic_store(&incoming->seen, true);
+	if (status->state < IMPOST_MIGRATION_DONE)
+		return;
+	atomic_store(&incoming->settled, true);
+	eventfd_write(incoming->stir, 1);
 }
 
 /* Who is not who it should be is told and sent away, and does not keep others from coming. */
@@ -101,13 +106,32 @@ static int receive(struct incoming *incoming)
 	return migration_explain(migration, err);
 }
 
-/* Post-copy: the guest runs, and waits for what it touches. */
+/* The run ends before all has come. */
+static void tell_of_loss(struct incoming *incoming)
+{
+	struct impost_migration_status status;
+
+	migration_get_status(&incoming->migration, &status);
+	if (status.left_bytes > 0 && machine_ended(incoming->machine) == MACHINE_RUNNING)
+		complain("%llu KiB of the guest's memory have not come, and its source has let it "
+			 "go (post-copy): the guest is lost",
+			 (unsigned long long)status.left_bytes / 1024);
+}
+
+/* Post-copy: the guest runs, and waits for what it touches. Destroying the migration ends the wait
+ * of who still does. */
 static void fill(struct incoming *incoming)
 {
+	struct pollfd stirred = {.fd = incoming->stir, .events = POLLIN};
 	struct migration *migration = &incoming->migration;
-	int err = impost_migration_wait(migration->handle);
 
-	if (err < 0 && !atomic_load(&migration->cancelled))
+	if (!atomic_load(&incoming->quits)) /* a cancel that came too late keeps nobody away */
+		migration_rearm(migration);
+	while (!atomic_load(&incoming->settled) && !atomic_load(&incoming->quits))
+		poll(&stirred, 1, -1);
+	if (!atomic_load(&incoming->settled))
+		tell_of_loss(incoming);
+	else if (impost_migration_wait(migration->handle) < 0)
 		machine_fail(incoming->machine, impost_error(migration->ctx));
 	migration_unmake(migration);
 }
@@ -178,8 +202,11 @@ static void join(struct incoming *incoming)
 
 void incoming_cancel(struct incoming *incoming)
 {
-	if (incoming->started)
+	if (incoming->started) {
+		atomic_store(&incoming->quits, true);
+		eventfd_write(incoming->stir, 1);
 		migration_cancel(&incoming->migration);
+	}
 	join(incoming);
 }
 
@@ -189,5 +216,7 @@ void incoming_close(struct incoming *incoming)
 	migration_release(&incoming->migration);
 	if (incoming->wake >= 0)
 		close(incoming->wake);
-	incoming->wake = -1;
+	if (incoming->stir >= 0)
+		close(incoming->stir);
+	incoming->wake = incoming->stir = -1;
 }

@@ -21,6 +21,9 @@ struct incoming {
 	atomic_bool seen;    /* somebody has connected */
 	atomic_bool over;    /* see incoming_is_over() */
 	atomic_bool at_rest; /* the thread has nothing more to do */
+	int stir;	     /* eventfd: look at what follows */
+	atomic_bool settled; /* no memory will come any more */
+	atomic_bool quits;   /* nor is it waited for */
 	struct impost_vm *vm;
 	int err;
 	char text[1024]; /* of ERR */
@@ -49,7 +52,8 @@ int incoming_start(struct incoming *incoming);
 bool incoming_is_over(const struct incoming *incoming);
 int incoming_take(struct incoming *incoming);
 
-/* Ends it, and waits for that. */
+/* Ends it, and waits for that. Of a guest that runs, and some of whose memory has not come, it is
+ * said that it is lost. */
 void incoming_cancel(struct incoming *incoming);
 
 /* Whether memory of a guest that runs is still coming (post-copy). */

@@ -140,6 +140,9 @@ static int execute(struct run *run)
 	err = machine_start(&run->machine);
 	if (err == 0)
 		run_loop(run);
+	/* A vCPU may be waiting for memory that is still to come, where no kick reaches it. */
+	if (run->reason != GUEST_ENDED)
+		incoming_cancel(&run->incoming);
 	machine_stop(&run->machine);
 	steering_end(run->steering);
 	run->times.run = clock_now_ns() - begin;
@@ -262,7 +265,7 @@ int command_run(const struct invocation *invocation)
 	struct run run = {
 		.invocation = invocation,
 		.machine = {.wake = -1},
-		.incoming = {.wake = -1},
+		.incoming = {.wake = -1, .stir = -1},
 		.dirty = {.timer = -1},
 		.images = {-1, -1},
 		.signals = -1,

@@ -969,6 +969,125 @@ Test(migrate, running_guest_postcopy_kvm)
 	cr_assert_eq(ended(destination), 0, "%s", contents("b.err"));
 }
 
+/* Between a source and the destination at "there": nothing more of the source gets there after the
+ * word with which its guest goes. */
+struct choke {
+	int listener;
+	atomic_bool choked;
+	pthread_t thread;
+};
+
+static bool pass(int from, int to, uint64_t bytes)
+{
+	static uint8_t data[65536];
+
+	while (bytes > 0) {
+		size_t part = bytes < sizeof(data) ? (size_t)bytes : sizeof(data);
+
+		if (!take(from, data, part) || send(to, data, part, MSG_NOSIGNAL) != (ssize_t)part)
+			return false;
+		bytes -= part;
+	}
+	return true;
+}
+
+/* The table of a Memory, and what is behind it; rows of zeros have nothing there. */
+static bool pass_memory(int from, int to, uint64_t length)
+{
+	uint64_t *rows = malloc(length + 1), bytes = 0;
+	bool passed = take(from, rows, length) &&
+		      send(to, rows, length, MSG_NOSIGNAL) == (ssize_t)length;
+
+	for (uint64_t i = 0; passed && i < length / 8; i += 2)
+		bytes += rows[i] & 1 ? 0 : rows[i + 1];
+	free(rows);
+	return passed && pass(from, to, bytes);
+}
+
+static bool pass_request(struct choke *choke, int from, int to)
+{
+	struct {
+		uint16_t command;
+		uint8_t header[6];
+		uint64_t length;
+	} head;
+
+	if (!take(from, &head, sizeof(head)))
+		return false;
+	if (head.command == COMPLETE_COMMAND)
+		atomic_store(&choke->choked, true);
+	if (send(to, &head, sizeof(head), MSG_NOSIGNAL) != (ssize_t)sizeof(head))
+		return false;
+	return head.command == MEMORY_COMMAND ? pass_memory(from, to, head.length)
+					      : pass(from, to, head.length);
+}
+
+static void *choke_thread(void *opaque)
+{
+	struct choke *choke = opaque;
+	int from = accept4(choke->listener, NULL, NULL, SOCK_CLOEXEC), to = come();
+	struct pollfd fds[] = {{.fd = to, .events = POLLIN}, {.fd = from, .events = POLLIN}};
+	bool going = true;
+
+	while (going && poll(fds, 2, -1) > 0) {
+		if (fds[0].revents)
+			going = pass(to, from, 1);
+		else if (fds[1].revents)
+			going = pass_request(choke, from, to);
+		if (atomic_load(&choke->choked))
+			fds[1].fd = -1;
+	}
+	close(from);
+	close(to);
+	return NULL;
+}
+
+/* A run that is ended while memory of its guest is still to come ends at once, and says what that
+ * means. The source learns of it, too. */
+Test(migrate, postcopy_is_ended_kvm)
+{
+	struct fake listening;
+	struct choke choke = {0};
+	char there[256], relay[256];
+	struct timespec begin, end;
+	pid_t ctl;
+
+	if (!has_kvm())
+		cr_skip_test("skipped: there is no /dev/kvm");
+	tool_write_text("long.ini", "[migration]\nsilence = 100\n");
+	unix_address(there, "there");
+	unix_address(relay, "relay");
+	listen_fake(&listening, "relay");
+	choke.listener = listening.listener;
+	source = START("a", false, "run", "-c", "@long.ini", PLUGINS, "--backend", "kvm",
+		       "--memory", "64M", "--kernel", tool_env("IMPOST_COUNT"), "--cmdline",
+		       "pages=2048 rounds=0 every=4", "--control", "@a.sock");
+	expect("a.out", "round 4\n");
+	destination = START("b", false, "run", "-c", "@long.ini", PLUGINS, "--backend", "kvm",
+			    "--control", "@b.sock", "--incoming", there);
+	expect("b.err", "waiting for a guest");
+	cr_assert_eq(pthread_create(&choke.thread, NULL, choke_thread, &choke), 0);
+	ctl = START("ctl", false, "ctl", "--json", "@a.sock", "migrate", relay, "--postcopy",
+		    "--downtime", "1");
+	expect_status("@b.sock", "running");
+	cr_assert(atomic_load(&choke.choked));
+	if (strstr(TOOL_RUN("ctl", "@b.sock", "status")->out, "incoming  done"))
+		cr_skip_test("skipped: there is no userfaultfd");
+	expect_status("@b.sock", "incoming  post-copying");
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	kill(destination, SIGTERM);
+	cr_assert_eq(ended(destination), 128 + SIGTERM, "%s", contents("b.err"));
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	cr_expect_lt(end.tv_sec - begin.tv_sec, 50);
+	cr_expect(strstr(contents("b.err"), "KiB of the guest's memory have not come"), "%s",
+		  contents("b.err"));
+	pthread_join(choke.thread, NULL);
+	cr_assert_neq(ended(source), 0);
+	cr_expect(strstr(contents("a.err"), "lost"), "%s", contents("a.err"));
+	cr_expect_neq(ended(ctl), 0);
+	close(choke.listener);
+}
+
 /* All that is in the way, however much there is: the mock has little of what KVM gave the guest. */
 Test(migrate, destination_cannot_have_it_kvm)
 {
