@@ -426,7 +426,7 @@ static int take_complete(struct receiving *receiving, const struct wire_head *he
 	if (!err)
 		err = joined_close(migration->joined);
 	if (!err)
-		err = impost_state_load(receiving->state, receiving->vm);
+		err = state_load_fresh(receiving->state, receiving->vm);
 	if (!err)
 		err = be_deaf(receiving);
 	if (err)

@@ -227,6 +227,10 @@ void state_put_back(struct state_work *work);
  * failure PARTS is to be freed all the same. */
 int state_take_parts(struct impost_vm *vm, struct state_parts *parts, struct impost_state *into);
 
+/* state_load.c: as impost_state_load(), into a VM that is destroyed if it fails: nothing is put
+ * back then, and what is there need not be read before. */
+int state_load_fresh(const struct impost_state *state, struct impost_vm *vm);
+
 /* --- MSRs --- */
 
 #define STATE_MSR_LEAVE	     1u

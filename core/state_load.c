@@ -165,7 +165,8 @@ static int put_back(struct state_work *work, struct state_parts *before, int err
 	return impost_error_set(work->ctx, err, "%s", reason);
 }
 
-static int load(struct state_work *work)
+/* Reading what was before takes as long as loading does. */
+static int load_or_put_back(struct state_work *work)
 {
 	struct state_parts before = {.vcpus = NULL};
 	int err = state_take_parts(work->vm, &before, NULL);
@@ -179,16 +180,16 @@ static int load(struct state_work *work)
 	return err;
 }
 
-static int load_and_end(struct state_work *work)
+static int load_and_end(struct state_work *work, bool fresh)
 {
 	struct devices_load *devices = work->devices;
-	int err = load(work);
+	int err = fresh ? state_run_steps(work, true) : load_or_put_back(work);
 
 	devices_end(devices);
 	return err;
 }
 
-int impost_state_load(const struct impost_state *state, struct impost_vm *vm)
+static int load(const struct impost_state *state, struct impost_vm *vm, bool fresh)
 {
 	struct state_parts parts = {.vcpus = NULL};
 	struct state_work work = {.ctx = NULL};
@@ -205,8 +206,18 @@ int impost_state_load(const struct impost_state *state, struct impost_vm *vm)
 	if (!err)
 		err = prepare_devices(&work, state);
 	if (!err)
-		err = load_and_end(&work);
+		err = load_and_end(&work, fresh);
 	state_work_end(&work);
 	free(parts.vcpus);
 	return err;
+}
+
+int impost_state_load(const struct impost_state *state, struct impost_vm *vm)
+{
+	return load(state, vm, false);
+}
+
+int state_load_fresh(const struct impost_state *state, struct impost_vm *vm)
+{
+	return load(state, vm, true);
 }
