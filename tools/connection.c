@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Connects, listens and accepts for a migration. No wait but the resolver's is without a limit. */
+/* Connects, listens and accepts for a migration. No wait is without a limit. */
 #include "connection.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "lookup.h"
 #include "ready.h"
 
 #define BACKLOG 64
@@ -48,28 +48,18 @@ static int wait_ready(const struct endpoint *endpoint, int fd, short events, uin
 	return ready > 0 ? 0 : ready ? ready : -ETIMEDOUT;
 }
 
-/* --- names --- */
-
-/* FLAGS of getaddrinfo(3) besides. Freed with freeaddrinfo(). */
-static int look_up(const struct endpoint *endpoint, int flags, struct addrinfo **ret_list)
+static int look_up(const struct endpoint *endpoint, int flags, uint64_t until,
+		   struct addrinfo **ret_list)
 {
-	const struct addrinfo hints = {
-		.ai_flags = AI_NUMERICSERV | flags,
-		.ai_family = AF_UNSPEC,
-		.ai_socktype = SOCK_STREAM,
+	const struct lookup what = {
+		.host = endpoint->address.host,
+		.port = endpoint->address.port,
+		.flags = flags,
+		.stop = endpoint->stop,
+		.until = until,
 	};
-	char port[8];
-	int result;
 
-	snprintf(port, sizeof(port), "%u", endpoint->address.port);
-	result = getaddrinfo(endpoint->address.host, port, &hints, ret_list);
-	if (result == 0)
-		return 0;
-	if (result == EAI_SYSTEM)
-		return fail(endpoint, -errno, "look up");
-	return impost_error_set(endpoint->ctx, result == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH,
-				"cannot look up %s: %s", endpoint->address.host,
-				gai_strerror(result));
+	return lookup(endpoint->ctx, &what, ret_list);
 }
 
 /* --- connecting --- */
@@ -125,7 +115,7 @@ static int connect_tcp(const struct endpoint *endpoint, uint64_t until, int *ret
 {
 	const struct addrinfo *at;
 	struct addrinfo *list;
-	int err = look_up(endpoint, AI_ADDRCONFIG, &list);
+	int err = look_up(endpoint, AI_ADDRCONFIG, until, &list);
 
 	if (err < 0)
 		return err;
@@ -187,7 +177,7 @@ static int listen_tcp(struct endpoint *endpoint)
 {
 	const struct addrinfo *at;
 	struct addrinfo *list;
-	int err = look_up(endpoint, AI_PASSIVE, &list);
+	int err = look_up(endpoint, AI_PASSIVE, ready_deadline(endpoint->silence_ms), &list);
 
 	if (err < 0)
 		return err;
