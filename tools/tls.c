@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * TLS by GnuTLS, nonblocking, so that every wait is ours and has a limit. A session may be used by
- * one sending and one receiving thread (GnuTLS manual, "Thread safety"), but for what both sends
- * and receives: there is no renegotiation in TLS 1.3, tickets are off, and keys that are due are
- * changed by the sending thread without asking the other side for the same.
+ * TLS by GnuTLS, nonblocking, so that every wait is ours and has a limit. GnuTLS lets one thread
+ * send while another receives (its manual, "Thread safety"), but not while keys are changed; and
+ * that happens within both, in TLS 1.3, when either side's keys are due or the other asks for it.
+ * So they take turns: no call waits for the other side, and a lock is held for one of them alone.
  */
 #include "tls.h"
 
@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 
+#include "clock.h"
 #include "ready.h"
 
 #define SECRET_MOST 65536u
@@ -41,6 +43,7 @@ struct tls_credentials {
 };
 
 struct tls {
+	pthread_mutex_t lock; /* of all calls with the session, from the handshake on */
 	gnutls_session_t session;
 	int fd;
 	size_t pending;	  /* bytes of a write that was begun */
@@ -392,22 +395,28 @@ static int refuse_handshake(struct impost_context *ctx, const struct tls *tls,
 				peer->host ? peer->host : "who connected", text);
 }
 
+/* RESULT is what there is to wait for; of an alert that only warns, nothing. As ready_wait(). */
+static int wait_for_peer(const struct tls *tls, const struct tls_peer *peer, int result,
+			 uint64_t until)
+{
+	short events = gnutls_record_get_direction(tls->session) ? POLLOUT : POLLIN;
+
+	return is_again(result) ? ready_wait(peer->fd, peer->stop, events, until) : 1;
+}
+
 static int shake_hands(struct impost_context *ctx, struct tls *tls, const struct tls_peer *peer)
 {
 	uint64_t until = ready_deadline(peer->timeout_ms);
 
 	for (;;) {
-		int result = gnutls_handshake(tls->session), ready;
+		int result = gnutls_handshake(tls->session), ready = 0;
 
 		if (result >= 0)
 			return 0;
-		if (result == GNUTLS_E_WARNING_ALERT_RECEIVED)
-			continue;
-		if (!is_again(result))
+		if (!is_again(result) && result != GNUTLS_E_WARNING_ALERT_RECEIVED)
 			return refuse_handshake(ctx, tls, peer, result);
-		ready = ready_wait(peer->fd, peer->stop,
-				   gnutls_record_get_direction(tls->session) ? POLLOUT : POLLIN,
-				   until);
+		if (clock_now_ns() < until)
+			ready = wait_for_peer(tls, peer, result, until);
 		if (ready == -ECANCELED)
 			return impost_error_set(ctx, -ECANCELED, "the migration was cancelled");
 		if (ready < 0)
@@ -430,6 +439,7 @@ int tls_open(struct impost_context *ctx, const struct tls_credentials *credentia
 	if (!tls)
 		return impost_error_set(ctx, -ENOMEM, "no memory for TLS");
 	tls->fd = peer->fd;
+	pthread_mutex_init(&tls->lock, NULL);
 	err = prepare(tls, credentials, peer);
 	err = err < 0 ? impost_error_set(ctx, -EIO, "TLS: %s", gnutls_strerror(err))
 		      : shake_hands(ctx, tls, peer);
@@ -439,6 +449,7 @@ int tls_open(struct impost_context *ctx, const struct tls_credentials *credentia
 	}
 	if (tls->session)
 		gnutls_deinit(tls->session);
+	pthread_mutex_destroy(&tls->lock);
 	free(tls);
 	return err;
 }
@@ -449,6 +460,7 @@ void tls_close(struct tls *tls)
 		return;
 	gnutls_bye(tls->session, GNUTLS_SHUT_WR);
 	gnutls_deinit(tls->session);
+	pthread_mutex_destroy(&tls->lock);
 	free(tls);
 }
 
@@ -484,22 +496,33 @@ bool tls_failure(const struct tls *tls, char *text, size_t size)
 	return true;
 }
 
+static ssize_t receive_record(struct tls *tls, void *buf, uint64_t bytes)
+{
+	ssize_t got;
+
+	pthread_mutex_lock(&tls->lock);
+	got = gnutls_record_recv(tls->session, buf, bytes < SSIZE_MAX ? bytes : SSIZE_MAX);
+	pthread_mutex_unlock(&tls->lock);
+	return got;
+}
+
 int64_t tls_read(void *opaque, void *buf, uint64_t bytes, uint32_t timeout_ms)
 {
 	struct tls *tls = opaque;
 	uint64_t until = ready_deadline(timeout_ms);
 
 	for (;;) {
-		ssize_t got = gnutls_record_recv(tls->session, buf,
-						 bytes < SSIZE_MAX ? bytes : SSIZE_MAX);
+		ssize_t got = receive_record(tls, buf, bytes);
 		int ready;
 
 		/* Who hangs up without a goodbye has ended it too: the protocol knows when that is
 		 * too early. */
 		if (got >= 0 || got == GNUTLS_E_PREMATURE_TERMINATION)
 			return got >= 0 ? got : 0;
-		if (got == GNUTLS_E_WARNING_ALERT_RECEIVED)
+		if (got == GNUTLS_E_WARNING_ALERT_RECEIVED && clock_now_ns() < until)
 			continue;
+		if (got == GNUTLS_E_WARNING_ALERT_RECEIVED)
+			return -EAGAIN;
 		if (!is_again(got))
 			return fail(tls, got);
 		ready = ready_wait(tls->fd, -1, POLLIN, until);
@@ -535,8 +558,12 @@ int64_t tls_write(void *opaque, const void *buf, uint64_t bytes, uint32_t timeou
 	uint64_t until = ready_deadline(timeout_ms), done = 0;
 
 	while (done < bytes) {
-		ssize_t sent = send_record(tls, (const uint8_t *)buf + done, bytes - done);
+		ssize_t sent;
 		int ready;
+
+		pthread_mutex_lock(&tls->lock);
+		sent = send_record(tls, (const uint8_t *)buf + done, bytes - done);
+		pthread_mutex_unlock(&tls->lock);
 
 		if (sent >= 0) {
 			done += (uint64_t)sent;
