@@ -93,6 +93,46 @@ Test(dirty, fetching_adds_to_the_bitmap, .timeout = 120)
 	box_close(&box);
 }
 
+#define MOST_PAGES 1024u
+
+/* Regions of all lengths around a word's border: their first and last pages, and single ones. */
+static void region_of(uint32_t pages)
+{
+	const uint32_t single[] = {0, pages / 2, pages - 1};
+	uint64_t got[MOST_PAGES / 64];
+	struct writer w;
+	struct box box;
+
+	open_writer(&box, &w, 1);
+	add_region(&box, HOLE, pages);
+	log_start(&box, HOLE, pages);
+	for (size_t i = 0; i < 3; i++) {
+		const uint64_t gpa = HOLE + single[i] * PAGE + (i == 2 ? PAGE - WRITER_BYTES : 0);
+
+		writer_write(&w, &gpa, 1);
+		memset(got, 0, sizeof(got));
+		log_take(&box, HOLE, pages, got);
+		for (uint32_t page = 0; page < MOST_PAGES; page++)
+			cr_assert_eq(has_bit(got, page), page == single[i],
+				     "page %u, of %u, with page %u written", page, pages,
+				     single[i]);
+	}
+	box_close(&box);
+}
+
+#define REGION_OF(pages)                                       \
+	Test(dirty, regions_of_##pages##_pages, .timeout = 60) \
+	{                                                      \
+		region_of(pages);                              \
+	}
+REGION_OF(1)
+REGION_OF(2)
+REGION_OF(63)
+REGION_OF(64)
+REGION_OF(65)
+REGION_OF(128)
+REGION_OF(1000)
+
 /* Where fetching leaves clearing to a second step, it takes nothing away. Else there is none. */
 Test(dirty, who_clears, .timeout = 120)
 {

@@ -355,6 +355,32 @@ Test(exits, state_waits_for_the_answer)
 	box_close(&box);
 }
 
+/* That an answer is awaited is told before anything else is looked at. */
+Test(exits, pending_comes_before_room)
+{
+	struct impost_x86_regs regs = {.size = 77};
+	struct impost_exit exit;
+	uint32_t size = 77;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_EXECUTES);
+	box_need(&box, IMPOST_CAP_COMPLETE);
+	enter_real(&box, box.vcpu, GUEST(0xec, 0xf4));
+	run_to(&box, box.vcpu, IMPOST_EXIT_IO, &exit);
+	for (uint32_t room = 0; room <= sizeof(regs); room += 8) {
+		REFUSED(&box, EBUSY,
+			impost_vcpu_get(box.vcpu, IMPOST_SECTION_REGS, &regs, room, &size));
+		cr_assert_eq(size, 77u);
+		cr_assert_eq(regs.size, 77u);
+	}
+	memset(exit.u.io.data, 1, 1);
+	finish(&box, box.vcpu);
+	REFUSED(&box, ENOSPC, impost_vcpu_get(box.vcpu, IMPOST_SECTION_REGS, &regs, 0, &size));
+	cr_assert_eq(size, sizeof(regs));
+	box_close(&box);
+}
+
 Test(exits, halt_comes_out_without_a_local_apic)
 {
 	struct impost_exit exit;

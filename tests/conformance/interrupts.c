@@ -3,6 +3,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <impost/mock.h>
+
 #include "common.h"
 
 #define APIC_ADDRESS UINT64_C(0xfee00000) /* fixed delivery to APIC 0 (SDM vol. 3, 11.11.1) */
@@ -106,6 +108,63 @@ Test(interrupts, message_with_the_full_irqchip, .timeout = 60)
 Test(interrupts, message_with_local_apics, .timeout = 60)
 {
 	message(IMPOST_IRQCHIP_LAPIC);
+}
+
+#define MESSAGE_CPUS 3u
+
+static bool has_request(struct box *box, struct impost_vcpu *vcpu, uint32_t vector)
+{
+	struct impost_x86_lapic lapic;
+	uint32_t size;
+
+	OK(box, impost_vcpu_get(vcpu, IMPOST_SECTION_LAPIC, &lapic, sizeof(lapic), &size));
+	return lapic.regs[0x200 + vector / 32 * 16 + vector % 32 / 8] >> (vector % 8) & 1;
+}
+
+/* What a backend that plays guests was told. */
+static void expect_in_log(struct box *box, uint32_t index, uint64_t address, uint32_t data)
+{
+	const struct impost_mock_control *mock;
+	struct impost_mock_irq irq = {.kind = 0};
+	const void *table;
+	void *handle;
+
+	OK(box, impost_vm_extension(box->vm, IMPOST_MOCK_CONTROL, &table, &handle));
+	mock = table;
+	OK(box, mock->irq(handle, index, &irq));
+	cr_assert_eq(irq.kind, IMPOST_MOCK_IRQ_MSI);
+	cr_assert_eq(irq.address, address, "it came as one to 0x%llx",
+		     (unsigned long long)irq.address);
+	cr_assert_eq(irq.data, data);
+}
+
+/* A message is accepted by the vCPU that it names, and by no other (SDM vol. 3, 11.11.1). */
+Test(interrupts, message_to_each_vcpu, .timeout = 60)
+{
+	struct impost_vcpu *vcpu[MESSAGE_CPUS];
+	struct box box;
+
+	box_open(&box, MESSAGE_CPUS, IMPOST_IRQCHIP_LAPIC);
+	box_need(&box, IMPOST_CAP_MSI);
+	vcpu[0] = box.vcpu;
+	for (uint32_t i = 1; i < MESSAGE_CPUS; i++)
+		OK(&box, impost_vcpu_create(box.vm, i, &vcpu[i]));
+	for (uint32_t i = 0; i < MESSAGE_CPUS; i++)
+		lapic_on(&box, vcpu[i]);
+	for (uint32_t i = 0; i < MESSAGE_CPUS; i++) {
+		const uint32_t vector = 0x41 + i;
+
+		OK(&box, impost_vm_msi(box.vm, APIC_ADDRESS | i << 12, vector));
+		if (!impost_caps_has(box.caps, IMPOST_CAP_EXECUTES))
+			expect_in_log(&box, i, APIC_ADDRESS | i << 12, vector);
+		for (uint32_t k = 0; k < MESSAGE_CPUS; k++)
+			if (impost_caps_has(box.caps, IMPOST_CAP_EXECUTES))
+				cr_assert_eq(has_request(&box, vcpu[k], vector), k == i,
+					     "vector 0x%x and vCPU %u", vector, k);
+	}
+	for (uint32_t i = 1; i < MESSAGE_CPUS; i++)
+		OK(&box, impost_vcpu_destroy(vcpu[i]));
+	box_close(&box);
 }
 
 Test(interrupts, routed_eventfd, .timeout = 60)
@@ -302,7 +361,6 @@ Test(interrupts, injected_vector_waits_for_the_flag, .timeout = 60)
 	box_close(&box);
 }
 
-/* That the host ceases to ask for a window of its own takes none from a vector that waits. */
 /* A vector that waits is state: taken from one vCPU it comes in another. */
 Test(interrupts, injected_vector_that_waits_is_saved, .timeout = 60)
 {
@@ -361,6 +419,7 @@ Test(interrupts, no_vector_waits_for_an_irqchip)
 	box_close(&box);
 }
 
+/* That the host ceases to ask for a window of its own takes none from a vector that waits. */
 Test(interrupts, injected_vector_outlives_the_hosts_window, .timeout = 60)
 {
 	const uint8_t handler[] = {0xe6, 0x81, 0x43, 0xcf};

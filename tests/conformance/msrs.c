@@ -46,7 +46,7 @@ static void refused(struct box *box, const struct msr_case *c)
 	int r = set_msr(box, c->index, c->bad, &done);
 
 	cr_assert_eq(r, -IMPOST_ESTATE, "0x%llx: %s", (unsigned long long)c->bad,
-		     impost_error_name(r));
+		     r ? impost_error_name(r) : "taken");
 	cr_assert_eq(done, 0u);
 	snprintf(word, sizeof(word), "%x", c->index);
 	cr_assert_not_null(strcasestr(impost_error(box->ctx), word), "names no 0x%s: %s", word,

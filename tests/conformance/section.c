@@ -19,7 +19,8 @@ void section_set(struct box *box, uint32_t section, const union section *s)
 
 static void expect_refusal(struct box *box, int r, int err, const char *what)
 {
-	cr_assert_eq(r, -err, "%s: %s, not %s", what, impost_error_name(r), impost_error_name(err));
+	cr_assert_eq(r, -err, "%s: %s, not %s", what, r ? impost_error_name(r) : "taken",
+		     impost_error_name(err));
 	cr_assert_neq(impost_error(box->ctx)[0], '\0', "%s: no text", what);
 }
 

@@ -137,6 +137,62 @@ Test(timekeeping, clock_goes_on_from_where_it_was_set)
 	box_close(&box);
 }
 
+Test(timekeeping, clock_never_goes_back)
+{
+	uint64_t last = 0;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_CLOCK);
+	for (int i = 0; i < 1000; i++) {
+		const uint64_t ns = clock_of(&box).ns;
+
+		cr_assert_geq(ns, last);
+		/* Time that was set is where it goes on from. */
+		last = i == 500 ? UINT64_C(1) << 50 : ns;
+		if (i == 500)
+			OK(&box, impost_vm_set(box.vm, IMPOST_SECTION_CLOCK,
+					       &(struct impost_x86_clock){
+						       .size = sizeof(struct impost_x86_clock),
+						       .ns = last},
+					       sizeof(struct impost_x86_clock)));
+	}
+	box_close(&box);
+}
+
+Test(timekeeping, tsc_never_goes_back)
+{
+	uint64_t last = 0;
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	for (int i = 0; i < 1000; i++) {
+		const uint64_t value = tsc_of(&box, box.vcpu).value;
+
+		cr_assert_geq(value, last);
+		last = value;
+	}
+	box_close(&box);
+}
+
+/* While a VM is held its clock is what it was, or goes on: it does not fall back behind. */
+Test(timekeeping, clock_outlives_a_hold)
+{
+	struct box box;
+	uint64_t before;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_need(&box, IMPOST_CAP_CLOCK);
+	for (int i = 0; i < 10; i++) {
+		before = clock_of(&box).ns;
+		OK(&box, impost_vm_hold(box.vm, 20000));
+		cr_assert_geq(clock_of(&box).ns, before);
+		OK(&box, impost_vm_release(box.vm));
+		cr_assert_geq(clock_of(&box).ns, before);
+	}
+	box_close(&box);
+}
+
 static uint64_t realtime(void)
 {
 	struct timespec t;
