@@ -23,7 +23,8 @@ static const struct command commands[] = {
 	 "                  [--cpu-template NAME|FILE] --kernel FILE [--initrd FILE]\n"
 	 "                  [--cmdline STRING] [--boot PROTOCOL] [--flat-mode MODE]\n"
 	 "                  [--flat-address ADDRESS] [--stats] [--dirty-rate[=MS]]\n"
-	 "                  [--control SOCKET] [--set SECTION.KEY=VALUE]..." IF_STATE(
+	 "                  [--control SOCKET] [--layer NAME[:VALUE]]...\n"
+	 "                  [--set SECTION.KEY=VALUE]..." IF_STATE(
 		 "\n                  [--restore FILE] [--restore-memory HOW]\n"
 		 "                  [--key-file FILE] [--incoming ADDRESS]\n"
 		 "                  [--tls-certificate FILE] [--tls-key FILE] [--tls-ca FILE]\n"

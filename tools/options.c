@@ -213,6 +213,46 @@ static int apply_settings(const struct invocation *invocation)
 	return status;
 }
 
+/* All of --layer as one list, to be freed; NULL: no memory. */
+static char *join_layers(const struct invocation *invocation)
+{
+	char *all = NULL, *longer;
+
+	for (int i = 0; i < invocation->nrepeated; i++) {
+		if (invocation->repeated[i].id != OPTION_LAYER)
+			continue;
+		if (asprintf(&longer, "%s%s%s", all ? all : "", all ? "," : "",
+			     invocation->repeated[i].value) < 0)
+			longer = NULL;
+		free(all);
+		all = longer;
+		if (!all)
+			return NULL;
+	}
+	return all;
+}
+
+/* After the INI: which may say where the layers' plugins are. */
+static int apply_layers(const struct invocation *invocation)
+{
+	char *layers;
+	int err;
+
+	if (!invocation_has(invocation, OPTION_LAYER))
+		return STATUS_OK;
+	layers = join_layers(invocation);
+	if (!layers) {
+		complain("no memory");
+		return STATUS_HOST;
+	}
+	err = impost_context_set(invocation->ctx, "impost", "layers", layers);
+	free(layers);
+	if (err >= 0)
+		return STATUS_OK;
+	complain_error(invocation, err);
+	return err == -IMPOST_ECONFIG ? STATUS_USAGE : STATUS_HOST;
+}
+
 int options_apply(const struct invocation *invocation)
 {
 	const char *config = invocation->values[OPTION_CONFIG];
@@ -234,5 +274,5 @@ int options_apply(const struct invocation *invocation)
 	if (status != STATUS_OK)
 		return status;
 	err = config ? impost_context_load_file(invocation->ctx, config) : 0;
-	return err < 0 ? complain_error(invocation, err) : STATUS_OK;
+	return err < 0 ? complain_error(invocation, err) : apply_layers(invocation);
 }

@@ -182,7 +182,7 @@ static void print_exits(const struct machine *machine)
 	fprintf(stderr, "\n");
 }
 
-/* Which backend ran, and of each other one of the list, why it did not. */
+/* Which backend ran, under which layers, and of each other one of the list, why it did not. */
 static void print_backends(const struct impost_vm *vm)
 {
 	const char *taken = impost_vm_backend(vm), *list = impost_vm_config(vm)->backend;
@@ -192,6 +192,8 @@ static void print_backends(const struct impost_vm *vm)
 	fprintf(stderr, "  backend   %s (%s)\n", taken,
 		impost_caps_has(impost_vm_caps(vm), IMPOST_CAP_EXECUTES) ? "executed"
 									 : "played, not executed");
+	if (*impost_vm_layers(vm))
+		fprintf(stderr, "  layers    %s\n", impost_vm_layers(vm));
 	for (; impost_vm_passed_over(vm, passed, &name, &reason) == 0; passed++)
 		fprintf(stderr, "  not       %s: %s\n", name, reason);
 	for (; *list; list += strcspn(list, ",") + (strchr(list, ',') != NULL), at++) {

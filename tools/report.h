@@ -25,7 +25,8 @@ struct report_times {
 	uint64_t run;
 };
 
-/* Tells which backend ran and why each other one did not, the times, and the exits by kind. */
+/* Tells which backend ran, under which layers, and why each other one did not, the times, and the
+ * exits by kind. */
 void report_stats(const struct machine *machine, const struct report_times *times);
 
 #endif
