@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <impost/trace.h>
+
 #include "tool.h"
 
 #define CODE_BYTES 16u
@@ -206,6 +208,58 @@ static void print_backends(const struct impost_vm *vm)
 	}
 }
 
+/* How many calls took so long, "256ns 12, 512ns 3": each from that time to twice as long. */
+static void print_histogram(const struct impost_trace_op *op)
+{
+	static const struct {
+		uint64_t ns;
+		const char *name;
+	} units[] = {{1000000000, "s"}, {1000000, "ms"}, {1000, "us"}, {1, "ns"}};
+	const char *between = "           ";
+
+	for (uint32_t i = 0; i < IMPOST_TRACE_BUCKETS; i++) {
+		uint64_t from = UINT64_C(1) << i;
+		size_t unit = 0;
+
+		if (!op->bucket[i])
+			continue;
+		while (from < units[unit].ns)
+			unit++;
+		fprintf(stderr, "%s %" PRIu64 "%s %" PRIu64, between, from / units[unit].ns,
+			units[unit].name, op->bucket[i]);
+		between = ",";
+	}
+	fprintf(stderr, "\n");
+}
+
+/* What the layer `trace` has counted, if there is one. */
+static void print_trace(struct impost_vm *vm)
+{
+	struct impost_trace_op op = {.size = sizeof(op)};
+	const struct impost_trace_control *trace;
+	const void *table;
+	void *handle;
+
+	if (impost_vm_extension(vm, IMPOST_TRACE, &table, &handle) < 0)
+		return;
+	trace = table;
+	fprintf(stderr, "  trace     %-24s %12s %10s%s\n", "operation", "calls", "failed",
+		trace->times ? "     total ms      mean ns   longest ns" : "");
+	for (uint32_t i = 0; trace->op(handle, i, &op) == 0; i++) {
+		if (!op.calls)
+			continue;
+		fprintf(stderr, "            %-24s %12" PRIu64 " %10" PRIu64, op.name, op.calls,
+			op.failed);
+		if (trace->times) {
+			fprintf(stderr, " %12.3f %12.0f %12" PRIu64 "\n", (double)op.ns / 1e6,
+				(double)op.ns / (double)op.calls, op.longest);
+			print_histogram(&op);
+		} else {
+			fprintf(stderr, "\n");
+		}
+	}
+}
+
 void report_stats(const struct machine *machine, const struct report_times *times)
 {
 	fprintf(stderr, "%simpost: statistics%s\n", colour(stderr, COLOUR_BOLD),
@@ -215,6 +269,7 @@ void report_stats(const struct machine *machine, const struct report_times *time
 	fprintf(stderr, "  set-up    %10.3f ms\n", (double)times->setup / 1e6);
 	fprintf(stderr, "  run       %10.3f ms\n", (double)times->run / 1e6);
 	print_exits(machine);
+	print_trace(machine->vm);
 	if (*machine->text)
 		fprintf(stderr, "  end       %s\n", machine->text);
 }

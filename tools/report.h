@@ -25,8 +25,8 @@ struct report_times {
 	uint64_t run;
 };
 
-/* Tells which backend ran, under which layers, and why each other one did not, the times, and the
- * exits by kind. */
+/* Tells which backend ran, under which layers, and why each other one did not, the times, the
+ * exits by kind, and what the layer `trace` has counted. */
 void report_stats(const struct machine *machine, const struct report_times *times);
 
 #endif

@@ -167,6 +167,11 @@ int32_t layer_feature_msrs(void *handle, struct impost_x86_msr *msrs, uint32_t c
 /* The value of option KEY; NULL: it was not given. */
 const struct impost_option *layer_option(const struct impost_open_args *args, const char *key);
 
+/* The name of an error code, negated or not, as impost_error_name() has it; and the code of a name,
+ * positive: 0: there is none. */
+const char *layer_error_name(int32_t err);
+int32_t layer_error_number(const char *name);
+
 /* Takes CAP out of CAPS. */
 static inline void layer_drop_cap(struct impost_caps *caps, enum impost_cap cap)
 {

@@ -7,6 +7,7 @@
 #include <impost/cassette.h>
 #include <impost/impost.h>
 #include <impost/mock.h>
+#include <impost/trace.h>
 
 struct abi_struct {
 	const char *name;

@@ -66,7 +66,7 @@ static int32_t note(uint32_t op, void *handle, const void *args, size_t bytes)
 		note(layer_op_##scope##_##name, handle, "", 0); \
 	}
 #define LAYER_OTHER(scope, name)
-#include "ops.def"
+#include "../../plugins/layer/ops.def"
 #undef LAYER_OP
 #undef LAYER_MAKE
 #undef LAYER_END
@@ -109,7 +109,7 @@ static const struct impost_vm_ops below_vm_ops = {
 #define MEMBER_vm(name) .name = below_vm_##name,
 #define OTHER_vm(name)	.name = below_vm_##name,
 #define MEMBER_vcpu(name)
-#include "ops.def"
+#include "../../plugins/layer/ops.def"
 #undef MEMBER_vm
 #undef OTHER_vm
 #undef MEMBER_vcpu
@@ -119,7 +119,7 @@ static const struct impost_vcpu_ops below_vcpu_ops = {
 #define MEMBER_vm(name)
 #define OTHER_vm(name)
 #define MEMBER_vcpu(name) .name = below_vcpu_##name,
-#include "ops.def"
+#include "../../plugins/layer/ops.def"
 #undef MEMBER_vm
 #undef MEMBER_vcpu
 #undef MEMBER_backend
@@ -131,7 +131,7 @@ static const struct impost_backend_ops below_ops = {
 #define MEMBER_backend(name) .name = below_backend_##name,
 #define MEMBER_vm(name)
 #define MEMBER_vcpu(name)
-#include "ops.def"
+#include "../../plugins/layer/ops.def"
 #undef LAYER_OP
 #undef LAYER_MAKE
 #undef LAYER_END
@@ -309,7 +309,7 @@ static uint32_t rows;
 #define LAYER_MAKE(scope, name, ...)
 #define LAYER_END(scope, name)
 #define LAYER_OTHER(scope, name)
-#include "ops.def"
+#include "../../plugins/layer/ops.def"
 #undef LAYER_OP
 
 Test(layer_kit, operations_come_through)
@@ -317,7 +317,7 @@ Test(layer_kit, operations_come_through)
 	below.result = -77;
 	below.calls = hook.calls = 0;
 #define LAYER_OP(scope, name, ...) try_##scope##_##name();
-#include "ops.def"
+#include "../../plugins/layer/ops.def"
 #undef LAYER_OP
 #undef LAYER_MAKE
 #undef LAYER_END

@@ -467,6 +467,59 @@ Test(tool, statistics_tell_how_the_guest_ended)
 	}
 }
 
+/* WORDS, each followed by what comes later, are in TEXT in that order. */
+static void expect_in_order(const char *text, const char *const *words, size_t count)
+{
+	const char *at = text;
+
+	for (size_t i = 0; i < count && at; i++) {
+		at = strstr(at, words[i]);
+		cr_expect(at, "no '%s' where it should be in:\n%s", words[i], text);
+	}
+}
+
+Test(tool, layers_are_put_over_the_backend)
+{
+	static const char *const counted[] = {"  backend   mock",
+					      "  layers    trace, trace\n",
+					      "  trace     operation",
+					      "backend.vm_create",
+					      "vm.vcpu_create",
+					      "vcpu.run",
+					      "  end "};
+	static const char *const timed[] = {"  layers    trace\n", "longest ns\n", "vcpu.run",
+					    "us "};
+	const struct tool_result *result;
+
+	tool_write_mock("[vcpu 0]\ndelay = 10us\nout = 0x64 1 0xfe\n");
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--stats", "--layer", "trace",
+			  "--layer", "trace");
+	cr_expect_eq(result->status, 0, "%s", result->err);
+	expect_in_order(result->err, counted, sizeof(counted) / sizeof(counted[0]));
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--stats", "--layer", "trace", "--set",
+			  "layer.trace.times=yes");
+	cr_expect_eq(result->status, 0, "%s", result->err);
+	expect_in_order(result->err, timed, sizeof(timed) / sizeof(timed[0]));
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--stats", "--set",
+			  "impost.layers=trace", "--layer", "");
+	cr_expect_eq(result->status, 0, "%s", result->err);
+	cr_expect(!strstr(result->err, "trace"), "%s", result->err);
+	result = TOOL_RUN("run", "-c", "@mock.ini", PLUGINS, "--layer", "mock");
+	cr_expect_eq(result->status, 2);
+	cr_expect(strstr(result->err, "layers: plugin mock is a backend, not a layer"), "%s",
+		  result->err);
+}
+
+Test(tool, layers_are_listed_as_such)
+{
+	const struct tool_result *result = TOOL_RUN("list", PLUGINS);
+
+	cr_expect_eq(result->status, 0, "%s", result->err);
+	cr_expect(strstr(result->out, "layer    trace "), "%s", result->out);
+	result = TOOL_RUN("doctor", PLUGINS, "--backend", "mock");
+	cr_expect(!strstr(result->out, "trace"), "%s", result->out);
+}
+
 /* Three pages in two intervals, one of them in both. The first interval ends in the first delay. */
 Test(tool, dirty_rate)
 {
