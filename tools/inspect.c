@@ -9,6 +9,7 @@
 #include "json.h"
 #include "saving.h"
 #include "snapshots.h"
+#include "tape.h"
 
 /* Of the JSON that the library writes of a state; there is no deeper one. */
 #define DEPTH 64
@@ -215,9 +216,11 @@ int command_inspect(const struct invocation *invocation)
 		.header = invocation_has(invocation, OPTION_HEADER),
 	};
 	uint32_t flags = look.header ? IMPOST_SNAPSHOT_HEADER : IMPOST_SNAPSHOT_ALONE;
-	int status = snapshots_open(invocation, invocation->operands[0], flags, &look.snapshot);
-	int err;
+	int status, err;
 
+	if (tape_is_one(invocation->operands[0]))
+		return tape_show(invocation, invocation->operands[0]);
+	status = snapshots_open(invocation, invocation->operands[0], flags, &look.snapshot);
 	if (status != STATUS_OK)
 		return status;
 	err = impost_snapshot_info(look.snapshot, &look.info);

@@ -195,7 +195,7 @@ static enum machine_end judge_error(int err)
 {
 	switch (err) {
 	case -IMPOST_EDIVERGED:
-		return MACHINE_FAILED;
+		return MACHINE_DIVERGED;
 	case -IMPOST_EMOVED:
 		return MACHINE_MOVED;
 	default:
@@ -375,13 +375,18 @@ void machine_stop(struct machine *machine)
 			pthread_join(machine->cpus[i].thread, NULL);
 }
 
-void machine_destroy(struct machine *machine)
+void machine_destroy_cpus(struct machine *machine)
 {
 	struct impost_vcpu *vcpu;
 
 	while (machine->vm && (vcpu = impost_vm_vcpu(machine->vm, 0)) != NULL)
 		if (impost_vcpu_destroy(vcpu) < 0)
 			break;
+}
+
+void machine_destroy(struct machine *machine)
+{
+	machine_destroy_cpus(machine);
 	impost_vm_destroy(machine->vm);
 	free(machine->cpus);
 	if (machine->wake >= 0) {

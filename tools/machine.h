@@ -20,6 +20,7 @@ enum machine_end {
 	MACHINE_RUNNING,
 	MACHINE_SHUT_DOWN,  /* cleanly: the guest shut down or reset, or halted for good */
 	MACHINE_FAILED,	    /* the guest cannot go on */
+	MACHINE_DIVERGED,   /* the backend expected another answer */
 	MACHINE_HOST_ERROR, /* a call of the library failed */
 	MACHINE_MOVED	    /* it goes on elsewhere */
 };
@@ -67,6 +68,8 @@ int machine_configure(struct machine *machine, struct impost_context *ctx,
 int machine_take_cpus(struct machine *machine);
 int machine_add_devices(struct machine *machine);
 void machine_destroy(struct machine *machine);
+/* The vCPUs alone, which stand still. What is left is of no use but to be asked. */
+void machine_destroy_cpus(struct machine *machine);
 
 /* Starts a thread for each vCPU; stops and joins them all. */
 int machine_start(struct machine *machine);

@@ -30,6 +30,18 @@ static const struct command commands[] = {
 		 "                  [--tls-certificate FILE] [--tls-key FILE] [--tls-ca FILE]\n"
 		 "                  [--tls-psk FILE]"),
 	 "Boots a guest with its serial port on the terminal. Ctrl-A x leaves.", command_run, 0, 0},
+	{"replay", COMMAND_REPLAY,
+	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--set SECTION.KEY=VALUE]...\n"
+	 "                     [--layer NAME[:VALUE]]... [--memory SIZE]\n"
+	 "                     [--memory-backing KIND] [--memory-path FILE] [--memory-shared]\n"
+	 "                     [--memory-pages SIZE] [--memory-prefault]\n"
+	 "                     [--numa-policy POLICY] [--numa-nodes LIST]\n"
+	 "                     [--cpus N] [--topology S:D:C:T] [--cpu-template NAME|FILE]\n"
+	 "                     [--kernel FILE] [--initrd FILE] [--cmdline STRING]\n"
+	 "                     [--boot PROTOCOL] [--flat-mode MODE] [--flat-address ADDRESS]\n"
+	 "                     [--stats] FILE",
+	 "Runs a guest from a cassette, with no hypervisor, and tells where it differs.",
+	 command_replay, 1, 1},
 	{"ctl", COMMAND_CTL,
 	 "[--json] SOCKET status | pause | resume | save FILE [--diff BASE] | quit\n"
 	 "                  | migrate ADDRESS [--local] [--postcopy] [--compress] [--finish]\n"
@@ -38,7 +50,7 @@ static const struct command commands[] = {
 	 "                  | migrate-cancel | settle keep | settle leave",
 	 "Tells a run what to do, at the socket that its --control made.", command_ctl, 2, 3},
 	{"inspect", COMMAND_INSPECT, "[--key-file FILE] [--header] [--json] FILE",
-	 "Shows a snapshot: what it is, and every register in it by name.", command_inspect, 1, 1},
+	 "Shows a snapshot, and every register in it by name; or what a cassette has.", command_inspect, 1, 1},
 	{"diff", COMMAND_DIFF, "[--key-file FILE] [--json] A B",
 	 "Tells in what two snapshots differ: registers and devices by name, and memory.",
 	 command_diff, 2, 2},

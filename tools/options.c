@@ -253,6 +253,28 @@ static int apply_layers(const struct invocation *invocation)
 	return err == -IMPOST_ECONFIG ? STATUS_USAGE : STATUS_HOST;
 }
 
+/* Whether TEXT is SECTION.KEY=VALUE. */
+static bool sets(const char *text, const char *section, const char *key)
+{
+	size_t n = strlen(section), m = strlen(key);
+
+	return strncmp(text, section, n) == 0 && text[n] == '.' &&
+	       strncmp(text + n + 1, key, m) == 0 && text[n + 1 + m] == '=';
+}
+
+bool options_has_set(const struct invocation *invocation, const char *section, const char *key)
+{
+	for (size_t i = 0; i < OPTION_COUNT; i++)
+		if (options[i].key && invocation->values[i] &&
+		    strcmp(options[i].section, section) == 0 && strcmp(options[i].key, key) == 0)
+			return true;
+	for (int i = 0; i < invocation->nrepeated; i++)
+		if (invocation->repeated[i].id == OPTION_SET &&
+		    sets(invocation->repeated[i].value, section, key))
+			return true;
+	return false;
+}
+
 int options_apply(const struct invocation *invocation)
 {
 	const char *config = invocation->values[OPTION_CONFIG];

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "recording.h"
 #include "restore.h"
 
 /* --- set-up --- */
@@ -84,6 +85,10 @@ static int set_up(struct run *run)
 	if (err == 0)
 		err = run->snapshot ? impost_snapshot_load(run->snapshot, machine->vm)
 				    : boot_guest(machine, &run->images);
+	if (err == 0)
+		err = replay_finish_boot(&run->replay, machine);
+	if (err == 0 && !run->snapshot)
+		err = recording_note(machine);
 	if (err == 0 && run->snapshot) /* others may go on from the same file */
 		err = impost_x86_vmgenid_renew(machine->vm, &machine->vmgenid);
 	run->times.create = created - start;
@@ -97,7 +102,8 @@ static void warn_of_silence(const struct run *run)
 	const char *backend = impost_vm_backend(run->machine.vm);
 
 	if (strcmp(backend, "mock") == 0 &&
-	    !impost_context_get(run->invocation->ctx, "backend.mock", "script"))
+	    !impost_context_get(run->invocation->ctx, "backend.mock", "script") &&
+	    !impost_context_get(run->invocation->ctx, "backend.mock", "cassette"))
 		complain("backend mock: nothing will be played, for it has no script: name one "
 			 "with script = FILE in [backend.mock] of the INI");
 }
@@ -155,10 +161,22 @@ static int execute(struct run *run)
 
 /* --- the end --- */
 
+/* Of a replay what was recorded counts, which the guest's failure may be. */
+static int judge_replay(struct run *run, int status)
+{
+	int judged = replay_judge(&run->replay, &run->machine);
+
+	return run->reason == SIGNALLED ? status : judged;
+}
+
+/* What a guest that failed has to say, unless it is this host that does otherwise than recorded. */
 static int judge_guest(struct run *run)
 {
 	struct machine *machine = &run->machine;
 	enum machine_end end = machine_ended(machine);
+
+	if (end == MACHINE_DIVERGED && run->replay.path)
+		return STATUS_DIVERGED;
 
 	if ((end == MACHINE_FAILED || end == MACHINE_HOST_ERROR) &&
 	    sources_check(&run->saving.sources, machine->ctx) < 0) {
@@ -167,6 +185,7 @@ static int judge_guest(struct run *run)
 		return STATUS_HOST;
 	}
 	switch (end) {
+	case MACHINE_DIVERGED:
 	case MACHINE_FAILED:
 		report_failure(machine);
 		report_lost_memory(machine);
@@ -210,7 +229,9 @@ static int conclude(struct run *run)
 		complain("cannot write to standard output: %s", strerror(-run->output_error));
 		status = STATUS_HOST;
 	}
-	if (!impost_caps_has(impost_vm_caps(run->machine.vm), IMPOST_CAP_EXECUTES))
+	if (run->replay.path)
+		status = judge_replay(run, status);
+	else if (!impost_caps_has(impost_vm_caps(run->machine.vm), IMPOST_CAP_EXECUTES))
 		fprintf(stderr, "impost: backend %s: played, not executed\n",
 			impost_vm_backend(run->machine.vm));
 	dirty_rate_total(&run->dirty, run->invocation);
@@ -220,12 +241,12 @@ static int conclude(struct run *run)
 }
 
 /* A run that did not come about. */
-static int refuse(const struct invocation *invocation, int err)
+static int refuse(const struct run *run, int err)
 {
-	complain_error(invocation, err);
+	complain_error(run->invocation, err);
 	if (err == -IMPOST_EPLUGIN)
 		fprintf(stderr, "'impost doctor' tells what can run here.\n");
-	return STATUS_HOST;
+	return replay_differs(&run->replay, err) ? STATUS_DIVERGED : STATUS_HOST;
 }
 
 /* What can be refused before anything is made. */
@@ -260,7 +281,7 @@ static void release(struct run *run)
 		close(run->signals);
 }
 
-int command_run(const struct invocation *invocation)
+static int command(const struct invocation *invocation, const struct replay *replay)
 {
 	struct run run = {
 		.invocation = invocation,
@@ -270,6 +291,7 @@ int command_run(const struct invocation *invocation)
 		.images = {-1, -1},
 		.signals = -1,
 		.events = -1,
+		.replay = *replay,
 	};
 	int status = prepare(&run), err;
 
@@ -277,8 +299,21 @@ int command_run(const struct invocation *invocation)
 		err = incoming_is_wanted(invocation) ? receive(&run) : set_up(&run);
 		if (err == 0 && run.reason == STILL_RUNNING)
 			err = execute(&run);
-		status = err < 0 ? refuse(invocation, err) : conclude(&run);
+		status = err < 0 ? refuse(&run, err) : conclude(&run);
 	}
 	release(&run);
 	return status;
+}
+
+int command_run(const struct invocation *invocation)
+{
+	return command(invocation, &(struct replay){.path = NULL});
+}
+
+int command_replay(const struct invocation *invocation)
+{
+	struct replay replay = {.path = NULL};
+	int status = replay_open(invocation, &replay);
+
+	return status == STATUS_OK ? command(invocation, &replay) : status;
 }

@@ -7,6 +7,7 @@
 #include "dirty_rate.h"
 #include "incoming.h"
 #include "machine.h"
+#include "replay.h"
 #include "report.h"
 #include "saving.h"
 #include "steering.h"
@@ -23,6 +24,7 @@ struct run {
 	uint32_t dirty_ms; /* 0: nobody asked for it */
 	struct boot_images images;
 	struct impost_snapshot *snapshot; /* to begin with; NULL: the images are booted */
+	struct replay replay;
 	struct saving saving;
 	struct incoming incoming;  /* where the guest comes from, if it does */
 	struct steering *steering; /* NULL: there is no control socket */

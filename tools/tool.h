@@ -14,6 +14,7 @@
 #define STATUS_FAILED 1
 #define STATUS_USAGE  2
 #define STATUS_HOST   3 /* configuration or host: nothing could be started, or a call failed */
+#define STATUS_DIVERGED 4 /* replay: this host does otherwise than was recorded */
 
 /* What options.def says, one index for each option. */
 enum tool_option_id {
@@ -49,14 +50,17 @@ struct command {
 #define COMMAND_CHECK	      2048u
 #define COMMAND_FLATTEN	      4096u
 #define COMMAND_CONFORM	      8192u
-#define COMMAND_ALL	      16383u
+#define COMMAND_REPLAY	      16384u
+#define COMMAND_ALL	      32767u
+/* Those that make a machine. */
+#define COMMAND_MACHINE (COMMAND_RUN | COMMAND_REPLAY)
 /* Those that read snapshots, or write them. */
 #define COMMAND_KEYED \
 	(COMMAND_RUN | COMMAND_INSPECT | COMMAND_DIFF | COMMAND_CHECK | COMMAND_FLATTEN)
 /* Those that look for plugins. */
 #define COMMAND_PLUGINS                                                                   \
 	(COMMAND_LIST | COMMAND_DOCTOR | COMMAND_RUN | COMMAND_CPU_DUMP | COMMAND_CHECK | \
-	 COMMAND_CONFORM)
+	 COMMAND_CONFORM | COMMAND_REPLAY)
 
 /* Those that can do nothing where there is no state. */
 #define COMMAND_STATE (COMMAND_INSPECT | COMMAND_DIFF | COMMAND_CHECK | COMMAND_FLATTEN)
@@ -100,6 +104,7 @@ static inline bool invocation_has(const struct invocation *invocation, enum tool
 int command_list(const struct invocation *invocation);
 int command_doctor(const struct invocation *invocation);
 int command_run(const struct invocation *invocation);
+int command_replay(const struct invocation *invocation);
 int command_inspect(const struct invocation *invocation);
 int command_diff(const struct invocation *invocation);
 int command_check(const struct invocation *invocation);
@@ -122,6 +127,9 @@ int options_parse(const struct command *command, int argc, char **argv,
 /* Loads the INI and puts the command line over it. Returns STATUS_OK or another status, with a
  * message printed. */
 int options_apply(const struct invocation *invocation);
+
+/* Whether the command line itself sets KEY of SECTION. */
+bool options_has_set(const struct invocation *invocation, const char *section, const char *key);
 
 /*
  * Puts /dev/null in the place of standard streams that are closed: the next file that is opened, a

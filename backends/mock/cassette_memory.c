@@ -77,7 +77,7 @@ static int32_t judge(struct mock_play *p, const struct cassette_item *item,
 		return 0;
 	end = (gpa / CASSETTE_SUM_PIECE + 1) * CASSETTE_SUM_PIECE;
 	return play_stop(p, -IMPOST_EDIVERGED, "%s call %llu: guest memory at %#llx to %#llx is %s",
-			 item->when == CASSETTE_BEFORE ? "what the host made before the one after"
+			 item->when == CASSETTE_BEFORE ? "at the guest's first run, after"
 						       : "after",
 			 (unsigned long long)item->number, (unsigned long long)gpa,
 			 (unsigned long long)end - 1, what);

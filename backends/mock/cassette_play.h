@@ -41,10 +41,12 @@ struct mock_play {
 	uint32_t vcpus;		    /* that live */
 	uint32_t running;
 	uint32_t sleepers; /* calls that wait, in all lanes */
+	bool tells_events; /* the VM's events make its event_fd readable */
 	uint64_t moves;	   /* goes up when the cursor moves */
 	uint64_t played, left;
 	bool looked; /* for last_intr */
 	int32_t err; /* what stopped it, or 0 */
+	bool untold; /* no call has said so */
 	char text[1024];
 };
 

@@ -181,18 +181,25 @@ static struct play_lane *find_lane(struct mock_play *p, uint32_t id)
 /* Wakes who waits for what stands at the cursor; all, where nobody else will move it. */
 static void wake_next(struct mock_play *p)
 {
+	static const uint64_t one = 1;
 	const struct cassette_item *item;
 	struct play_lane *lane = NULL;
 
-	if (!p->sleepers)
+	if (!p->sleepers && !p->tells_events)
 		return;
-	if (!cassette_reader_peek(p->reader, &item) &&
-	    (item->kind == CASSETTE_CALL || item->kind == CASSETTE_SUMS))
+	if (cassette_reader_peek(p->reader, &item)) {
+		wake_all(p); /* they find out */
+		return;
+	}
+	if (item->kind == CASSETTE_CALL || item->kind == CASSETTE_SUMS)
 		lane = find_lane(p, item->lane);
 	if (!lane)
 		wake_all(p);
 	else if (lane->waiting)
 		play_wake(lane);
+	if (p->tells_events && item->kind == CASSETTE_CALL && item->op == CASSETTE_EVENT &&
+	    !item->error)
+		(void)!write(p->vm->event_fd, &one, sizeof(one));
 }
 
 /* Checksums that were taken after what the call before did. */
@@ -316,10 +323,12 @@ enum play_look play_look(struct mock_play *p, const struct play_lane *lane,
 void play_settle(struct mock_play *p)
 {
 	const struct cassette_item *item;
+	bool stopped = p->err;
 
 	while (!p->err && !cassette_reader_peek(p->reader, &item) &&
 	       pass_over(p, &p->vm_lane, item))
 		;
+	p->untold |= p->err && !stopped;
 }
 
 /* --- calls --- */

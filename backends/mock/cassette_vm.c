@@ -2,6 +2,7 @@
 /* The operations on a VM that plays a cassette, and its life. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cassette_play.h"
 
@@ -74,10 +75,12 @@ void mock_play_end(struct mock_vm *vm)
 		p->vm_lane.ended = true;
 		play_settle(p);
 	}
-	if (p->left || p->err)
+	if (p->untold)
+		impost_host_log(vm->host, IMPOST_LOG_WARN, "%s", p->text);
+	else if (p->left && !p->err)
 		impost_host_log(vm->host, IMPOST_LOG_WARN,
-				p->err ? "%s" : "cassette %s: calls were left unplayed: %llu",
-				p->err ? p->text : p->path, (unsigned long long)p->left);
+				"cassette %s: calls were left unplayed: %llu", p->path,
+				(unsigned long long)p->left);
 	pthread_mutex_unlock(&p->lock);
 	free_play(p);
 	vm->play = NULL;
@@ -189,6 +192,7 @@ static int32_t event(void *handle, struct impost_exit *ret_exit)
 	const struct cassette_item *item = NULL;
 	struct cassette_exit_room room = {0};
 	enum play_look look;
+	uint64_t count;
 	int32_t err;
 
 	pthread_mutex_lock(&p->lock);
@@ -199,6 +203,7 @@ static int32_t event(void *handle, struct impost_exit *ret_exit)
 		err = mock_error(vm, -EAGAIN, "the VM has no event");
 	else {
 		err = cassette_take_exit(item->results, &room, ret_exit);
+		(void)!read(vm->event_fd, &count, sizeof(count));
 		err = err ? play_broken(p, err) : play_next(p);
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -215,9 +220,13 @@ static int32_t event_fd(void *handle, int32_t *ret_fd)
 	if (!play_begin(&call, vm, NULL, CASSETTE_EVENT_FD))
 		return -ENOMEM;
 	err = play_plain(&call);
-	if (!err)
-		*ret_fd = vm->event_fd;
-	return err;
+	if (err)
+		return err;
+	pthread_mutex_lock(&vm->play->lock);
+	vm->play->tells_events = true;
+	pthread_mutex_unlock(&vm->play->lock);
+	*ret_fd = vm->event_fd;
+	return 0;
 }
 
 /* --- calls that are compared, and give what was recorded --- */
@@ -273,25 +282,40 @@ static int32_t ioeventfd(void *vm, const struct impost_ioeventfd *ioeventfd)
 
 /* --- mock.cassette/1 --- */
 
+/* How far it is. The lock is held. */
+static void fill_status(struct mock_play *p, struct impost_mock_cassette_status *s)
+{
+	const struct cassette_item *item = NULL;
+
+	if (!p->err && cassette_reader_peek(p->reader, &item))
+		item = NULL;
+	p->untold = false;
+	s->error = p->err;
+	s->played = p->played;
+	s->left = p->left;
+	memcpy(s->text, p->text, sizeof(s->text));
+	if (!item)
+		return;
+	s->ended = item->kind == CASSETTE_END ||
+		   (item->kind == CASSETTE_CALL && item->op == CASSETTE_VM_DESTROY);
+	if (item->kind == CASSETTE_CUT) {
+		s->error = -IMPOST_EFORMAT;
+		snprintf(s->text, sizeof(s->text), "cassette %s: %s", p->path, item->why);
+	}
+}
+
 static int32_t status(void *handle, struct impost_mock_cassette_status *ret_status)
 {
 	struct mock_vm *vm = handle;
 	struct mock_play *p = vm->play;
 	struct impost_mock_cassette_status s = {.size = sizeof(s)};
-	const struct cassette_item *item;
 
 	if (ret_status->size < sizeof(s))
 		return mock_error(vm, -EINVAL, "status: size is %u: it must be %zu",
 				  ret_status->size, sizeof(s));
 	pthread_mutex_lock(&p->lock);
 	play_settle(p);
-	s.error = p->err;
-	s.played = p->played;
-	s.left = p->left;
-	s.ended = !p->err && !cassette_reader_peek(p->reader, &item) &&
-		  (item->kind == CASSETTE_END ||
-		   (item->kind == CASSETTE_CALL && item->op == CASSETTE_VM_DESTROY));
-	memcpy(s.text, p->text, sizeof(s.text));
+	fill_status(p, &s);
 	pthread_mutex_unlock(&p->lock);
 	*ret_status = s;
 	return 0;
