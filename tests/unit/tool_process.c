@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -143,7 +144,9 @@ void tool_exec(const char *const *args)
 	for (size_t i = 0; args[i] && argc < TOOL_ARGS_MAX; i++)
 		argv[argc++] = args[i][0] == '@' ? strdup(tool_path(args[i] + 1)) : args[i];
 	setenv("TERM", tool_term, 1);
-	if (tool)
+	/* A test that is ended from outside, by its time limit or by the user, must leave no guest
+	 * running. */
+	if (tool && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0)
 		execv(tool, (char *const *)argv);
 	_exit(126);
 }
