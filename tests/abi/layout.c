@@ -6,6 +6,7 @@
 #include <impost/api.h>
 #include <impost/cassette.h>
 #include <impost/impost.h>
+#include <impost/fault.h>
 #include <impost/mock.h>
 #include <impost/trace.h>
 
