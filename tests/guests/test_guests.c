@@ -97,6 +97,11 @@ static int on_mmio(void *opaque, struct impost_vcpu *vcpu, struct impost_exit *e
 
 #define OK(ctx, call) cr_assert_eq((call), 0, #call ": %s", impost_error(ctx))
 
+/* What lies over the backend, as `[impost] layers` has it, and what the mock replays; "": nothing.
+ */
+static char layers[512];
+static char cassette[512];
+
 static struct impost_vm *make_vm(struct machine *machine, const char *backend)
 {
 	struct impost_vm_config config;
@@ -105,6 +110,8 @@ static struct impost_vm *make_vm(struct machine *machine, const char *backend)
 	OK(machine->ctx, impost_vm_config_init(machine->ctx, &config));
 	config.backend = backend;
 	config.memory = MEMORY;
+	if (*layers)
+		config.layers = layers;
 	OK(machine->ctx, impost_vm_create(machine->ctx, &config, &vm));
 	OK(machine->ctx, impost_x86_add_ram(impost_vm_memory(vm), MEMORY));
 	return vm;
@@ -131,7 +138,7 @@ static void boot(struct machine *machine, const char *backend, const char *guest
 	char path[512];
 
 	impost_x86_boot_config_init(machine->ctx, &config);
-	snprintf(path, sizeof(path), "%s/%s", GUEST_DIR, guest);
+	snprintf(path, sizeof(path), "%s%s", *guest == '/' ? "" : GUEST_DIR "/", guest);
 	config.kernel_fd = open(path, O_RDONLY | O_CLOEXEC);
 	cr_assert_geq(config.kernel_fd, 0, "%s", path);
 	config.cmdline = cmdline;
@@ -167,7 +174,10 @@ static void play(struct machine *machine, const char *backend, const char *guest
 	set(machine, "path", ram.path);
 	set(machine, "shared", ram.shared);
 	set(machine, "prefault", ram.prefault);
-	if (strcmp(backend, "mock") == 0)
+	if (*cassette)
+		OK(machine->ctx,
+		   impost_context_set(machine->ctx, "backend.mock", "cassette", cassette));
+	else if (strcmp(backend, "mock") == 0)
 		OK(machine->ctx, impost_context_set(machine->ctx, "backend.mock", "script",
 						    SOURCE_DIR "/hello.script"));
 	boot(machine, backend, guest, cmdline);
@@ -272,6 +282,79 @@ Test(guests, spin_stops_when_told_to)
 	for (const char *c = machine.exits; *c; c++)
 		lines += *c == '\n';
 	cr_assert_eq(lines, 10 + 1, "ten, and the stop:\n%s", machine.exits);
+}
+
+/* --- cassettes --- */
+
+/*
+ * tests/golden/cassettes has each guest as it was recorded on KVM, with the image that was booted,
+ * since another compiler makes another one. Where the library sets guests up in another way they
+ * have to be recorded again: IMPOST_GOLDEN=1 in the environment of this test does it.
+ */
+static const struct recorded {
+	const char *guest, *cmdline, *output;
+} recorded[] = {
+	{"hello", NULL, "Hello from an Impost guest\n"},
+	{"ports", NULL,
+	 "inb 5a\ninw a55a\ninl deadbeef\ninsb 04\ninsw 0404\ninsl 04040404\n"
+	 "insb 04\ninsw 0404\ninsl 04040404\ninsb 04\ninsw 0404\ninsl 04040404\n"
+	 "insb 04\ninsw 0404\ninsl 04040404\n"},
+	{"mmio", NULL, "mmio 5a\nmmio a55a\nmmio deadbeef\nmmio 0123456789abcdef\n"},
+	{"count", "pages=64 rounds=6 every=2", "round 2\nround 4\nround 6\n"},
+	{"timer", "ticks=3", "tick 1\ntick 2\ntick 3\n"},
+};
+#define RECORDED (sizeof(recorded) / sizeof(recorded[0]))
+
+/* Records IMAGE of ROW on KVM at PATH. */
+static void record(struct machine *machine, const struct recorded *row, const char *image,
+		   const char *path)
+{
+	snprintf(layers, sizeof(layers), "record:%s", path);
+	play(machine, "kvm", image, row->cmdline);
+	layers[0] = '\0';
+	cr_assert_str_eq(machine->output, row->output, "%s says:\n%s", row->guest, machine->output);
+}
+
+static void replay(struct machine *machine, const struct recorded *row, const char *image,
+		   const char *path)
+{
+	snprintf(cassette, sizeof(cassette), "%s", path);
+	play(machine, "mock", image, row->cmdline);
+	cassette[0] = '\0';
+	cr_assert_str_eq(machine->output, row->output, "%s says:\n%s", row->guest, machine->output);
+}
+
+Test(guests, what_was_recorded_on_kvm_plays_on_the_mock, .timeout = 4 * SECONDS)
+{
+	static struct machine kvm;
+	static struct machine mock;
+	char path[] = "/tmp/impost-cassette-XXXXXX";
+	int fd = mkstemp(path);
+
+	cr_assert_geq(fd, 0);
+	close(fd);
+	need("kvm");
+	for (size_t i = 0; i < RECORDED; i++) {
+		record(&kvm, &recorded[i], recorded[i].guest, path);
+		replay(&mock, &recorded[i], recorded[i].guest, path);
+		cr_assert_str_eq(kvm.exits, mock.exits, "on kvm:\n%s\non the mock:\n%s", kvm.exits,
+				 mock.exits);
+	}
+	unlink(path);
+}
+
+Test(guests, golden_cassettes_play, .timeout = 4 * SECONDS)
+{
+	static struct machine machine;
+	char image[512], path[512];
+
+	for (size_t i = 0; i < RECORDED; i++) {
+		snprintf(image, sizeof(image), "%s/%s.elf", CASSETTE_DIR, recorded[i].guest);
+		snprintf(path, sizeof(path), "%s/%s", CASSETTE_DIR, recorded[i].guest);
+		if (getenv("IMPOST_GOLDEN"))
+			record(&machine, &recorded[i], image, path);
+		replay(&machine, &recorded[i], image, path);
+	}
 }
 
 /* --- memory of other kinds --- */
