@@ -66,6 +66,80 @@ Test(life, nothing_is_left_behind)
 	box_close(&box);
 }
 
+/* What has parts is not ended before them. */
+Test(life, parents_outlive_their_children)
+{
+	struct impost_x86_regs regs = {.size = 0};
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	REFUSED(&box, EBUSY, impost_vm_destroy(box.vm));
+	cr_assert_eq(impost_context_close(box.ctx), -EBUSY);
+	OK(&box, impost_vcpu_get_regs(box.vcpu, &regs));
+	box_close(&box);
+	cr_assert_eq(impost_vcpu_destroy(NULL), 0);
+	cr_assert_eq(impost_vm_destroy(NULL), 0);
+}
+
+/* Where a vCPU was, one of the same number can be, or it is refused by name; another can always. */
+Test(life, a_vcpus_place_is_free_again)
+{
+	struct impost_vcpu *vcpu = NULL;
+	struct box box;
+	int r;
+
+	box_open(&box, 2, IMPOST_IRQCHIP_DEFAULT);
+	OK(&box, impost_vcpu_create(box.vm, 1, &vcpu));
+	OK(&box, impost_vcpu_destroy(vcpu));
+	r = impost_vcpu_create(box.vm, 1, &vcpu);
+	cr_assert(r == 0 || r == -EEXIST, "%s", impost_error(box.ctx));
+	if (r)
+		OK(&box, impost_vcpu_create(box.vm, 2, &vcpu));
+	cr_assert_eq(impost_vm_vcpu(box.vm, 1), vcpu);
+	OK(&box, impost_vcpu_destroy(vcpu));
+	box_close(&box);
+}
+
+/* Two VMs at once have a vCPU 0 and memory at 0 each, and share nothing. */
+Test(life, two_vms_share_nothing)
+{
+	struct impost_x86_regs regs;
+	uint32_t value = 0x11;
+	struct box first, second;
+
+	box_open(&first, 1, IMPOST_IRQCHIP_DEFAULT);
+	box_open(&second, 1, IMPOST_IRQCHIP_DEFAULT);
+	OK(&first, impost_memory_write(first.memory, DATA, &value, sizeof(value)));
+	regs = regs_of(&first, first.vcpu);
+	regs.r9 = 0x99;
+	set_regs(&first, first.vcpu, &regs);
+	OK(&second, impost_memory_read(second.memory, DATA, &value, sizeof(value)));
+	cr_assert_eq(value, 0u);
+	cr_assert_eq(regs_of(&second, second.vcpu).r9, 0u);
+	box_close(&second);
+	cr_assert_eq(regs_of(&first, first.vcpu).r9, 0x99u);
+	box_close(&first);
+}
+
+/* The same backend says the same of itself each time. */
+Test(life, capabilities_stay)
+{
+	struct impost_caps caps = {.size = sizeof(caps)};
+	struct box box;
+
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	cr_assert_geq(box.caps->max_vcpus, 1u);
+	cr_assert_geq(box.caps->max_slots, 1u);
+	cr_assert_geq(box.caps->max_vcpu_id + 1, box.caps->max_vcpus);
+	cr_assert_geq(impost_vm_irqchip(box.vm), IMPOST_IRQCHIP_NONE);
+	cr_assert(!strcmp(impost_vm_backend(box.vm), backend_name()));
+	box_close(&box);
+	box_context(&box);
+	OK(&box, impost_backend_probe(box.ctx, backend_name(), &caps));
+	cr_assert_arr_eq(&caps, box.caps, sizeof(caps));
+	cr_assert_eq(impost_context_close(box.ctx), 0);
+}
+
 /* Memory that is taken away is gone for the guest, and its place can be used again. */
 Test(life, memory_comes_and_goes_under_the_guest)
 {
