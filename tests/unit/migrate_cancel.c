@@ -66,12 +66,19 @@ static unsigned cancel_in_state(uint32_t state, bool by_source)
 	cancel_in = state;
 	for (way = BY_PROGRESS; way <= BY_SIGNAL; way++) {
 		struct pair_setup wanted = {.kind = IMPOST_REGION_MEMFD};
+		const bool late = state == IMPOST_MIGRATION_POSTCOPYING;
 		struct leftovers before;
 		struct pair pair;
 		int err;
 
 		(by_source ? &wanted.source : &wanted.destination)->progress = cancel_when_there;
+		if (late) {
+			wanted.source.features = wanted.destination.features =
+				IMPOST_MIGRATION_FEATURES;
+			wanted.source.timeout_ms = 1;
+		}
 		pair_open(&pair, &wanted);
+		pair.device.save_ns = late ? 2000000 : 0;
 		before = count_leftovers(NULL);
 		seen = false;
 		atomic_store(&target, NULL);
@@ -80,7 +87,10 @@ static unsigned cancel_in_state(uint32_t state, bool by_source)
 		pair_send(&pair);
 		pair_end(&pair);
 		err = by_source ? pair.sent : pair.received;
-		cr_assert(seen, "state %s was not there", impost_migration_state_name(state));
+		if (late && pair.received == 0)
+			cr_expect_eq(impost_migration_wait(pair.receiving), 0);
+		cr_assert(seen || late, "state %s was not there",
+			  impost_migration_state_name(state));
 		cr_expect(err == 0 || err == -ECANCELED, "%s: %s; %s",
 			  impost_migration_state_name(state), pair.sent_text, pair.received_text);
 		moved += pair_judge(&pair) != PAIR_STAYED;
@@ -102,6 +112,9 @@ Test(migrate_cancel, the_source, .init = setup)
 	/* Complete is about to be said: either is right. Then it is too late. */
 	cancel_in_state(IMPOST_MIGRATION_COMPLETING, true);
 	cr_expect_eq(cancel_in_state(IMPOST_MIGRATION_DONE, true), 3);
+	cr_expect_eq(cancel_in_state(IMPOST_MIGRATION_POSTCOPYING, true), 3);
+	if (!seen)
+		fprintf(stderr, "# skipped: post-copying: it cannot be had here\n");
 }
 
 Test(migrate_cancel, the_destination, .init = setup)
@@ -109,6 +122,9 @@ Test(migrate_cancel, the_destination, .init = setup)
 	cr_expect_eq(cancel_in_state(IMPOST_MIGRATION_STARTING, false), 0);
 	cr_expect_eq(cancel_in_state(IMPOST_MIGRATION_COPYING, false), 0);
 	cr_expect_eq(cancel_in_state(IMPOST_MIGRATION_DONE, false), 3);
+	cr_expect_eq(cancel_in_state(IMPOST_MIGRATION_POSTCOPYING, false), 3);
+	if (!seen)
+		fprintf(stderr, "# skipped: post-copying: it cannot be had here\n");
 }
 
 /* Before it has begun. */

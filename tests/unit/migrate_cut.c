@@ -33,6 +33,8 @@ TestSuite(migrate_cut, .init = begin, .fini = end, .timeout = 600);
 /* --- a short one --- */
 
 static struct fault_wire wire;
+/* 0: the library's own. With zstd the page that has contents gets smaller. */
+static uint32_t features;
 
 static void open_short(struct pair *pair, uint32_t silence_ms)
 {
@@ -40,10 +42,15 @@ static void open_short(struct pair *pair, uint32_t silence_ms)
 				.bytes = 4 * PAIR_PAGE,
 				.kind = IMPOST_REGION_MEMFD,
 				.wire = fault_wire_functions,
-				.source = {.silence_ms = silence_ms},
-				.destination = {.silence_ms = silence_ms, .memory_max = 1 << 20},
+				.source = {.silence_ms = silence_ms, .features = features},
+				.destination = {.silence_ms = silence_ms,
+						.features = features,
+						.memory_max = 1 << 20},
 				.opaque = &wire,
 			});
+	if (features & IMPOST_MIGRATION_ZSTD)
+		expect_ok(pair->source_ctx, impost_memory_fill(impost_vm_memory(pair->vm),
+							       PAIR_PAGE, 0x5a, PAIR_PAGE));
 	/* One page has contents. */
 	expect_ok(pair->source_ctx,
 		  impost_memory_fill(impost_vm_memory(pair->vm), 2 * PAIR_PAGE, 0, PAIR_PAGE));
@@ -164,6 +171,19 @@ Test(migrate_cut, a_byte_of_the_source_changes)
 Test(migrate_cut, a_byte_of_the_destination_changes)
 {
 	meet_everywhere(FAULT_FLIP, FAULT_DESTINATION);
+}
+
+/* Rows that are compressed: a frame that is cut, or is another, is none. */
+Test(migrate_cut, where_compressed_memory_is_cut)
+{
+	features = IMPOST_MIGRATION_FEATURES & ~IMPOST_MIGRATION_POSTCOPY;
+	meet_everywhere(FAULT_CUT_READER, FAULT_SOURCE);
+}
+
+Test(migrate_cut, a_byte_of_compressed_memory_changes)
+{
+	features = IMPOST_MIGRATION_FEATURES & ~IMPOST_MIGRATION_POSTCOPY;
+	meet_everywhere(FAULT_FLIP, FAULT_SOURCE);
 }
 
 /* Where the source begins a write, a byte before and behind, and anywhere. */
@@ -390,4 +410,105 @@ Test(migrate_cut, a_byte_of_a_long_one_changes)
 Test(migrate_cut, a_byte_of_several_changes)
 {
 	meet_at_random(3, false, FAULT_FLIP, 15);
+}
+
+/* --- the VM goes first --- */
+
+#define LATE_SILENCE_MS 300u
+
+/* All memory is written when the state is about to be read, so that all of it is left. */
+static int dirty_when_held(void *opaque, const struct impost_migration_status *status)
+{
+	struct pair *pair = opaque;
+
+	for (uint64_t at = 0; status->state == IMPOST_MIGRATION_HELD && at < pair->setup.bytes;
+	     at += PAIR_PAGE)
+		pair_write_page(pair->vm, at, 3);
+	return 0;
+}
+
+/* Its state takes longer than copying may. */
+static void open_late(struct pair *pair, uint32_t silence_ms)
+{
+	relays.tcp = false;
+	pair_open(pair, &(struct pair_setup){
+				.bytes = 4 * PAIR_PAGE,
+				.wire = relay_wire,
+				.source = {.features = IMPOST_MIGRATION_FEATURES,
+					   .progress = dirty_when_held,
+					   .timeout_ms = 1,
+					   .silence_ms = silence_ms},
+				.destination = {.features = IMPOST_MIGRATION_FEATURES,
+						.silence_ms = silence_ms},
+				.opaque = &relays,
+			});
+	pair->device.save_ns = 2000000;
+}
+
+/*
+ * One migration with FAULT on its first connection; others can take its place. Whose the VM is, is
+ * as ever: and if the source knows that it is the destination's, all of its memory gets there.
+ * Where the Ok to Complete was lost there is nobody who would send the rest. Returns how many bytes
+ * SIDE has said; 0: there is no post-copy here.
+ */
+static uint64_t meet_late(struct pair *pair, struct fault fault)
+{
+	struct impost_migration_status status = {.size = sizeof(status)};
+	uint32_t silence_ms = pair->setup.source.silence_ms;
+	enum pair_end ended;
+	uint64_t bytes;
+	int there = 0;
+
+	relays.fault = fault;
+	relays.which = 0;
+	pair_migrate(pair);
+	if (pair->received == 0)
+		there = impost_migration_wait(pair->receiving);
+	bytes = relays_end(&relays, fault.side);
+	ended = there ? pair_judge_owner(pair) : pair_judge(pair);
+	cr_assert(fault.kind != FAULT_NONE || ended == PAIR_MOVED, "without a fault: %s; %s",
+		  pair->sent_text, pair->received_text);
+	cr_assert(there == 0 || (there == -EIO && ended == PAIR_UNSETTLED), "at %zu: %d, %d",
+		  (size_t)fault.at, there, ended);
+	expect_ok(pair->source_ctx, impost_migration_status(pair->sending, &status));
+	pair_forget(pair);
+	if (pair->received == 0) {
+		pair_close(pair);
+		open_late(pair, silence_ms);
+	}
+	return status.features & IMPOST_MIGRATION_POSTCOPY ? bytes : 0;
+}
+
+static void meet_late_everywhere(enum fault_side side)
+{
+	struct leftovers before;
+	struct pair pair;
+	uint64_t bytes;
+
+	open_late(&pair, PAIR_LONG_MS);
+	bytes = meet_late(&pair, (struct fault){.kind = FAULT_NONE, .side = side});
+	set_silence(&pair, LATE_SILENCE_MS);
+	before = count_leftovers(folder);
+	/* Before State it is as any other; behind it are a few heads, and the pages that are left.
+	 */
+	for (uint64_t at = bytes > 5 * PAIR_PAGE ? bytes - 5 * PAIR_PAGE : 0; at < bytes;
+	     at += side == FAULT_DESTINATION || at + 64 > bytes ? 1 : 61) {
+		meet_late(&pair, (struct fault){FAULT_CUT_READER, side, at, 0});
+		expect_leftovers(before, folder);
+	}
+	pair_close(&pair);
+	if (bytes == 0) {
+		fprintf(stderr, "# skipped: there is no post-copy here\n");
+		cr_skip_test("there is no post-copy here");
+	}
+}
+
+Test(migrate_cut, where_the_source_of_a_late_memory_is_cut)
+{
+	meet_late_everywhere(FAULT_SOURCE);
+}
+
+Test(migrate_cut, where_the_destination_of_a_late_memory_is_cut)
+{
+	meet_late_everywhere(FAULT_DESTINATION);
 }
