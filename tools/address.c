@@ -77,6 +77,10 @@ static int parse_host(struct impost_context *ctx, const char *text, enum address
 		return impost_error_set(ctx, -EINVAL,
 					"'%.128s': an IPv6 number goes in brackets: [::1]:4444",
 					text);
+	if (host != text && !memchr(host, ':', len))
+		return impost_error_set(ctx, -EINVAL,
+					"'%.128s': in brackets there is an IPv6 number: [::1]:4444",
+					text);
 	if (len >= ADDRESS_HOST_SIZE)
 		return impost_error_set(ctx, -ENAMETOOLONG,
 					"a host's name has %u bytes at the most, not %zu",

@@ -89,6 +89,8 @@ Test(address, what_is_none)
 		{"tcp:[::1:4", "give HOST:PORT"},
 		{"tcp:[::1]4", "give HOST:PORT"},
 		{"tcp:::1:4444", "in brackets"},
+		{"tcp:[a]:1", "in brackets there is an IPv6 number"},
+		{"tls:[[]:1", "in brackets there is an IPv6 number"},
 		{"tcp:a:", "from 1 to 65535"},
 		{"tcp:a:0", "from 1 to 65535"},
 		{"tcp:a:65536", "from 1 to 65535"},
@@ -135,5 +137,5 @@ Test(address, lengths)
 {
 	check_longest("unix:", "", 107);
 	check_longest("tcp:", ":1", 253);
-	check_longest("tls:[", "]:1", 253);
+	check_longest("tls:[:", "]:1", 252);
 }
