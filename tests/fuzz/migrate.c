@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The destination of a migration: the input is all that a source says, and then it ends the
- * connection. Whatever it is, the call returns, with a VM whose last word to the source was Ok, or
- * with an error and nothing. Mutations keep the framing mostly whole, or nothing would be found
- * behind it.
+ * The destination of a migration: the input is all that a source says, on one connection or on
+ * several, and then it ends the first. Whatever it is, the call returns, with a VM whose last word
+ * to the source was Ok, or with an error and nothing. Mutations keep the framing mostly whole, or
+ * nothing would be found behind it.
  */
 #include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,18 +25,54 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
 
 static struct impost_context *ctx;
 
-/* What the source says, and the last head that it heard. */
+/* What the source says on a connection, and the last head that it heard. */
 struct source {
 	struct input input;
+	bool joins; /* it is not the first: it falls silent in the end */
 	uint8_t heard[16];
 };
+
+#define SOURCES 8u
+
+struct sources {
+	struct source source[SOURCES];
+	uint32_t count, taken;
+};
+
+/* Between what is said on one connection and on the next: a frame that there is not. */
+static const uint8_t next_connection[16] = {0xff, 0x49};
+
+static void add_source(struct sources *sources, const uint8_t *data, size_t size)
+{
+	sources->source[sources->count] =
+		(struct source){.input = {data, size}, .joins = sources->count > 0};
+	sources->count++;
+}
+
+static void split(struct sources *sources, const uint8_t *data, size_t size)
+{
+	const uint8_t *end;
+
+	while (sources->count < SOURCES - 1 &&
+	       (end = memmem(data, size, next_connection, sizeof(next_connection)))) {
+		size_t bytes = (size_t)(end - data);
+
+		add_source(sources, data, bytes);
+		data = end + sizeof(next_connection);
+		size -= bytes + sizeof(next_connection);
+	}
+	add_source(sources, data, size);
+}
 
 static int64_t read_input(void *opaque, void *buf, uint64_t bytes, uint32_t timeout_ms)
 {
 	struct source *source = opaque;
 	uint64_t n = bytes < source->input.size ? bytes : source->input.size;
 
-	(void)timeout_ms;
+	if (n == 0 && source->joins) {
+		poll(NULL, 0, timeout_ms ? 1 : 0);
+		return -EAGAIN;
+	}
 	memcpy(buf, source->input.data, n);
 	source->input.data += n;
 	source->input.size -= n;
@@ -49,6 +87,30 @@ static int64_t write_nowhere(void *opaque, const void *buf, uint64_t bytes, uint
 	if (bytes >= sizeof(source->heard))
 		memcpy(source->heard, buf, sizeof(source->heard));
 	return (int64_t)bytes;
+}
+
+static struct impost_migration_channel channel_of(struct source *source)
+{
+	return (struct impost_migration_channel){
+		.size = sizeof(struct impost_migration_channel),
+		.fd = -1,
+		.read = read_input,
+		.write = write_nowhere,
+		.opaque = source,
+	};
+}
+
+/* Called by one thread after the other. */
+static int connect_next(void *opaque, uint32_t timeout_ms,
+			struct impost_migration_channel *ret_channel)
+{
+	struct sources *sources = opaque;
+
+	(void)timeout_ms;
+	if (sources->taken == sources->count)
+		return -ETIMEDOUT;
+	*ret_channel = channel_of(&sources->source[sources->taken++]);
+	return 0;
 }
 
 static void set_up(void)
@@ -91,19 +153,15 @@ static void judge(const struct source *source, struct impost_migration *migratio
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct source source = {.input = {data, size}};
-	const struct impost_migration_channel channel = {
-		.size = sizeof(channel),
-		.fd = -1,
-		.read = read_input,
-		.write = write_nowhere,
-		.opaque = &source,
-	};
+	struct sources sources = {.taken = 1};
+	const struct impost_migration_channel channel = channel_of(&sources.source[0]);
 	const struct impost_migration_config config = {
 		.size = sizeof(config),
 		.features = IMPOST_MIGRATION_FEATURES,
 		.silence_ms = 1,
 		.channel = &channel,
+		.connect = connect_next,
+		.opaque = &sources,
 		.memory_max = UINT64_C(16) << 20,
 	};
 	struct impost_migration *migration = NULL;
@@ -112,9 +170,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!ctx)
 		set_up();
+	split(&sources, data, size);
 	MODEL_CHECK(impost_migration_create(ctx, &config, &migration) == 0);
 	err = impost_migration_receive(migration, &vm);
-	judge(&source, migration, err, vm);
+	judge(&sources.source[0], migration, err, vm);
 	if (vm) { /* what there is left to come ends with the input */
 		err = impost_migration_wait(migration);
 		MODEL_CHECK(err == 0 || err == -EIO);
@@ -220,8 +279,8 @@ static size_t insert(uint8_t *data, size_t size, size_t max, const struct frame 
 		uint16_t command;
 		uint8_t length;
 	} requests[] = {
-		{1, 0}, {4, 16},      {5, 0},	    {6, 0},	  {7, 4},
-		{3, 1}, {0x4901, 16}, {0x4902, 16}, {0x4903, 16}, {0x4904, 16},
+		{0x49ff, 0}, {1, 0},	   {4, 16},	 {5, 0},       {6, 0},	     {7, 4},
+		{3, 1},	     {0x4901, 16}, {0x4902, 16}, {0x4903, 16}, {0x4904, 16},
 	};
 	unsigned which = random % (sizeof(requests) / sizeof(requests[0]));
 	uint8_t frame[HEAD + 16] = {0};

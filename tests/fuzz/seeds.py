@@ -92,9 +92,10 @@ def snapshot_seeds(data):
 
 
 PAGE = 4096
-START, CONFIG, STATE, MEMORY, COMPLETE, ABANDON, POSTPONE = 1, 2, 3, 4, 5, 6, 0x4902
+START, CONFIG, STATE, MEMORY, COMPLETE, ABANDON, JOIN, POSTPONE, RESUME = 1, 2, 3, 4, 5, 6, 0x4901, 0x4902, 0x4904
+NEXT = 0x49FF  # of the fuzz target alone: what follows is said on another connection
 ZERO, ZSTD = 1, 2  # flags of a row, and with the others features of a migration
-POSTCOPY, TEXTS = 8, 16
+CONNECTIONS, POSTCOPY, TEXTS = 4, 8, 16
 
 
 def cbor(value):
@@ -147,6 +148,12 @@ def stream_seeds(data):
     plain = frame(START) + frame(CONFIG, config)
     pages = bytes(range(256)) * 32
     last = frame(STATE, cbor(state))
+    joined = cbor({
+        "state": state,
+        "migration": cbor({"compat": 1, "version": 1, "contents": dict(record, connections=3)}),
+    })
+    join = frame(JOIN, bytes(16))
+    late = frame(START, header=struct.pack("<HI", 1, ZERO | POSTCOPY | TEXTS)) + frame(CONFIG, config) + last
     local = cbor({
         "state": state,
         "migration": cbor({"compat": 1, "version": 1, "contents": dict(record, local=True, offsets=[0])}),
@@ -160,6 +167,14 @@ def stream_seeds(data):
         "stream-postcopy": frame(START, header=struct.pack("<HI", 1, ZERO | POSTCOPY | TEXTS)) + frame(CONFIG, config) +
                            memory((0, 1, pages[:PAGE])) + last + frame(POSTPONE, table((PAGE, 1, b""))) +
                            frame(COMPLETE) + memory((PAGE, 1, pages[PAGE:])) + frame(COMPLETE),
+        "stream-joined": frame(START, header=struct.pack("<HI", 1, ZERO | ZSTD | CONNECTIONS | TEXTS)) +
+                         frame(CONFIG, joined) + last + frame(COMPLETE) +
+                         frame(NEXT) + join + memory((0, 1, pages[:PAGE])) +
+                         frame(NEXT) + frame(JOIN, b"another's token.") +
+                         frame(NEXT) + join + memory((PAGE | ZERO, 1, b"")),
+        "stream-resumed": late + frame(POSTPONE, table((0, 2, b""))) + frame(COMPLETE) + memory((0, 1, pages[:PAGE])) +
+                          frame(NEXT) + frame(RESUME, b"another's token.") +
+                          frame(NEXT) + frame(RESUME, bytes(16)) + memory((PAGE, 1, pages[PAGE:])) + frame(COMPLETE),
         "stream-abandoned": start + memory((0, 1, pages[:PAGE])) + frame(ABANDON),
         "stream-local": frame(START, header=struct.pack("<HI", 1, TEXTS)) + frame(CONFIG, local) + last,
     }
