@@ -169,9 +169,9 @@ int options_parse(const struct command *command, int argc, char **argv,
 		return finish_output(STATUS_OK);
 	}
 	if (invocation->noperands < command->least) {
-		complain("%s: %s: impost %s %s", command->name,
-			 invocation->noperands ? "there is one missing" : "of what?", command->name,
-			 command->synopsis);
+		complain("%s: %s", command->name,
+			 invocation->noperands ? "there is one missing" : "of what?");
+		fprintf(stderr, "Usage: impost %s %s\n", command->name, command->synopsis);
 		return usage_hint(command);
 	}
 	return -1;
