@@ -66,6 +66,12 @@ static int check_operands(const struct invocation *invocation, enum request_comm
 		complain("ctl: --diff is for save");
 		return STATUS_USAGE;
 	}
+	if (*ret_command == REQUEST_SETTLE && !request_can_settle(invocation->operands[2])) {
+		complain("ctl: settle '%s': give keep, if the guest did not arrive, or leave, if "
+			 "it did",
+			 invocation->operands[2]);
+		return STATUS_USAGE;
+	}
 	return ctl_check_migrate(invocation, *ret_command);
 }
 

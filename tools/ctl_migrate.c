@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "address.h"
 #include "json.h"
 #include "path.h"
 #include "utf8.h"
@@ -46,18 +47,21 @@ static int not_for(const char *name)
 	return STATUS_USAGE;
 }
 
-/* The run judges the range. */
-static int check_number(const char *name, const char *value)
+static int check_number(enum request_number number, const char *value)
 {
 	size_t len = strlen(value);
+	uint32_t least, most;
 
-	if (len > 0 && len < 19 && strspn(value, "0123456789") == len)
+	request_number_range(number, &least, &most);
+	if (len > 0 && len < 19 && strspn(value, "0123456789") == len &&
+	    strtoull(value, NULL, 10) >= least && strtoull(value, NULL, 10) <= most)
 		return STATUS_OK;
-	complain("ctl: --%s %s: give a whole number", name, value);
+	complain("ctl: --%s '%s': give a whole number from %u to %u", request_number_name(number),
+		 value, least, most);
 	return STATUS_USAGE;
 }
 
-int ctl_check_migrate(const struct invocation *invocation, enum request_command command)
+static int check_options(const struct invocation *invocation, enum request_command command)
 {
 	int status = STATUS_OK;
 
@@ -69,7 +73,7 @@ int ctl_check_migrate(const struct invocation *invocation, enum request_command 
 		const char *value = invocation->values[numbers[i].id];
 
 		if (value)
-			status = command == REQUEST_MIGRATE ? check_number(name, value)
+			status = command == REQUEST_MIGRATE ? check_number(numbers[i].number, value)
 							    : not_for(name);
 	}
 	return status;
@@ -97,6 +101,35 @@ static char *whole_address(const char *address)
 	complain("ctl: the address %s is not UTF-8, as requests are", whole);
 	free(whole);
 	return NULL;
+}
+
+/* As it was given, and then as the run will have it, whose paths are longer. */
+static int check_address(const struct invocation *invocation)
+{
+	struct address parsed;
+	char *whole;
+	int err =
+		address_parse(invocation->ctx, invocation->operands[2], ADDRESS_CONNECTS, &parsed);
+
+	if (err == 0) {
+		whole = whole_address(invocation->operands[2]);
+		if (!whole)
+			return STATUS_HOST;
+		err = address_parse(invocation->ctx, whole, ADDRESS_CONNECTS, &parsed);
+		free(whole);
+	}
+	if (err == 0)
+		return STATUS_OK;
+	complain("ctl: migrate: %s", impost_error(invocation->ctx));
+	return STATUS_USAGE;
+}
+
+int ctl_check_migrate(const struct invocation *invocation, enum request_command command)
+{
+	int status = check_options(invocation, command);
+
+	return status == STATUS_OK && command == REQUEST_MIGRATE ? check_address(invocation)
+								 : status;
 }
 
 bool ctl_compose_migrate(const struct invocation *invocation, struct json_object *request)

@@ -140,7 +140,7 @@ int outgoing_settle(struct outgoing *outgoing, const char *what)
 	bool keep = strcmp(what, "keep") == 0;
 	int err;
 
-	if (!keep && strcmp(what, "leave") != 0)
+	if (!request_can_settle(what))
 		return impost_error_set(ctx, -EINVAL,
 					"settle: give keep, if the guest did not arrive, or leave, "
 					"if it did");

@@ -51,6 +51,12 @@ const char *request_number_name(enum request_number number)
 	return numbers[number].name;
 }
 
+void request_number_range(enum request_number number, uint32_t *ret_least, uint32_t *ret_most)
+{
+	*ret_least = numbers[number].least;
+	*ret_most = numbers[number].most;
+}
+
 const char *request_flag_name(enum request_flag flag)
 {
 	return flags[flag];
@@ -69,6 +75,11 @@ bool request_find(const char *name, enum request_command *ret_command)
 			return true;
 		}
 	return false;
+}
+
+bool request_can_settle(const char *what)
+{
+	return strcmp(what, "keep") == 0 || strcmp(what, "leave") == 0;
 }
 
 /* Where the sentence goes that says what is wrong. */

@@ -61,8 +61,10 @@ struct request {
 	uint32_t number[REQUEST_NUMBERS];
 };
 
-/* The name of a number and of a flag, as a request, the INI and a command line have it. */
+/* The name of a number and of a flag, as a request, the INI and a command line have it; and what a
+ * number may be. */
 const char *request_number_name(enum request_number number);
+void request_number_range(enum request_number number, uint32_t *ret_least, uint32_t *ret_most);
 const char *request_flag_name(enum request_flag flag);
 
 /* The name of COMMAND, as a request and a command line have it. */
@@ -70,6 +72,9 @@ const char *request_name(enum request_command command);
 
 /* The command of that name; false: there is none. */
 bool request_find(const char *name, enum request_command *ret_command);
+
+/* Whether WHAT is a way to settle. */
+bool request_can_settle(const char *what);
 
 /*
  * Reads a request from the LEN bytes at LINE, which are a stranger's. Returns 0, or -EINVAL or

@@ -365,6 +365,13 @@ Test(control, wrong_requests_are_refused_by_name)
 		{"{\"command\":\"status\",\"id\":\"1\"}", "\"id\" must be"},
 		{"{\"command\":\"status\",\"id\":[[[[[[[[1]]]]]]]]}", "JSON object"},
 		{"{\"command\":\"\xff\"}", "JSON object"},
+		{"{\"command\":\"migrate\",\"address\":\"tcp:a:1\",\"connections\":65}",
+		 "\"connections\" must be a whole number from 1 to 64"},
+		{"{\"command\":\"migrate\",\"address\":\"tcp:a:1\",\"throttle\":100}",
+		 "\"throttle\" must be a whole number from 0 to 99"},
+		{"{\"command\":\"migrate\",\"address\":\"tcp:a:1\",\"downtime\":0}",
+		 "\"downtime\" must be a whole number from 1 to"},
+		{"{\"command\":\"migrate\",\"address\":\"here\"}", "is no address"},
 		{"{\"command\":\"quit\",\"command\":\"status\"}", "there twice"},
 		{"{\"command\":\"status\",\"id\":1,\"id\":1}", "there twice"},
 		{"{\"command\":[{\"a\":1}],\"command\":\"status\"}", "there twice"},
@@ -592,6 +599,7 @@ Test(control, ctl_refuses)
 		cr_expect_eq(result->status, 2);
 		cr_expect(strstr(result->err, refusals[i].part), "no '%s' in %s", refusals[i].part,
 			  result->err);
+		cr_expect(!strstr(result->err, "\\x"), "%s", result->err);
 	}
 }
 
