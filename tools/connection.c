@@ -126,6 +126,19 @@ static int connect_tcp(const struct endpoint *endpoint, uint64_t until, int *ret
 	return err < 0 ? fail(endpoint, err, "connect to") : 0;
 }
 
+/* Nothing but what is connected, and a stream, will do. */
+static int check_fd(const struct endpoint *endpoint)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer), size = sizeof(int);
+	int fd = endpoint->address.fd, type;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+	    getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+		return fail(endpoint, -errno, "use");
+	return type == SOCK_STREAM ? 0 : fail(endpoint, -EPROTOTYPE, "use");
+}
+
 /* A descriptor that the process was started with; a copy, to be closed as others are. */
 static int take_fd(const struct endpoint *endpoint, int *ret_fd)
 {
@@ -360,7 +373,9 @@ static int open_kind(struct endpoint *endpoint, enum address_use use)
 
 	if (endpoint->address.kind == ADDRESS_TLS)
 		err = tls_credentials_read(endpoint->ctx, &endpoint->credentials);
-	if (err < 0 || use == ADDRESS_CONNECTS || endpoint->address.kind == ADDRESS_FD)
+	if (endpoint->address.kind == ADDRESS_FD)
+		return check_fd(endpoint);
+	if (err < 0 || use == ADDRESS_CONNECTS)
 		return err;
 	return endpoint->address.kind == ADDRESS_UNIX ? listen_unix(endpoint)
 						      : listen_tcp(endpoint);

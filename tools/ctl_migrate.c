@@ -79,6 +79,46 @@ static int check_options(const struct invocation *invocation, enum request_comma
 	return status;
 }
 
+/* What is about memory that is copied. */
+static const enum tool_option_id copying[] = {OPTION_COMPRESS, OPTION_POSTCOPY, OPTION_FINISH,
+					      OPTION_CONNECTIONS, OPTION_THROTTLE};
+
+static const char *name_of(enum tool_option_id id)
+{
+	for (size_t i = 0; i < COUNT(flags); i++)
+		if (flags[i].id == id)
+			return request_flag_name(flags[i].flag);
+	for (size_t i = 0; i < COUNT(numbers); i++)
+		if (numbers[i].id == id)
+			return request_number_name(numbers[i].number);
+	return "";
+}
+
+/* Whether the options go with ADDRESS, and with each other. */
+static int check_together(const struct invocation *invocation, enum address_kind address)
+{
+	const char *connections = invocation->values[OPTION_CONNECTIONS];
+	bool local = invocation_has(invocation, OPTION_LOCAL);
+
+	if (address == ADDRESS_FD && connections && strtoull(connections, NULL, 10) > 1) {
+		complain("ctl: --connections %s: a descriptor is one connection; a unix:, tcp: or "
+			 "tls: address can have more",
+			 connections);
+		return STATUS_USAGE;
+	}
+	if (local && address != ADDRESS_UNIX && address != ADDRESS_FD) {
+		complain("ctl: --local: memory is handed over on this host alone: give unix:PATH");
+		return STATUS_USAGE;
+	}
+	for (size_t i = 0; local && i < COUNT(copying); i++)
+		if (invocation_has(invocation, copying[i])) {
+			complain("ctl: --%s is for memory that is copied, and --local copies none",
+				 name_of(copying[i]));
+			return STATUS_USAGE;
+		}
+	return STATUS_OK;
+}
+
 /* The other process has a current folder of its own. To be freed; NULL with a message printed. */
 static char *whole_address(const char *address)
 {
@@ -119,7 +159,7 @@ static int check_address(const struct invocation *invocation)
 		free(whole);
 	}
 	if (err == 0)
-		return STATUS_OK;
+		return check_together(invocation, parsed.kind);
 	complain("ctl: migrate: %s", impost_error(invocation->ctx));
 	return STATUS_USAGE;
 }

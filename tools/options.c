@@ -117,6 +117,10 @@ static int too_many(const struct command *command, const char *operand)
 /* Keeps what was given; false, with a message: there is no room for it. */
 static bool keep(struct invocation *invocation, int id, const char *value)
 {
+	if (id == OPTION_INCOMING && invocation_has(invocation, OPTION_INCOMING)) {
+		complain("--incoming %s: there is one already: a run begins with one guest", value);
+		return false;
+	}
 	invocation->values[id] = value;
 	if (!may_be_repeated(&options[id]))
 		return true;

@@ -4,6 +4,7 @@
 #include "outgoing.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +80,29 @@ static void configure(const struct outgoing *outgoing, const struct request *req
 		}
 }
 
+/* What the library would find only when the destination has answered. */
+static int check_local(struct impost_context *ctx, struct impost_memory *memory)
+{
+	struct impost_region region = {.size = sizeof(region)};
+
+	for (uint32_t i = 0; impost_memory_get(memory, i, &region) == 0; i++)
+		if (region.fd < 0 || !(region.flags & IMPOST_REGION_SHARED))
+			return impost_error_set(
+				ctx, -ENOTSUP,
+				"local: the guest's memory at 0x%" PRIx64
+				" cannot be handed over: that takes a run that was started with "
+				"--memory-backing memfd, or a shared file",
+				region.gpa);
+	return 0;
+}
+
+static int check_request(const struct outgoing *outgoing, const struct request *request)
+{
+	if (!request->flags[REQUEST_LOCAL])
+		return 0;
+	return check_local(outgoing->migration.ctx, impost_vm_memory(outgoing->machine->vm));
+}
+
 /* Keeps what the destination has against it. */
 static void remember_refusal(struct outgoing *outgoing)
 {
@@ -118,7 +142,12 @@ int outgoing_send(struct outgoing *outgoing, const struct request *request,
 	outgoing->refusal = NULL;
 	outgoing->was_quiet = atomic_load(&outgoing->machine->quiet);
 	configure(outgoing, request, &config);
-	err = migration_open(migration, request->address, ADDRESS_CONNECTS);
+	err = check_request(outgoing, request);
+	if (err == 0)
+		err = migration_open(migration, request->address, ADDRESS_CONNECTS);
+	if (err == 0 && migration->endpoint.address.kind == ADDRESS_FD &&
+	    !request->has_number[REQUEST_CONNECTIONS])
+		config.connections = 1; /* whatever the INI has for addresses */
 	if (err == 0)
 		err = send_by(outgoing, &config);
 	if (err == -IMPOST_EUNSETTLED)

@@ -882,6 +882,7 @@ Test(migrate, options_that_cannot_be)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		CHECK(2, "--incoming: ", "run", PLUGINS, "--incoming", wrong[i]);
 	CHECK(3, "needs tls_certificate", "run", PLUGINS, "--incoming", "tls:127.0.0.1:0");
+	CHECK(3, "cannot use fd:999: Bad file descriptor", "run", PLUGINS, "--incoming", "fd:999");
 	CHECK(3, "No such file", "run", PLUGINS, "--incoming", "tls:127.0.0.1:0",
 	      "--tls-certificate", "@none", "--tls-key", "@none", "--tls-ca", "@none");
 	CHECK(2, "migrate where?", "ctl", "@socket", "migrate");
@@ -893,6 +894,15 @@ Test(migrate, options_that_cannot_be)
 		      numbers[i].value);
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
 		CHECK(2, addresses[i].part, "ctl", "@socket", "migrate", addresses[i].address);
+	CHECK(2, "a descriptor is one connection", "ctl", "@socket", "migrate", "fd:3",
+	      "--connections", "4");
+	CHECK(2, "on this host alone", "ctl", "@socket", "migrate", "tcp:a:1", "--local");
+	CHECK(2, "--compress is for memory that is copied", "ctl", "@socket", "migrate", "unix:a",
+	      "--local", "--compress");
+	CHECK(2, "--connections is for memory that is copied", "ctl", "@socket", "migrate",
+	      "unix:a", "--local", "--connections", "2");
+	CHECK(2, "there is one already", "run", PLUGINS, "--incoming", "unix:a", "--incoming",
+	      "unix:b");
 	CHECK(2, "settle 'both': give keep", "ctl", "@socket", "settle", "both");
 	CHECK(2, "settle '': give keep", "ctl", "@socket", "settle", "");
 	CHECK(2, "--diff is for save", "ctl", "@socket", "migrate", "tcp:a:1", "--diff", "x");
@@ -900,10 +910,19 @@ Test(migrate, options_that_cannot_be)
 
 Test(migrate, requests_that_cannot_be)
 {
+	char descriptor[16], said[128];
+	int fds[2];
+
+	cr_assert_eq(pipe(fds), 0);
+	snprintf(descriptor, sizeof(descriptor), "fd:%d", fds[0]);
+	snprintf(said, sizeof(said), "cannot use %s: Socket operation on non-socket", descriptor);
 	start_source("@mock.ini");
+	CHECK(1, said, "ctl", "@a.sock", "migrate", descriptor);
 	CHECK(1, "No such file", "ctl", "@a.sock", "migrate", "unix:/nowhere/at/all");
 	CHECK(1, "refused", "ctl", "@a.sock", "migrate", "tcp:127.0.0.1:1");
-	CHECK(1, "Bad file descriptor", "ctl", "@a.sock", "migrate", "fd:999");
+	CHECK(1, "cannot use fd:999: Bad file descriptor", "ctl", "@a.sock", "migrate", "fd:999");
+	CHECK(1, "cannot be handed over: that takes a run that was started with --memory-backing",
+	      "ctl", "@a.sock", "migrate", "unix:/nowhere/at/all", "--local");
 	CHECK(1, "needs tls_certificate", "ctl", "@a.sock", "migrate", "tls:127.0.0.1:1");
 	CHECK(1, "nothing to be settled", "ctl", "@a.sock", "settle", "leave");
 	CHECK(0, "state     running", "ctl", "@a.sock", "status");
