@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -16,6 +17,9 @@
 #include "request.h"
 #include "socket.h"
 #include "utf8.h"
+
+/* How long a run may take to answer what it does at once, in seconds. */
+#define ANSWER_S 10
 
 /* --- the request --- */
 
@@ -165,6 +169,12 @@ static char *receive_line(struct talk *talk)
 			return NULL;
 		}
 		count = recv(talk->fd, talk->bytes + talk->count, REPLY_MAX - talk->count, 0);
+		if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			complain("the run has not answered for %d s: it is stopped, or its machine "
+				 "has no time for it",
+				 ANSWER_S);
+			return NULL;
+		}
 		if (count <= 0) {
 			complain("the connection was lost: %s", count < 0 && errno != ECONNRESET
 									? strerror(errno)
@@ -198,6 +208,10 @@ static int take_line(struct progress *progress, const char *line, struct json_ob
 
 	if (json_object_object_get_ex(object, "id", NULL)) {
 		/* What Ctrl-C asked for: whether that was in time, the reply says. */
+		if (!json_get_bool(object, "ok")) {
+			progress_wipe(progress);
+			complain("%s", json_get_string(object, "text"));
+		}
 	} else if (json_object_object_get_ex(object, "ok", NULL)) {
 		*ret_object = object;
 		return 1;
@@ -302,10 +316,9 @@ static int conclude(const struct invocation *invocation, enum request_command co
 
 	if (invocation_has(invocation, OPTION_JSON))
 		json_print("reply", json_object_get(reply));
-	else if (!went_well) {
-		complain("%s: %s", request_name(command), json_get_string(reply, "text"));
-		ctl_print_reasons(reply);
-	} else if (command == REQUEST_STATUS)
+	else if (!went_well)
+		ctl_print_refusal(request_name(command), reply);
+	else if (command == REQUEST_STATUS)
 		print_status(reply);
 	else if (command == REQUEST_MIGRATE)
 		ctl_print_migrated(reply);
@@ -314,15 +327,24 @@ static int conclude(const struct invocation *invocation, enum request_command co
 	return finish_output(went_well ? STATUS_OK : STATUS_FAILED);
 }
 
+/* Others hold the guest, and may have to wait for it. */
+static bool is_done_at_once(enum request_command command)
+{
+	return command != REQUEST_PAUSE && command != REQUEST_SAVE && command != REQUEST_MIGRATE;
+}
+
 static int talk_once(const struct invocation *invocation, enum request_command command,
 		     struct json_object *request)
 {
+	static const struct timeval limit = {.tv_sec = ANSWER_S};
 	static struct talk talk;
 	struct json_object *reply = NULL;
 	int status, err = socket_connect(invocation->ctx, invocation->operands[0], &talk.fd);
 
 	if (err < 0)
 		return complain_error(invocation, err);
+	if (is_done_at_once(command))
+		setsockopt(talk.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (command == REQUEST_MIGRATE)
 		ctl_catch_interrupt(talk.fd);
 	status = send_request(&talk, request);

@@ -25,9 +25,9 @@ void ctl_catch_interrupt(int fd);
 /* What there is to be said of a migration beside the bar. */
 void ctl_note(struct json_object *progress, char *text, size_t size);
 
-/* Prints what came of it; why it was refused; and a line of status. */
+/* Prints what came of it; why COMMAND was refused; and a line of status. */
 void ctl_print_migrated(struct json_object *reply);
-void ctl_print_reasons(struct json_object *reply);
+void ctl_print_refusal(const char *command, struct json_object *reply);
 void ctl_print_migration(struct json_object *migration);
 
 #endif

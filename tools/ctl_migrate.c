@@ -254,18 +254,40 @@ void ctl_print_migrated(struct json_object *reply)
 	       (double)json_get_uint(reply, "downtime_us") / 1000);
 }
 
-void ctl_print_reasons(struct json_object *reply)
+/* The reasons of a refusal, or NULL. */
+static struct json_object *reasons_of(struct json_object *reply)
 {
 	struct json_object *reasons;
 
 	if (!json_object_object_get_ex(reply, "reasons", &reasons) ||
-	    json_object_get_type(reasons) != json_type_array)
-		return;
-	for (size_t i = 0; i < json_object_array_length(reasons); i++) {
-		const char *reason = json_object_get_string(json_object_array_get_idx(reasons, i));
+	    json_object_get_type(reasons) != json_type_array ||
+	    json_object_array_length(reasons) == 0)
+		return NULL;
+	return reasons;
+}
 
+static const char *reason_at(struct json_object *reasons, size_t index)
+{
+	const char *reason = json_object_get_string(json_object_array_get_idx(reasons, index));
+
+	return reason ? reason : "";
+}
+
+void ctl_print_refusal(const char *command, struct json_object *reply)
+{
+	struct json_object *reasons = reasons_of(reply);
+	const char *text = json_get_string(reply, "text");
+	const char *list = reasons ? strstr(text, reason_at(reasons, 0)) : NULL;
+
+	size_t len = list ? (size_t)(list - text) : strlen(text);
+
+	/* The sentence ends with them, in one line. */
+	while (list && len && text[len - 1] == ' ')
+		len--;
+	complain("%s: %.*s", command, (int)len, text);
+	for (size_t i = 0; reasons && i < json_object_array_length(reasons); i++) {
 		fputs("  ", stderr);
-		put_text(stderr, reason ? reason : "", 0);
+		put_text(stderr, reason_at(reasons, i), 0);
 		fputc('\n', stderr);
 	}
 }

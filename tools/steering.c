@@ -255,6 +255,11 @@ static int cancel_migration(struct steering *steering, const struct request *req
 {
 	(void)request;
 	(void)reply;
+	if (steering_is_needed(steering))
+		return impost_error_set(
+			steering->ctx, -EBUSY,
+			"the guest runs elsewhere already, and needs memory that is "
+			"still here: this cannot be cancelled any more");
 	if (steering->busy && steering->work.request.command == REQUEST_MIGRATE) {
 		migration_cancel(&steering->outgoing.migration);
 		return 0;
@@ -352,8 +357,13 @@ static void judge_migration(struct steering *steering)
 {
 	struct work *work = &steering->work;
 	struct impost_migration_status status;
-	size_t len = strlen(work->text);
+	size_t len;
 
+	if (work->err == -ECANCELED && atomic_load(&steering->ended)) {
+		snprintf(work->text, sizeof(work->text),
+			 "the guest has come to its end here: there is nothing to be moved");
+		work->err = -ESHUTDOWN;
+	}
 	steering->moved = work->err == 0;
 	steering->unsettled = work->err == -IMPOST_EUNSETTLED;
 	migration_get_status(&steering->outgoing.migration, &status);
@@ -361,6 +371,7 @@ static void judge_migration(struct steering *steering)
 		complain("the guest is lost: %s", work->text);
 	if (!steering->unsettled)
 		return;
+	len = strlen(work->text);
 	snprintf(work->text + len, sizeof(work->text) - len, "%s", len ? ": " : "");
 	len = strlen(work->text);
 	explain_settling(steering, work->text + len, sizeof(work->text) - len);

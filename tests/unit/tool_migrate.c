@@ -592,8 +592,9 @@ Test(migrate, destination_refuses)
 	result = TOOL_RUN("ctl", "@a.sock", "migrate", address);
 	end_fake(&fake);
 	cr_expect_eq(result->status, 1);
-	cr_expect(strstr(result->err, "  cpuid lahf: not here\n  msr 0x10: nor this\n"), "%s",
-		  result->err);
+	cr_expect_str_eq(result->err,
+			 "impost: migrate: the other side of the migration refuses Config:\n"
+			 "  cpuid lahf: not here\n  msr 0x10: nor this\n");
 	CHECK(0, "state     running", "ctl", "@a.sock", "status");
 	CHECK(0, "migration failed unix:", "ctl", "@a.sock", "status");
 	CHECK(0, "", "ctl", "@a.sock", "pause");
@@ -723,6 +724,40 @@ Test(migrate, cancelled_in_a_handshake)
 	expect_stop(&fake);
 	CHECK(0, "", "ctl", "@a.sock", "migrate-cancel");
 	check_cancelled(&fake, ctl);
+}
+
+/* A guest that ends here is no more to be moved, which is what is told. */
+Test(migrate, guest_ends_meanwhile)
+{
+	struct fake fake = {.stop_at = MEMORY_COMMAND, .hangs = true};
+	char address[256];
+	pid_t ctl;
+	int keys;
+
+	cr_assert_eq(mkfifo(tool_path("a.keys"), 0600), 0);
+	source = START("a", true, "run", "-c", "@mock.ini", PLUGINS, "--control", "@a.sock");
+	expect("a.out", "first\n");
+	unix_address(address, "there");
+	start_fake(&fake, "there");
+	ctl = START("ctl", false, "ctl", "@a.sock", "migrate", address);
+	expect_stop(&fake);
+	keys = open(tool_path("a.keys"), O_WRONLY | O_CLOEXEC);
+	cr_assert_eq(write(keys, "x", 1), 1);
+	cr_expect_eq(ended(source), 0, "%s", contents("a.err"));
+	end_fake(&fake);
+	cr_expect_eq(ended(ctl), 1);
+	expect("ctl.err", "the guest has come to its end here");
+	close(keys);
+}
+
+/* Who asks a run that is stopped is told, after a while. */
+Test(migrate, stopped_run)
+{
+	start_source("@mock.ini");
+	kill(source, SIGSTOP);
+	CHECK(3, "has not answered for 10 s", "ctl", "@a.sock", "status");
+	kill(source, SIGCONT);
+	CHECK(0, "state     running", "ctl", "@a.sock", "status");
 }
 
 /* A run that ends takes its migration with it. */
