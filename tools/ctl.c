@@ -258,10 +258,10 @@ static void print_machine(struct json_object *reply)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), "%s, %" PRIu64 " vCPU%s, %.6g MiB of RAM",
+	snprintf(text, sizeof(text), "%s, %" PRIu64 " vCPU%s, %s of RAM",
 		 json_get_string(reply, "backend"), json_get_uint(reply, "cpus"),
 		 json_get_uint(reply, "cpus") == 1 ? "" : "s",
-		 (double)json_get_uint(reply, "memory") / 1048576);
+		 ctl_size(json_get_uint(reply, "memory")));
 	print_row("machine", text);
 	snprintf(text, sizeof(text), "%.1f s", (double)json_get_uint(reply, "uptime_ms") / 1000);
 	print_row("for", text);
@@ -303,8 +303,8 @@ static void print_save(struct json_object *reply)
 {
 	printf("saved ");
 	put_text(stdout, json_get_string(reply, "file"), 0);
-	printf(": %.6g MiB of memory in %.3f s; the guest stood for %.3f ms\n",
-	       (double)json_get_uint(reply, "data_bytes") / 1048576,
+	printf(": %s of memory in %.3f s; the guest stood for %.3f ms\n",
+	       ctl_size(json_get_uint(reply, "data_bytes")),
 	       (double)json_get_uint(reply, "ms") / 1000,
 	       (double)json_get_uint(reply, "held_us") / 1000);
 }

@@ -22,6 +22,10 @@ bool ctl_compose_migrate(const struct invocation *invocation, struct json_object
  * ends this process. The answer has an id, and other lines have none. */
 void ctl_catch_interrupt(int fd);
 
+/* Bytes as people read them: "256 MiB", "1.5 GiB", "612 KiB". Valid until the second call from now.
+ */
+const char *ctl_size(uint64_t bytes);
+
 /* What there is to be said of a migration beside the bar. */
 void ctl_note(struct json_object *progress, char *text, size_t size);
 

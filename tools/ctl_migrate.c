@@ -222,6 +222,23 @@ void ctl_catch_interrupt(int fd)
 
 /* --- words --- */
 
+const char *ctl_size(uint64_t bytes)
+{
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+	static char texts[2][32];
+	static unsigned int last;
+	double number = (double)bytes;
+	size_t unit = 0;
+
+	for (; number >= 1024 && unit + 1 < COUNT(units); unit++)
+		number /= 1024;
+	last = !last;
+	/* Nothing behind the point where there is nothing. */
+	snprintf(texts[last], sizeof(texts[last]), "%.*f %s",
+		 number - (double)(uint64_t)number >= 0.05, number, units[unit]);
+	return texts[last];
+}
+
 static double mib(struct json_object *object, const char *key)
 {
 	return (double)json_get_uint(object, key) / MIB;
@@ -248,9 +265,10 @@ void ctl_print_migrated(struct json_object *reply)
 {
 	printf("migrated to ");
 	put_text(stdout, json_get_string(reply, "address"), 0);
-	printf(": %.6g MiB of memory in %.3f s, %" PRIu64 " pass%s; the guest stood for %.3f ms\n",
-	       mib(reply, "data_bytes"), (double)json_get_uint(reply, "ms") / 1000,
-	       json_get_uint(reply, "pass"), json_get_uint(reply, "pass") == 1 ? "" : "es",
+	printf(": %s of memory in %.3f s, %" PRIu64 " pass%s; the guest stood for %.3f ms\n",
+	       ctl_size(json_get_uint(reply, "data_bytes")),
+	       (double)json_get_uint(reply, "ms") / 1000, json_get_uint(reply, "pass"),
+	       json_get_uint(reply, "pass") == 1 ? "" : "es",
 	       (double)json_get_uint(reply, "downtime_us") / 1000);
 }
 

@@ -155,7 +155,7 @@ Test(control, status_tells_of_the_run)
 
 	start(SLEEPER);
 	check_ctl(0, "state     running", "status");
-	check_ctl(0, "mock, 1 vCPU, 16 MiB", "status");
+	check_ctl(0, "mock, 1 vCPU, 16 MiB of RAM", "status");
 	result = TOOL_RUN("ctl", "--json", "@socket", "status");
 	cr_assert_eq(result->status, 0);
 	object = json_tokener_parse(result->out);

@@ -211,7 +211,7 @@ Test(migrate, over_unix)
 	start_destination("@mock.ini", address);
 	CHECK(0, "state     waiting", "ctl", "@b.sock", "status");
 	CHECK(1, "has not come yet", "ctl", "@b.sock", "pause");
-	CHECK(0, "migrated to unix:", "ctl", "@a.sock", "migrate", address);
+	CHECK(0, " KiB of memory in ", "ctl", "@a.sock", "migrate", address);
 	finish();
 	cr_expect_neq(access(tool_path("there"), F_OK), 0);
 }
