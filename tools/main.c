@@ -50,7 +50,8 @@ static const struct command commands[] = {
 	 "                  | migrate-cancel | settle keep | settle leave",
 	 "Tells a run what to do, at the socket that its --control made.", command_ctl, 2, 3},
 	{"inspect", COMMAND_INSPECT, "[--key-file FILE] [--header] [--json] FILE",
-	 "Shows a snapshot, and every register in it by name; or what a cassette has.", command_inspect, 1, 1},
+	 "Shows a snapshot, and every register in it by name; or what a cassette has.",
+	 command_inspect, 1, 1},
 	{"diff", COMMAND_DIFF, "[--key-file FILE] [--json] A B",
 	 "Tells in what two snapshots differ: registers and devices by name, and memory.",
 	 command_diff, 2, 2},
@@ -63,8 +64,9 @@ static const struct command commands[] = {
 	 "Writes a whole snapshot of one that is a diff to others.", command_flatten, 2, 2},
 	{"conform", COMMAND_CONFORM,
 	 "[-c FILE] [--plugin-dir DIR] [--log LEVEL] [--backend NAME[,NAME]]\n"
-	 "                      [--set SECTION.KEY=VALUE]... [--junit FILE] [-j N] [--timeout S]\n"
-	 "                      [--verbose] [--list] [TEST...]",
+	 "                      [--layer NAME[:VALUE]]... [--set SECTION.KEY=VALUE]...\n"
+	 "                      [--junit FILE] [--jobs N] [--timeout S] [--verbose]\n"
+	 "                      [--list] [TEST...]",
 	 "Tests whether a backend does what the plugin ABI asks of it.", command_conform, 0,
 	 INT_MAX},
 	{"cpu dump", COMMAND_CPU_DUMP,

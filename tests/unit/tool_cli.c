@@ -233,6 +233,7 @@ Test(tool, usage_names_every_option)
 		{"diff"},
 		{"check"},
 		{"flatten"},
+		{"conform"},
 		{"cpu", "dump"},
 		{"cpu", "compare"},
 		{"cpu", "baseline"},
