@@ -103,11 +103,13 @@ static int32_t give_failure(struct turn *t, const struct cassette_item *item)
 
 static uint64_t grace_left(struct turn *t)
 {
-	uint64_t now = mock_now_ns();
+	uint64_t limit = t->call.play->limit_ns, now = mock_now_ns();
 
+	if (limit > GRACE_NS)
+		limit = GRACE_NS;
 	if (!t->begun)
 		t->begun = now;
-	return now - t->begun < GRACE_NS ? GRACE_NS - (now - t->begun) : 0;
+	return now - t->begun < limit ? limit - (now - t->begun) : 0;
 }
 
 static int32_t not_kicked(struct turn *t)

@@ -425,7 +425,7 @@ static int32_t compare(struct play_call *call, enum play_look look,
 int32_t play_enter(struct play_call *call)
 {
 	struct mock_play *p = call->play;
-	const struct cassette_item *item;
+	const struct cassette_item *item = NULL;
 	int32_t r = cassette_values_end(&call->values->values, &call->args);
 
 	pthread_mutex_lock(&p->lock);
