@@ -36,8 +36,9 @@ IMPOST_API struct impost_vm *impost_vcpu_vm(const struct impost_vcpu *vcpu);
  * signal for that thread, and signals that are blocked then, and only those, do not end runs there:
  * set the thread's mask before. While the VM is held (impost_vm_hold()) it waits, and the guest
  * does not run. -EBUSY: another thread is inside; -IMPOST_EMOVED: the VM was migrated (migrate.h),
- * and goes on elsewhere: for good, and for who waits too; -EINVAL: with IMPOST_KICK_HANDLER, the
- * signal has no handler or is blocked; others: what the hypervisor says. No exit was taken then.
+ * and goes on elsewhere: for good, and for who waits too; -EINVAL: with IMPOST_KICK_HANDLER, where
+ * the backend sends the signal, it has no handler or is blocked; others: what the hypervisor says.
+ * No exit was taken then.
  */
 IMPOST_API int impost_vcpu_run(struct impost_vcpu *vcpu, struct impost_exit *ret_exit);
 
