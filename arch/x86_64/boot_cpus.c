@@ -4,6 +4,7 @@
 
 #include "boot_steps.h"
 
+/* A backend whose vCPUs have no such state leaves nothing to be set up. */
 static int set_fpu(const struct boot *boot, struct impost_vcpu *vcpu)
 {
 	uint32_t bytes = IMPOST_X86_XSAVE_MAX;
@@ -14,7 +15,9 @@ static int set_fpu(const struct boot *boot, struct impost_vcpu *vcpu)
 	if (!xsave)
 		return impost_error_set(boot->ctx, -ENOMEM, "boot: no memory for the FPU's state");
 	err = impost_vcpu_get(vcpu, IMPOST_SECTION_XSAVE, xsave, bytes, &bytes);
-	if (err == 0) {
+	if (err == -ENOTSUP) {
+		err = 0;
+	} else if (err == 0) {
 		impost_x86_setup_fpu(xsave);
 		err = impost_vcpu_set(vcpu, IMPOST_SECTION_XSAVE, xsave, bytes);
 	}
