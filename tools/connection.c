@@ -404,18 +404,24 @@ int endpoint_open(struct impost_context *ctx, const char *text, enum address_use
 	return err;
 }
 
-void endpoint_close(struct endpoint *endpoint)
+void endpoint_drop(struct endpoint *endpoint)
 {
 	struct connection *next;
 
-	if (!endpoint->ctx)
-		return;
 	for (struct connection *at = endpoint->connections; at; at = next) {
 		next = at->next;
 		tls_close(at->tls);
 		close(at->fd);
 		free(at);
 	}
+	endpoint->connections = NULL;
+}
+
+void endpoint_close(struct endpoint *endpoint)
+{
+	if (!endpoint->ctx)
+		return;
+	endpoint_drop(endpoint);
 	if (endpoint->name.path)
 		socket_remove(&endpoint->name);
 	else if (endpoint->listener >= 0)

@@ -37,6 +37,9 @@ int endpoint_open(struct impost_context *ctx, const char *text, enum address_use
 /* Closes all connections, and removes the socket. One that was not opened, of zeros, is fine. */
 void endpoint_close(struct endpoint *endpoint);
 
+/* Closes the connections alone: who listens still does. When none is used any more. */
+void endpoint_drop(struct endpoint *endpoint);
+
 /*
  * Another connection to the other side: connects, or accepts, and shakes hands where that is TLS.
  * *RET_CHANNEL is the endpoint's and lives as long. A handshake may take silence_ms of it. Returns

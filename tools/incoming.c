@@ -88,6 +88,14 @@ static int make(struct incoming *incoming, struct impost_migration_config *confi
 	}
 }
 
+/* Whether ERR came of somebody who is no source: it spoke, and not as one, or went again, before
+ * there was a VM for it. */
+static bool is_stranger(const struct incoming *incoming, int err)
+{
+	return (err == -EPROTO || err == -ETIMEDOUT || err == -EPIPE || err == -ECONNRESET) &&
+	       !incoming->machine->vm && incoming->migration.endpoint.address.kind != ADDRESS_FD;
+}
+
 static int receive(struct incoming *incoming)
 {
 	struct migration *migration = &incoming->migration;
@@ -100,10 +108,18 @@ static int receive(struct incoming *incoming)
 	int err;
 
 	impost_context_get_number(migration->ctx, "migration", "memory_max", &config.memory_max);
-	err = make(incoming, &config);
-	if (err == 0)
+	for (;;) {
+		err = make(incoming, &config);
+		if (err < 0)
+			return migration_explain(migration, err);
 		err = impost_migration_receive(migration->handle, &incoming->vm);
-	return migration_explain(migration, err);
+		if (err == 0 || !is_stranger(incoming, err))
+			return migration_explain(migration, err);
+		migration_explain(migration, err);
+		complain("%s: still waiting", impost_error(migration->ctx));
+		migration_drop(migration);
+		atomic_store(&incoming->seen, false);
+	}
 }
 
 /* The run ends before all has come. */

@@ -92,7 +92,8 @@ int migration_make(struct migration *migration, struct impost_migration_config *
 	return 0;
 }
 
-void migration_unmake(struct migration *migration)
+/* Destroys what was made; its status stays. */
+static void forget(struct migration *migration)
 {
 	struct impost_migration *handle;
 
@@ -103,7 +104,21 @@ void migration_unmake(struct migration *migration)
 		impost_migration_status(handle, &migration->status);
 	pthread_mutex_unlock(&migration->lock);
 	impost_migration_destroy(handle);
+}
+
+void migration_unmake(struct migration *migration)
+{
+	forget(migration);
 	endpoint_close(&migration->endpoint);
+}
+
+void migration_drop(struct migration *migration)
+{
+	forget(migration);
+	endpoint_drop(&migration->endpoint);
+	pthread_mutex_lock(&migration->lock);
+	migration->status = (struct impost_migration_status){.size = sizeof(migration->status)};
+	pthread_mutex_unlock(&migration->lock);
 }
 
 void migration_cancel(struct migration *migration)

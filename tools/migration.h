@@ -45,6 +45,9 @@ int migration_make(struct migration *migration, struct impost_migration_config *
 /* Frees it with its connections; what is known of it stays to be told. */
 void migration_unmake(struct migration *migration);
 
+/* The same, but who listens still does, as if nobody had come. */
+void migration_drop(struct migration *migration);
+
 /* Ends what is under way, or about to be. Any thread. */
 void migration_cancel(struct migration *migration);
 

@@ -828,7 +828,7 @@ Test(migrate, silent_stranger)
 	finish();
 }
 
-/* What comes is no migration. */
+/* What comes is no migration: it is told, and the wait goes on. */
 Test(migrate, stranger)
 {
 	char address[256];
@@ -838,9 +838,12 @@ Test(migrate, stranger)
 	start_destination("@mock.ini", address);
 	fd = come();
 	cr_assert_eq(send(fd, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL), 18);
-	cr_expect_eq(ended(destination), 3, "%s", contents("b.err"));
-	cr_expect_str_eq(contents("b.out"), "");
+	expect("b.err", "still waiting");
+	expect_status("@b.sock", "waiting");
 	close(fd);
+	start_source("@mock.ini");
+	CHECK(0, "migrated to unix:", "ctl", "@a.sock", "migrate", address);
+	finish();
 }
 
 /* --- on a terminal --- */
