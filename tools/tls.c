@@ -48,6 +48,7 @@ struct tls {
 	int fd;
 	size_t pending;	  /* bytes of a write that was begun */
 	atomic_int error; /* GnuTLS's, that ended it; 0: none */
+	bool psk;	  /* with keys that both have */
 };
 
 /* --- files --- */
@@ -155,6 +156,11 @@ static int read_x509(struct impost_context *ctx, struct tls_credentials *credent
 	static const char *const names[] = {"tls_certificate", "tls_key", "tls_ca"};
 	int err, count;
 
+	if (!paths[0] && !paths[1] && !paths[2])
+		return impost_error_set(ctx, -EINVAL,
+					"tls: needs tls_certificate, tls_key and tls_ca in "
+					"[migration], or --tls-certificate and so on, or tls_psk, "
+					"keys that both sides have: there is none of them");
 	for (size_t i = 0; i < 3; i++)
 		if (!paths[i])
 			return impost_error_set(ctx, -EINVAL,
@@ -205,7 +211,8 @@ static bool next_line(const char **at, struct psk_line *ret_line)
 	}
 }
 
-/* The key of USERNAME, for who serves. What it gives is GnuTLS's to free. */
+/* The key of USERNAME, for who serves. What it gives is GnuTLS's to free. 1: there is none; GnuTLS
+ * goes on as with a wrong one, so that nobody learns which names there are. */
 static int find_key(gnutls_session_t session, const char *username, gnutls_datum_t *ret_key)
 {
 	const struct tls_credentials *credentials = gnutls_session_get_ptr(session);
@@ -219,7 +226,7 @@ static int find_key(gnutls_session_t session, const char *username, gnutls_datum
 		if (strcmp(line.name, username) == 0)
 			return gnutls_hex_decode2(&hex, ret_key) < 0 ? -1 : 0;
 	}
-	return -1;
+	return 1;
 }
 
 static int read_psk(struct impost_context *ctx, struct tls_credentials *credentials,
@@ -391,8 +398,11 @@ static int refuse_handshake(struct impost_context *ctx, const struct tls *tls,
 						error == GNUTLS_E_DECRYPTION_FAILED
 					? -EACCES
 					: -EPROTO,
-				"TLS: the handshake with %.128s: %s",
-				peer->host ? peer->host : "who connected", text);
+				"TLS: the handshake with %.128s: %s%s",
+				peer->host ? peer->host : "who connected", text,
+				tls->psk ? ": the first key of the source's tls_psk must be in the "
+					   "destination's, of the same name"
+					 : "");
 }
 
 /* RESULT is what there is to wait for; of an alert that only warns, nothing. As ready_wait(). */
@@ -439,6 +449,7 @@ int tls_open(struct impost_context *ctx, const struct tls_credentials *credentia
 	if (!tls)
 		return impost_error_set(ctx, -ENOMEM, "no memory for TLS");
 	tls->fd = peer->fd;
+	tls->psk = !credentials->x509;
 	pthread_mutex_init(&tls->lock, NULL);
 	err = prepare(tls, credentials, peer);
 	err = err < 0 ? impost_error_set(ctx, -EIO, "TLS: %s", gnutls_strerror(err))
