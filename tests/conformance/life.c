@@ -124,20 +124,20 @@ Test(life, two_vms_share_nothing)
 /* The same backend says the same of itself each time. */
 Test(life, capabilities_stay)
 {
-	struct impost_caps caps = {.size = sizeof(caps)};
+	struct impost_caps first;
 	struct box box;
 
 	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
-	cr_assert_geq(box.caps->max_vcpus, 1u);
-	cr_assert_geq(box.caps->max_slots, 1u);
-	cr_assert_geq(box.caps->max_vcpu_id + 1, box.caps->max_vcpus);
+	first = *box.caps;
+	cr_assert_geq(first.max_vcpus, 1u);
+	cr_assert_geq(first.max_slots, 1u);
+	cr_assert_geq(first.max_vcpu_id + 1, first.max_vcpus);
 	cr_assert_geq(impost_vm_irqchip(box.vm), IMPOST_IRQCHIP_NONE);
 	cr_assert(!strcmp(impost_vm_backend(box.vm), backend_name()));
 	box_close(&box);
-	box_context(&box);
-	OK(&box, impost_backend_probe(box.ctx, backend_name(), &caps));
-	cr_assert_arr_eq(&caps, box.caps, sizeof(caps));
-	cr_assert_eq(impost_context_close(box.ctx), 0);
+	box_open(&box, 1, IMPOST_IRQCHIP_DEFAULT);
+	cr_assert_arr_eq(box.caps, &first, sizeof(first));
+	box_close(&box);
 }
 
 /* Memory that is taken away is gone for the guest, and its place can be used again. */
