@@ -39,7 +39,8 @@ struct link {
 	uint8_t *bounce; /* for a channel of functions, which cannot reach guest memory */
 };
 
-/* LINK is zeros, or was released. CHANNEL has been checked. -ENOMEM. Free with link_release(); the channel stays open. */
+/* LINK is zeros, or was released. CHANNEL has been checked. -ENOMEM. Free with link_release(); the
+ * channel stays open. */
 int link_init(struct link *link, struct impost_context *ctx, const struct cancel *cancel,
 	      const struct impost_migration_channel *channel, uint32_t silence_ms);
 void link_release(struct link *link);

@@ -60,8 +60,8 @@ struct leaving {
 	struct link *link; /* the present one */
 	struct left *left; /* NULL: there is no post-copy */
 	struct rows *rows;
-	uint64_t at;	   /* what comes next, when nobody waits */
-	bool said_all;	   /* over the present connection, or the last that there was */
+	uint64_t at;   /* what comes next, when nobody waits */
+	bool said_all; /* over the present connection, or the last that there was */
 };
 
 /* Of MEMORY, nothing of which is left yet. -ENOMEM. For leaving_release() in any case. */
