@@ -16,6 +16,32 @@
 
 /* --- the options --- */
 
+/* Options of TLS that nothing would ever read: without a control socket no guest leaves. */
+static int refuse_idle_tls(const struct invocation *invocation, const char *address)
+{
+	static const struct {
+		enum tool_option_id id;
+		const char *name;
+	} options[] = {
+		{OPTION_TLS_CERTIFICATE, "certificate"},
+		{OPTION_TLS_KEY, "key"},
+		{OPTION_TLS_CA, "ca"},
+		{OPTION_TLS_PSK, "psk"},
+	};
+
+	if (invocation_has(invocation, OPTION_CONTROL) ||
+	    (address && strncmp(address, "tls:", 4) == 0))
+		return STATUS_OK;
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (invocation_has(invocation, options[i].id)) {
+			complain("--tls-%s: nothing of this run goes over TLS: wait for a guest "
+				 "with --incoming tls:HOST:PORT, or let it be sent with --control",
+				 options[i].name);
+			return STATUS_USAGE;
+		}
+	return STATUS_OK;
+}
+
 int incoming_open(struct incoming *incoming, const struct invocation *invocation,
 		  struct machine *machine)
 {
@@ -24,8 +50,9 @@ int incoming_open(struct incoming *incoming, const struct invocation *invocation
 	int status, err;
 
 	incoming->wake = incoming->stir = -1;
-	if (!address)
-		return STATUS_OK;
+	status = refuse_idle_tls(invocation, address);
+	if (!address || status != STATUS_OK)
+		return status;
 	if (invocation_has(invocation, OPTION_RESTORE)) {
 		complain("--restore does not go with --incoming: a run begins with one guest");
 		return STATUS_USAGE;

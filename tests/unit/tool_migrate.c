@@ -919,6 +919,8 @@ Test(migrate, options_that_cannot_be)
 		      refusals[i].option, refusals[i].value);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		CHECK(2, "--incoming: ", "run", PLUGINS, "--incoming", wrong[i]);
+	CHECK(2, "--tls-ca: nothing of this run goes over TLS", "run", PLUGINS, "--incoming",
+	      "unix:a", "--tls-ca", "@none");
 	CHECK(3, "or tls_psk", "run", PLUGINS, "--incoming", "tls:127.0.0.1:0");
 	CHECK(3, "cannot use fd:999: Bad file descriptor", "run", PLUGINS, "--incoming", "fd:999");
 	CHECK(3, "No such file", "run", PLUGINS, "--incoming", "tls:127.0.0.1:0",
