@@ -294,7 +294,9 @@ struct move {
 static int move(struct impost_context *ctx, const struct move *move, const struct guest *guest,
 		double ret[MAX_NUMBERS])
 {
-	const struct order order = {move->mover, move->connections, guest->bytes};
+	bool is_local = move->flags & IMPOST_MIGRATION_LOCAL;
+	const struct order order = {move->mover, move->connections, guest->bytes,
+				    is_local ? 0 : guest->bytes};
 	struct report report;
 	int here[MOST_CONNECTIONS], err = connect_all(move->carrier, &order, here);
 	double cpu_s = cpu_seconds(), start = now_ns();
@@ -344,18 +346,24 @@ static int take_move(struct impost_context *ctx, uint32_t arg, double ret[MAX_NU
 	return err;
 }
 
+/* Gives memory free, of ARG MiB, for what is not moved from here. */
+static int take_room(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUMBERS])
+{
+	const struct order order = {.mover = MOVE_NONE, .fresh = arg * MIB};
+	struct report report;
+
+	(void)ctx;
+	(void)ret;
+	return there_order(control, &order, NULL) ? -1 : there_report(control, &report);
+}
+
 static const struct bench_case cases[] = {
-	{"bare-unix-1", take_move, 0},
-	{"bare-tcp-1", take_move, 1},
-	{"bare-unix-2", take_move, 2},
-	{"bare-tcp-2", take_move, 3},
-	{"unix-1", take_move, 4},
-	{"tcp-1", take_move, 5},
-	{"unix-2", take_move, 6},
-	{"tcp-2", take_move, 7},
-	{"local-1024", take_move, 8},
-	{"local-8192", take_move, 9},
-	{NULL, NULL, 0},
+	{"bare-unix-1", take_move, 0},	{"bare-tcp-1", take_move, 1},
+	{"bare-unix-2", take_move, 2},	{"bare-tcp-2", take_move, 3},
+	{"unix-1", take_move, 4},	{"tcp-1", take_move, 5},
+	{"unix-2", take_move, 6},	{"tcp-2", take_move, 7},
+	{"local-1024", take_move, 8},	{"local-8192", take_move, 9},
+	{"room-1024", take_room, 1024}, {NULL, NULL, 0},
 };
 
 static int serve(const char *plugin_dir)

@@ -2,6 +2,13 @@
 /*
  * The two processes of bench-migrate: the one that is asked, which has the guest, and the one that
  * it comes to. Both move it by libimpost, or its memory alone by a bare loop.
+ *
+ * Where this machine is a VM itself, its host may take back what is free here (free page
+ * reporting: mm/page_reporting.c of Linux). To touch such a page again costs a fault of the host's,
+ * many times what it costs to move it. So the other process holds as much memory as is going to be
+ * moved, waits until the kernel has looked for free pages to report, which it does two seconds
+ * after some were freed, and then gives it free: all movers, and QEMU, find memory that this
+ * machine has.
  */
 #ifndef IMPOST_BENCH_MIGRATE_H
 #define IMPOST_BENCH_MIGRATE_H
@@ -17,6 +24,7 @@
 enum mover {
 	MOVE_BARE,   /* migrate_bare.c */
 	MOVE_IMPOST, /* impost_migration_send() */
+	MOVE_NONE,   /* somebody else moves: memory is given free for it */
 };
 
 /* What the other process is to receive, with the descriptors of the connections. */
@@ -24,6 +32,7 @@ struct order {
 	uint32_t mover;
 	uint32_t connections;
 	uint64_t bytes; /* of guest memory */
+	uint64_t fresh; /* as much of it needs new memory */
 };
 
 /* What it says when it has, and has freed it. */
@@ -68,7 +77,8 @@ static inline int give_further(void *opaque, uint32_t timeout_ms,
 /* The other process: takes orders from the socket CONTROL until that ends. Its exit status. */
 int there_main(int control, const char *plugin_dir);
 
-/* Gives ORDER, with the descriptors CONNECTIONS; and waits for its report. -1: no such process. */
+/* Gives ORDER, with the descriptors CONNECTIONS, and returns when memory for it is free. Waits for
+ * the report. -1: no such process. */
 int there_order(int control, const struct order *order, const int *connections);
 int there_report(int control, struct report *ret_report);
 

@@ -6,10 +6,55 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cases.h"
 #include "migrate.h"
+
+/* --- memory that is held while nothing is moved: see migrate.h --- */
+
+static struct {
+	void *at;
+	uint64_t bytes;
+} held = {.at = MAP_FAILED};
+
+static void give_held(void)
+{
+	if (held.at != MAP_FAILED)
+		munmap(held.at, held.bytes);
+	held.at = MAP_FAILED;
+	held.bytes = 0;
+}
+
+/* BYTES, and some for what sockets and page tables take, in huge pages as the movers' memory. */
+static void hold(uint64_t bytes)
+{
+	uint64_t want = bytes + bytes / 4;
+
+	if (held.bytes >= want)
+		return;
+	give_held();
+	held.at = mmap(NULL, want, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (held.at == MAP_FAILED)
+		return; /* what is measured is then as it is */
+	held.bytes = want;
+	madvise(held.at, want, MADV_HUGEPAGE);
+	madvise(held.at, want, MADV_POPULATE_WRITE);
+}
+
+/* Makes BYTES free that this machine has. */
+static void make_room(uint64_t bytes)
+{
+	const struct timespec settle = {.tv_sec = 2, .tv_nsec = 500000000};
+
+	if (bytes) {
+		hold(bytes);
+		nanosleep(&settle, NULL);
+	}
+	give_held();
+}
 
 /* --- orders and reports --- */
 
@@ -21,18 +66,21 @@ union control {
 int there_order(int control, const struct order *order, const int *connections)
 {
 	struct order copy = *order;
+	char ready;
 	union control fds = {.bytes = {0}};
 	struct iovec iov = {.iov_base = &copy, .iov_len = sizeof(copy)};
-	struct msghdr message = {.msg_iov = &iov,
-				 .msg_iovlen = 1,
-				 .msg_control = &fds,
-				 .msg_controllen = CMSG_SPACE(order->connections * sizeof(int))};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 
+	if (order->connections) {
+		message.msg_control = &fds;
+		message.msg_controllen = CMSG_SPACE(order->connections * sizeof(int));
+	}
 	fds.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(order->connections * sizeof(int)),
 				    .cmsg_level = SOL_SOCKET,
 				    .cmsg_type = SCM_RIGHTS};
 	memcpy(CMSG_DATA(&fds.head), connections, order->connections * sizeof(int));
-	if (sendmsg(control, &message, MSG_NOSIGNAL) == sizeof(copy))
+	if (sendmsg(control, &message, MSG_NOSIGNAL) == sizeof(copy) &&
+	    recv(control, &ready, sizeof(ready), 0) == sizeof(ready))
 		return 0;
 	perror("the other process");
 	return -1;
@@ -118,6 +166,21 @@ static int receive_vm(struct impost_context *ctx, const struct order *order, con
 	return err;
 }
 
+static void receive(struct impost_context *ctx, const struct order *order, const int *connections,
+		    struct report *report)
+{
+	switch ((enum mover)order->mover) {
+	case MOVE_BARE:
+		report->failed = receive_bare(order, connections, &report->cpu_s);
+		break;
+	case MOVE_IMPOST:
+		report->failed = receive_vm(ctx, order, connections, &report->cpu_s);
+		break;
+	case MOVE_NONE:
+		break;
+	}
+}
+
 static int serve(struct impost_context *ctx, int control)
 {
 	int connections[MOST_CONNECTIONS] = {-1};
@@ -125,15 +188,20 @@ static int serve(struct impost_context *ctx, int control)
 
 	while (take_order(control, &order, connections)) {
 		struct report report = {.failed = 0};
+		const char ready = 1;
 
-		report.failed = order.mover == MOVE_BARE
-					? receive_bare(&order, connections, &report.cpu_s)
-					: receive_vm(ctx, &order, connections, &report.cpu_s);
+		make_room(order.fresh);
+		if (send(control, &ready, sizeof(ready), MSG_NOSIGNAL) != sizeof(ready))
+			return -1;
+		receive(ctx, &order, connections, &report);
 		for (uint32_t i = 0; i < order.connections; i++)
 			close(connections[i]);
+		if (order.fresh && order.mover != MOVE_NONE)
+			hold(order.fresh); /* before the host takes it */
 		if (send(control, &report, sizeof(report), MSG_NOSIGNAL) != sizeof(report))
 			return -1;
 	}
+	give_held();
 	return 0;
 }
 
