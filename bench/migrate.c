@@ -328,6 +328,8 @@ static const struct move moves[] = {
 	{MOVE_IMPOST, OVER_TCP, 2, 0, 1024},
 	{MOVE_IMPOST, OVER_UNIX, 1, IMPOST_MIGRATION_LOCAL, 1024},
 	{MOVE_IMPOST, OVER_UNIX, 1, IMPOST_MIGRATION_LOCAL, 8192},
+	{MOVE_IMPOST, OVER_UNIX, 3, 0, 1024},
+	{MOVE_IMPOST, OVER_UNIX, 4, 0, 1024},
 };
 
 static int take_move(struct impost_context *ctx, uint32_t arg, double ret[MAX_NUMBERS])
@@ -363,6 +365,7 @@ static const struct bench_case cases[] = {
 	{"unix-1", take_move, 4},	{"tcp-1", take_move, 5},
 	{"unix-2", take_move, 6},	{"tcp-2", take_move, 7},
 	{"local-1024", take_move, 8},	{"local-8192", take_move, 9},
+	{"unix-3", take_move, 10},	{"unix-4", take_move, 11},
 	{"room-1024", take_room, 1024}, {NULL, NULL, 0},
 };
 
