@@ -5,10 +5,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "json.h"
+
+/* At the most, where nobody says how many. */
+#define CONNECTIONS_CHOSEN 4
 
 static const struct {
 	enum request_flag flag;
@@ -59,6 +63,29 @@ static uint32_t number_of(const struct outgoing *outgoing, const struct request 
 	impost_context_get_number(outgoing->migration.ctx, "migration", request_number_name(which),
 				  &number);
 	return (uint32_t)number;
+}
+
+/*
+ * Where the request does not say how many: WANTED, which is the INI's, for addresses that can be
+ * connected to again. 0 there: through a UNIX socket memory is copied, and no more, so that one for
+ * each CPU makes it faster. Other links are shared with others.
+ */
+static uint32_t choose_connections(const struct outgoing *outgoing, const struct request *request,
+				   uint32_t wanted)
+{
+	enum address_kind kind = outgoing->migration.endpoint.address.kind;
+	cpu_set_t cpus;
+	int count = 1;
+
+	if (request->has_number[REQUEST_CONNECTIONS])
+		return wanted;
+	if (kind == ADDRESS_FD)
+		return 1;
+	if (wanted)
+		return wanted;
+	if (kind == ADDRESS_UNIX && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+		count = CPU_COUNT(&cpus);
+	return count < CONNECTIONS_CHOSEN ? (uint32_t)count : CONNECTIONS_CHOSEN;
 }
 
 static void configure(const struct outgoing *outgoing, const struct request *request,
@@ -145,11 +172,10 @@ int outgoing_send(struct outgoing *outgoing, const struct request *request,
 	err = check_request(outgoing, request);
 	if (err == 0)
 		err = migration_open(migration, request->address, ADDRESS_CONNECTS);
-	if (err == 0 && migration->endpoint.address.kind == ADDRESS_FD &&
-	    !request->has_number[REQUEST_CONNECTIONS])
-		config.connections = 1; /* whatever the INI has for addresses */
-	if (err == 0)
+	if (err == 0) {
+		config.connections = choose_connections(outgoing, request, config.connections);
 		err = send_by(outgoing, &config);
+	}
 	if (err == -IMPOST_EUNSETTLED)
 		return err;
 	migration_unmake(migration);

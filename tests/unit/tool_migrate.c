@@ -1148,7 +1148,7 @@ Test(migrate, postcopy_is_ended_kvm)
 	expect("b.err", "waiting for a guest");
 	cr_assert_eq(pthread_create(&choke.thread, NULL, choke_thread, &choke), 0);
 	ctl = START("ctl", false, "ctl", "--json", "@a.sock", "migrate", relay, "--postcopy",
-		    "--downtime", "1");
+		    "--downtime", "1", "--connections", "1");
 	expect_status("@b.sock", "running");
 	cr_assert(atomic_load(&choke.choked));
 	if (strstr(TOOL_RUN("ctl", "@b.sock", "status")->out, "incoming  done"))
