@@ -80,15 +80,18 @@ def check(result: int, context: Any = None) -> int:
     raise Error(-result, text or text_of(api().error_name(result)))
 
 
-def filled(call: Callable[[Any, int, Any], int], type_name: str, context: Any) -> list[Any]:
-    """What CALL gives into an array that must be large enough: it says how large."""
+def filled(call: Callable[[Any, int, Any], int], type_name: str, make: Callable[[Any], Any], context: Any) -> list[Any]:
+    """
+    What CALL gives into an array that must be large enough, it says how large; each element through MAKE, since what
+    leads into the array does not keep it alive.
+    """
     count, capacity = ffi.new("uint32_t *"), 64
     while True:
         array = ffi.new(f"{type_name}[]", capacity)
         result = call(array, capacity, count)
         if result != -errno.ENOSPC or count[0] <= capacity:
             check(result, context)
-            return list(array[0:count[0]])
+            return [make(array[index]) for index in range(count[0])]
         capacity = count[0]
 
 

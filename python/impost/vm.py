@@ -583,8 +583,8 @@ class Vcpu(Closing):
 
     def cpuid(self) -> list[dict[str, int]]:
         """Its CPUID entries."""
+        names = ("leaf", "subleaf", "flags", "eax", "ebx", "ecx", "edx")
         with self._handle as vcpu:
-            entries = filled(lambda array, capacity, count: api().vcpu_get_cpuid(vcpu, array, capacity, count),
-                             "struct impost_x86_cpuid", self._handle.context)
-            return [{name: getattr(entry, name) for name in ("leaf", "subleaf", "flags", "eax", "ebx", "ecx", "edx")}
-                    for entry in entries]
+            return filled(lambda array, capacity, count: api().vcpu_get_cpuid(vcpu, array, capacity, count),
+                          "struct impost_x86_cpuid", lambda entry: {name: getattr(entry, name) for name in names},
+                          self._handle.context)
