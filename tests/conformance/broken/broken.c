@@ -89,6 +89,14 @@ static int32_t run(struct layer_call *call, struct access *access, int *ret_ther
 	return r;
 }
 
+/* Before a run, or complete, which take it. */
+static void drop_answer(struct broken_vcpu *v)
+{
+	if (v->read)
+		memset(v->read, 0, v->read_bytes);
+	v->read = NULL;
+}
+
 static int32_t way_answer_dropped(struct layer_call *call)
 {
 	struct broken_vcpu *v = call->vcpu->data;
@@ -96,9 +104,7 @@ static int32_t way_answer_dropped(struct layer_call *call)
 	int there;
 	int32_t r;
 
-	if (v->read)
-		memset(v->read, 0, v->read_bytes);
-	v->read = NULL;
+	drop_answer(v);
 	r = run(call, &access, &there);
 	if (there && *access.dir == IMPOST_EXIT_READ) {
 		v->read = access.data;
@@ -491,14 +497,8 @@ static int32_t call_wrongly(struct layer_call *call)
 
 	if (broken->way && broken->op == call->op)
 		return broken->way(call);
-	/* An answer is taken by either. */
-	if (broken->way == way_answer_dropped && call->op == layer_op_vcpu_complete) {
-		struct broken_vcpu *v = call->vcpu->data;
-
-		if (v->read)
-			memset(v->read, 0, v->read_bytes);
-		v->read = NULL;
-	}
+	if (broken->way == way_answer_dropped && call->op == layer_op_vcpu_complete)
+		drop_answer(call->vcpu->data);
 	return layer_pass(call);
 }
 
