@@ -73,20 +73,20 @@ static char **make_words(const struct invocation *invocation, const char *progra
  */
 static bool find_program(char path[PATH_MAX])
 {
-	static const char *const places[] = {"/../tests/conformance/conformance",
-					     "/../" IMPOST_LIBEXECDIR "/impost/conformance"};
-	char self[PATH_MAX / 2], unresolved[PATH_MAX];
+	const bool absolute = IMPOST_LIBEXECDIR[0] == '/';
+	char self[PATH_MAX / 2], places[2][PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[n > 0 ? n : 0] = '\0';
 	if (strrchr(self, '/'))
 		*strrchr(self, '/') = '\0';
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		snprintf(unresolved, sizeof(unresolved), "%s%s", self, places[i]);
-		if (realpath(unresolved, path) && access(path, X_OK) == 0)
+	snprintf(places[0], PATH_MAX, "%s/../tests/conformance/conformance", self);
+	snprintf(places[1], PATH_MAX, "%s%s%s/impost/conformance", absolute ? "" : self,
+		 absolute ? "" : "/../", IMPOST_LIBEXECDIR);
+	for (size_t i = 0; i < 2; i++)
+		if (realpath(places[i], path) && access(path, X_OK) == 0)
 			return true;
-	}
-	snprintf(path, PATH_MAX, "%s", unresolved);
+	snprintf(path, PATH_MAX, "%s", places[1]);
 	return false;
 }
 
