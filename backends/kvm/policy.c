@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the guest is told and what it may touch: CPUID, and MSRs that exit. */
+#include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -7,11 +8,13 @@
 #include "amx.h"
 #include "internal.h"
 
-#define LEAF_FEATURES  0x1u
-#define LEAF_XSAVE     0xdu
-#define LEAF_ADDRESSES 0x80000008u
+#define LEAF_FEATURES	0x1u
+#define LEAF_XSAVE	0xdu
+#define LEAF_BRAND	0x80000002u /* to 0x80000004 */
+#define LEAF_AMD_CACHES 0x80000005u
+#define LEAF_ADDRESSES	0x80000008u
 
-#define TSC_DEADLINE   (1u << 24) /* CPUID.01H:ECX */
+#define TSC_DEADLINE	(1u << 24) /* CPUID.01H:ECX */
 
 /* --- CPUID --- */
 
@@ -71,6 +74,22 @@ static int32_t table_give(const struct impost_host *host, const union cpuid_tabl
 	return 0;
 }
 
+/*
+ * The brand string and AMD's first-level caches, which some kernels (Linux 6.1) leave blank: they
+ * are this CPU's. Whoever looks for them elsewhere would find another CPU's where what KVM said is
+ * played back.
+ */
+static void fill_blanks(union cpuid_table *table)
+{
+	for (uint32_t i = 0; i < table->head.nent; i++) {
+		struct kvm_cpuid_entry2 *e = &table->head.entries[i];
+
+		if (e->function >= LEAF_BRAND && e->function <= LEAF_AMD_CACHES && !e->eax &&
+		    !e->ebx && !e->ecx && !e->edx)
+			__get_cpuid(e->function, &e->eax, &e->ebx, &e->ecx, &e->edx);
+	}
+}
+
 /* What the kernel supports, asked now. */
 static int32_t ask_supported(const struct backend *b, struct impost_x86_cpuid *entries,
 			     uint32_t capacity, uint32_t *ret_count)
@@ -82,8 +101,10 @@ static int32_t ask_supported(const struct backend *b, struct impost_x86_cpuid *e
 		return -ENOMEM;
 	table->head.nent = KVM_CPUID_ENTRIES;
 	r = KVM_IOCTL(b->host, b->fd, KVM_GET_SUPPORTED_CPUID, table);
-	if (!r)
+	if (!r) {
+		fill_blanks(table);
 		r = table_give(b->host, table, entries, capacity, ret_count);
+	}
 	free(table);
 	return r;
 }
@@ -170,6 +191,7 @@ void kvm_cpuid_probe(struct backend *b)
 		    kvm_extension(b->fd, KVM_CAP_TSC_DEADLINE_TIMER))
 			e->ecx |= TSC_DEADLINE;
 	}
+	fill_blanks(table);
 	if (!b->amx || !kvm_amx_granted(table->head.entries, table->head.nent))
 		kvm_amx_hide(table->head.entries, table->head.nent);
 	b->cpuid = table;
