@@ -10,7 +10,8 @@
 
 struct writing {
 	struct mock_vm *vm;
-	uint64_t gpa; /* where it went wrong */
+	uint64_t gpa;	  /* where it went wrong */
+	uint64_t touched; /* page */
 };
 
 static int write_piece(void *opaque, uint64_t gpa, const void *data, uint64_t len)
@@ -18,12 +19,12 @@ static int write_piece(void *opaque, uint64_t gpa, const void *data, uint64_t le
 	struct writing *w = opaque;
 
 	w->gpa = gpa;
-	return mock_mem_play(w->vm, gpa, data, len) ? 0 : -EFAULT;
+	return mock_mem_play(w->vm, gpa, data, len, &w->touched) ? 0 : -EFAULT;
 }
 
 int32_t play_memory(struct mock_play *p)
 {
-	struct writing w = {.vm = p->vm};
+	struct writing w = {.vm = p->vm, .touched = UINT64_MAX};
 	int err = cassette_reader_memory(p->reader, write_piece, &w);
 
 	if (err == -EFAULT)

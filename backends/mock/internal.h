@@ -295,9 +295,11 @@ void mock_mem_free(struct mock_vm *vm);
 int32_t mock_mem_move(void *vm, uint64_t gpa);
 /*
  * A guest's write as it was recorded: LEN bytes of DATA, or NULL for zeroes; LEN 0: the page at GPA
- * counts as written. What the guest could write does not matter. False: there is no memory.
+ * counts as written. What the guest could write does not matter. *TOUCHED is the page that was
+ * written last, whose memory is there: none to begin with is UINT64_MAX. False: there is no memory.
  */
-bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len);
+bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len,
+		   uint64_t *touched);
 /* All slots, in an array to be freed. -ENOMEM; -EFAULT: the file of one has become shorter. */
 int32_t mock_mem_list(struct mock_vm *vm, struct cassette_memory **ret_memory, size_t *ret_count);
 /* Reads BYTES (1 to 8, not crossing a page) of guest memory in one access. False: no memory. */

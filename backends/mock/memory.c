@@ -400,7 +400,8 @@ static void store_span(uint8_t *to, const uint8_t *data, uint32_t bytes)
 		store(to + done, data ? data + done : zeroes, 1);
 }
 
-bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len)
+bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len,
+		   uint64_t *touched)
 {
 	struct mock_slot *s;
 	uint64_t done = 0;
@@ -410,9 +411,12 @@ bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t 
 		uint64_t at = gpa + done, room = MOCK_PAGE - at % MOCK_PAGE;
 		uint32_t bytes = (uint32_t)(len - done < room ? len - done : room);
 
-		s = slot_to_touch(vm, at, MADV_POPULATE_WRITE);
+		/* The kernel is asked once for the pieces of a page. */
+		s = at / MOCK_PAGE == *touched ? slot_at(vm, at)
+					       : slot_to_touch(vm, at, MADV_POPULATE_WRITE);
 		if (!s)
 			break;
+		*touched = at / MOCK_PAGE;
 		store_span((uint8_t *)s->s.hva + (at - s->s.gpa),
 			   data ? (const uint8_t *)data + done : NULL, bytes);
 		mark(s, (at - s->s.gpa) / MOCK_PAGE, (at - s->s.gpa) / MOCK_PAGE);
