@@ -142,6 +142,9 @@ static void boot(struct machine *machine, const char *backend, const char *guest
 	config.kernel_fd = open(path, O_RDONLY | O_CLOEXEC);
 	cr_assert_geq(config.kernel_fd, 0, "%s", path);
 	config.cmdline = cmdline;
+	/* Else it may be this machine's, which is none of a cassette's. */
+	if (*layers || *cassette)
+		config.brand = "Impost guest";
 	OK(machine->ctx, impost_vcpu_create(vm, 0, &vcpu));
 	OK(machine->ctx, impost_x86_boot(vm, &vcpu, 1, &config, NULL));
 	close(config.kernel_fd);
