@@ -20,6 +20,13 @@ extern const struct recording_key recording_keys[];
 #define RECORDING_ID   "generation_id"
 
 /*
+ * Where MACHINE is recorded, makes a setting of what its guest would else be given of this CPU: a
+ * replay on another machine has to give it the same. Before the guest is set up. Returns 0 or a
+ * negative error with its text.
+ */
+int recording_prepare(const struct machine *machine);
+
+/*
  * Tells the layer `record` over MACHINE's VM, if there is one, what machine it is. The guest is in
  * memory and has not run. Returns 0 or a negative error with its text.
  */

@@ -82,6 +82,8 @@ static int set_up(struct run *run)
 	err = machine_add_devices(machine);
 	if (err == 0)
 		err = saving_begin(&run->saving, machine->vm, run->snapshot);
+	if (err == 0 && !run->snapshot)
+		err = recording_prepare(machine);
 	if (err == 0)
 		err = run->snapshot ? impost_snapshot_load(run->snapshot, machine->vm)
 				    : boot_guest(machine, &run->images);
