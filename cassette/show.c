@@ -33,7 +33,8 @@ static void add_number(struct text *text, uint64_t number)
 }
 
 /* Bytes shown of a string, and elements of an array. */
-#define SHOWN 16u
+#define SHOWN	   16u
+#define SHOWN_TEXT 128u
 
 static void add_bytes(struct text *text, const struct item *item)
 {
@@ -49,7 +50,7 @@ static void add_bytes(struct text *text, const struct item *item)
 static void add_quoted(struct text *text, const struct item *item)
 {
 	add(text, "\"");
-	for (uint64_t i = 0; i < item->number && i < 8 * SHOWN; i++)
+	for (uint64_t i = 0; i < item->number && i < SHOWN_TEXT; i++)
 		add(text, "%c", item->data[i] >= ' ' && item->data[i] < 0x7f ? item->data[i] : '?');
 	add(text, "\"");
 }
@@ -136,7 +137,7 @@ static uint64_t begin_map(struct cassette_span map, struct item_reader *ret_read
 
 static void add_key(struct text *text, const struct item *key)
 {
-	for (uint64_t i = 0; i < key->number && i < 8 * SHOWN; i++)
+	for (uint64_t i = 0; i < key->number && i < SHOWN_TEXT; i++)
 		add(text, "%c", key->data[i] >= ' ' && key->data[i] < 0x7f ? key->data[i] : '?');
 }
 
@@ -181,6 +182,11 @@ static bool add_offset(struct text *text, struct cassette_span a, struct cassett
 	return true;
 }
 
+static bool same(struct cassette_span a, struct cassette_span b)
+{
+	return a.len == b.len && (!a.len || !memcmp(a.data, b.data, a.len));
+}
+
 /* Which element is the first to differ, of arrays of one length. */
 static bool add_element(struct text *text, struct cassette_span a, struct cassette_span b)
 {
@@ -194,7 +200,7 @@ static bool add_element(struct text *text, struct cassette_span a, struct casset
 	for (uint64_t i = 0; i < a_head.number; i++) {
 		if (!item_skip(&a_reader, &was) || !item_skip(&b_reader, &is))
 			return false;
-		if (was.len == is.len && !memcmp(was.data, is.data, was.len))
+		if (same(was, is))
 			continue;
 		add(text, "number %" PRIu64 " of %" PRIu64 " recorded ", i + 1, a_head.number);
 		add_value(text, was);
@@ -209,7 +215,7 @@ static bool add_element(struct text *text, struct cassette_span a, struct casset
 static void add_difference(struct text *text, const struct item *key, struct cassette_span was,
 			   struct cassette_span is)
 {
-	if (was.len == is.len && !memcmp(was.data, is.data, was.len))
+	if (same(was, is))
 		return;
 	add(text, "%s", text->len ? "; " : "");
 	add_key(text, key);

@@ -8,7 +8,7 @@
 
 #include "reader.h"
 
-#define READ_AT_ONCE (64u << 10)
+#define READ_AT_ONCE ((size_t)64 << 10)
 
 /* An item that is being looked through: how many items are left at each depth. */
 struct scan {
