@@ -2,6 +2,7 @@
 /* The layer `record`: writes down every call of the host's, and what the backend said to it. */
 #include "record.h"
 
+#include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -471,6 +472,28 @@ static int32_t record_caps(struct layer_call *call)
 	return err;
 }
 
+/* First-level caches of AMD's processors (APM vol. 3, CPUID). */
+#define FIRST_CACHES 0x80000005u
+
+/* Where the backend does not tell of them hosts take those of this CPU: to be the same on another
+ * machine they have to be in the cassette. */
+static void tell_caches(struct impost_x86_cpuid *entries, uint32_t count)
+{
+	for (struct impost_x86_cpuid *e = entries; e < entries + count; e++)
+		if (e->leaf == FIRST_CACHES && !(e->eax | e->ebx | e->ecx | e->edx))
+			__get_cpuid(e->leaf, &e->eax, &e->ebx, &e->ecx, &e->edx);
+}
+
+static int32_t record_cpuid_supported(struct layer_call *call)
+{
+	const struct layer_args_backend_cpuid_supported *args = call->args;
+	int32_t err = layer_pass(call);
+
+	if (!err && args->entries)
+		tell_caches(args->entries, *args->ret_count);
+	return err;
+}
+
 /* Opens the cassette, with what the backend is in its header. */
 static int32_t open_cassette(struct layer *layer, struct record_vm *rec)
 {
@@ -482,6 +505,7 @@ static int32_t open_cassette(struct layer *layer, struct record_vm *rec)
 
 	show_caps(record, &header.caps);
 	header.cpuid = LIST(struct impost_x86_cpuid, cpuid_supported, layer, &header.ncpuid, &err);
+	tell_caches(header.cpuid, header.ncpuid);
 	header.msrs = LIST(uint32_t, msr_list, layer, &header.nmsrs, &err);
 	header.feature_msrs =
 		LIST(struct impost_x86_msr, feature_msrs, layer, &header.nfeature_msrs, &err);
@@ -623,6 +647,7 @@ static int32_t record_event(struct layer_call *call)
 /* What is not among them is recorded as it stands. */
 static int32_t (*const special[LAYER_OPS])(struct layer_call *) = {
 	[layer_op_backend_caps] = record_caps,
+	[layer_op_backend_cpuid_supported] = record_cpuid_supported,
 	[layer_op_backend_vm_create] = record_vm_create,
 	[layer_op_vm_destroy] = record_vm_destroy,
 	[layer_op_vm_vcpu_create] = count_vcpus,
