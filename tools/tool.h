@@ -11,9 +11,9 @@
 /* Exit statuses, as impost(1) has them. A signal gives 128 and its number. */
 #define STATUS_OK 0
 /* The guest failed; doctor: nothing that executes guests can run here; ctl: refused. */
-#define STATUS_FAILED 1
-#define STATUS_USAGE  2
-#define STATUS_HOST   3 /* configuration or host: nothing could be started, or a call failed */
+#define STATUS_FAILED	1
+#define STATUS_USAGE	2
+#define STATUS_HOST	3 /* configuration or host: nothing could be started, or a call failed */
 #define STATUS_DIVERGED 4 /* replay: this host does otherwise than was recorded */
 
 /* What options.def says, one index for each option. */
