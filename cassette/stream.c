@@ -102,10 +102,14 @@ static uint64_t inside(const struct item *item)
 /* Looks on through what is there. STREAM_CUT: it goes on behind. */
 static enum stream_status scan_on(const struct stream *stream, struct scan *scan)
 {
-	const uint8_t *start = stream->buf + stream->at;
-	struct item_reader reader = {start + scan->at, stream->buf + stream->have};
+	const uint8_t *start;
+	struct item_reader reader;
 	struct item item;
 
+	if (!stream->buf) /* before the first read there is nothing to point into */
+		return STREAM_CUT;
+	start = stream->buf + stream->at;
+	reader = (struct item_reader){start + scan->at, stream->buf + stream->have};
 	while (scan->depth || scan->left[0]) {
 		enum item_status status = item_read(&reader, &item, &scan->required);
 
