@@ -66,9 +66,13 @@ static int take_setting(struct taking *taking, const struct recording_key *k, co
 
 static void take_id(struct replay *replay, const char *text)
 {
-	replay->has_id = strlen(text) == 2 * sizeof(replay->id);
-	for (size_t i = 0; i < sizeof(replay->id) && replay->has_id; i++)
-		replay->has_id = sscanf(text + 2 * i, "%2hhx", &replay->id[i]) == 1;
+	replay->has_id = strlen(text) == 2 * sizeof(replay->id) &&
+			 strspn(text, "0123456789abcdef") == 2 * sizeof(replay->id);
+	for (size_t i = 0; i < sizeof(replay->id) && replay->has_id; i++) {
+		const char digits[3] = {text[2 * i], text[2 * i + 1], '\0'};
+
+		replay->id[i] = (uint8_t)strtoul(digits, NULL, 16);
+	}
 }
 
 static int take(void *opaque, const char *section, const char *key, const char *text)

@@ -58,6 +58,9 @@ struct play_vcpu {
 	atomic_bool kicked;
 	/* The host has got an INTR in another place than the recording has it. */
 	bool owed;
+	/* The last run ended with a recorded INTR: perhaps of another kick than the one recorded.
+	 */
+	bool spent;
 
 	/* Of the thread inside. */
 	struct impost_exit exit; /* the last */

@@ -5,6 +5,7 @@
  *
  * A kick ends the run that is recorded to end with INTR, if there is one to come; else the run
  * under way. Threads do not meet as they did: a hold, say, kicks a vCPU or finds it outside. So a
+ * kick may have met the INTR of another, which then comes later, and is waited for; and a
  * recorded INTR whose kick does not come is passed over if the host ran on after it; and a kicked
  * run that waits for others, who wait for it perhaps, does not do so for long.
  */
@@ -82,6 +83,7 @@ static int32_t give_exit(struct play_vcpu *v, const struct cassette_item *item,
 		return err;
 	v->exit = *exit;
 	v->pending = wants_answer(exit);
+	v->spent = false;
 	*ret_exit = *exit;
 	return 0;
 }
@@ -155,6 +157,7 @@ static int32_t play_intr(struct turn *t, const struct cassette_item *item, unsig
 	if (!kicked && !v->owed)
 		t->passed = item->number;
 	v->owed = false;
+	v->spent = true;
 	err = play_take_answer(v, item);
 	if (!err)
 		err = play_next(t->call.play);
@@ -174,7 +177,8 @@ static int32_t play_mine(struct turn *t, const struct cassette_item *item, unsig
 	int32_t err;
 
 	if (item->op != CASSETTE_RUN && item->op != CASSETTE_COMPLETE)
-		return t->passed ? wait_on(t, item, turn, ret_exit) : play_diverged(&t->call, item);
+		return t->passed || v->spent ? wait_on(t, item, turn, ret_exit)
+					     : play_diverged(&t->call, item);
 	if (item->error)
 		return item->op == CASSETTE_RUN ? give_failure(t, item)
 						: play_diverged(&t->call, item);
@@ -214,7 +218,7 @@ static int32_t run_on(struct turn *t, struct impost_exit *ret_exit)
 	case PLAY_STOPPED:
 		return play_stopped(p);
 	case PLAY_ENDED:
-		if (p->vcpus == 1 && !t->passed && !atomic_load(&t->v->kicked) &&
+		if (p->vcpus == 1 && !t->passed && !t->v->spent && !atomic_load(&t->v->kicked) &&
 		    !atomic_load(&p->vm->paused))
 			return play_diverged(&t->call, item);
 		break;

@@ -32,21 +32,24 @@ static void wake_all(struct mock_play *p)
 		play_wake(lane);
 }
 
+/* What fits: bytes of the path, and of what was wrong. */
+#define PATH_SHOWN 300
+#define TEXT_SHOWN 700
+
 int32_t play_stop(struct mock_play *p, int32_t err, const char *fmt, ...)
 {
+	char text[sizeof(p->text)];
 	va_list ap;
-	int len;
 
-	if (!p->err) {
-		p->err = err;
-		len = snprintf(p->text, sizeof(p->text), "cassette %s: ", p->path);
-		if (len < 0 || (size_t)len >= sizeof(p->text))
-			len = 0;
-		va_start(ap, fmt);
-		vsnprintf(p->text + len, sizeof(p->text) - (size_t)len, fmt, ap);
-		va_end(ap);
-		wake_all(p);
-	}
+	if (p->err)
+		return play_stopped(p);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	p->err = err;
+	snprintf(p->text, sizeof(p->text), "cassette %.*s: %.*s", PATH_SHOWN, p->path, TEXT_SHOWN,
+		 text);
+	wake_all(p);
 	return play_stopped(p);
 }
 
@@ -437,7 +440,7 @@ int32_t play_enter(struct play_call *call)
 
 			r = compare(call, look, item);
 		} while (r > 0);
-	if (!r && item->error > 0)
+	if (!r && (!item || item->error > 0))
 		r = play_broken(p, -IMPOST_EFORMAT);
 	call->item = item;
 	return r ? play_leave(call, r) : 0;
