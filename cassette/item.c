@@ -170,7 +170,8 @@ bool item_skip(struct item_reader *reader, struct cassette_span *ret_span)
 
 struct item_reader item_begin(struct cassette_span span)
 {
-	return (struct item_reader){span.data, span.data + span.len};
+	/* Not even 0 may be added to NULL. */
+	return (struct item_reader){span.data, span.len ? span.data + span.len : span.data};
 }
 
 bool item_find(struct cassette_span map, const char *key, struct cassette_span *ret_value)

@@ -88,8 +88,8 @@ void memory_leave(struct record_vm *rec, struct slot *slot)
 
 /* --- contents --- */
 
-/* Whether the memory of SLOT is there, and its changes are looked for. The host's own is there until
- * the call that removes it has returned. */
+/* Whether the memory of SLOT is there, and its changes are looked for. The host's own is there
+ * until the call that removes it has returned. */
 static bool is_watched(const struct slot *slot)
 {
 	return slot->pending && !(slot->going && slot->provided);
