@@ -51,9 +51,9 @@ void cassette_args_msi(struct cassette_values *v, uint64_t address, uint32_t dat
 /* An array of COUNT numbers. */
 static void put_numbers(struct item_writer *writer, const uint64_t *numbers, uint32_t count)
 {
-	item_put(writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(writer, ITEM_ARRAY, count, NULL);
 	for (uint32_t i = 0; i < count; i++)
-		item_put(writer, ITEM_UINT, numbers[i], NULL);
+		cassette_item_put(writer, ITEM_UINT, numbers[i], NULL);
 }
 
 #define PUT_NUMBERS(writer, ...)                               \
@@ -63,40 +63,41 @@ static void put_numbers(struct item_writer *writer, const uint64_t *numbers, uin
 void cassette_args_gsi_routes(struct cassette_values *v, const struct impost_gsi_route *routes,
 			      uint32_t count)
 {
-	struct item_writer writer = values_open(v, "routes");
+	struct item_writer writer = cassette_values_open(v, "routes");
 
-	item_put(&writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(&writer, ITEM_ARRAY, count, NULL);
 	for (const struct impost_gsi_route *r = routes; r < routes + count; r++)
 		if (r->type == IMPOST_ROUTE_MSI)
 			PUT_NUMBERS(&writer, r->gsi, r->type, r->msi_address, r->msi_data);
 		else
 			PUT_NUMBERS(&writer, r->gsi, r->type, r->pin);
-	values_close(v, &writer);
+	cassette_values_close(v, &writer);
 }
 
 void cassette_args_msr_exits(struct cassette_values *v, const struct impost_msr_range *ranges,
 			     uint32_t count, uint32_t unknown)
 {
-	struct item_writer writer = values_open(v, "ranges");
+	struct item_writer writer = cassette_values_open(v, "ranges");
 
-	item_put(&writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(&writer, ITEM_ARRAY, count, NULL);
 	for (const struct impost_msr_range *r = ranges; r < ranges + count; r++)
 		PUT_NUMBERS(&writer, r->first, r->count, r->flags);
-	values_close(v, &writer);
+	cassette_values_close(v, &writer);
 	cassette_put_uint(v, "unknown", unknown);
 }
 
-void item_put_cpuid(struct item_writer *writer, const struct impost_x86_cpuid *entries,
-		    uint32_t count)
+void cassette_item_put_cpuid(struct item_writer *writer, const struct impost_x86_cpuid *entries,
+			     uint32_t count)
 {
-	item_put(writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(writer, ITEM_ARRAY, count, NULL);
 	for (const struct impost_x86_cpuid *e = entries; e < entries + count; e++)
 		PUT_NUMBERS(writer, e->leaf, e->subleaf, e->flags, e->eax, e->ebx, e->ecx, e->edx);
 }
 
-void item_put_msrs(struct item_writer *writer, const struct impost_x86_msr *msrs, uint32_t count)
+void cassette_item_put_msrs(struct item_writer *writer, const struct impost_x86_msr *msrs,
+			    uint32_t count)
 {
-	item_put(writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(writer, ITEM_ARRAY, count, NULL);
 	for (const struct impost_x86_msr *m = msrs; m < msrs + count; m++)
 		PUT_NUMBERS(writer, m->index, m->value);
 }
@@ -104,10 +105,10 @@ void item_put_msrs(struct item_writer *writer, const struct impost_x86_msr *msrs
 void cassette_args_cpuid(struct cassette_values *v, const struct impost_x86_cpuid *entries,
 			 uint32_t count)
 {
-	struct item_writer writer = values_open(v, "cpuid");
+	struct item_writer writer = cassette_values_open(v, "cpuid");
 
-	item_put_cpuid(&writer, entries, count);
-	values_close(v, &writer);
+	cassette_item_put_cpuid(&writer, entries, count);
+	cassette_values_close(v, &writer);
 }
 
 void cassette_args_state_get(struct cassette_values *v, uint32_t section)
@@ -169,9 +170,9 @@ void cassette_args_guest_debug(struct cassette_values *v, const struct impost_gu
 	if (!(debug->flags & IMPOST_DEBUG_HW_BREAK))
 		return;
 	cassette_put_uint(v, "dr7", debug->dr7);
-	writer = values_open(v, "dr");
+	writer = cassette_values_open(v, "dr");
 	PUT_NUMBERS(&writer, debug->dr[0], debug->dr[1], debug->dr[2], debug->dr[3]);
-	values_close(v, &writer);
+	cassette_values_close(v, &writer);
 }
 
 void cassette_args_translate(struct cassette_values *v, uint64_t gva)
@@ -182,19 +183,19 @@ void cassette_args_translate(struct cassette_values *v, uint64_t gva)
 void cassette_args_msrs_get(struct cassette_values *v, const struct impost_x86_msr *msrs,
 			    uint32_t count)
 {
-	struct item_writer writer = values_open(v, "msrs");
+	struct item_writer writer = cassette_values_open(v, "msrs");
 
-	item_put(&writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(&writer, ITEM_ARRAY, count, NULL);
 	for (uint32_t i = 0; i < count; i++)
-		item_put(&writer, ITEM_UINT, msrs[i].index, NULL);
-	values_close(v, &writer);
+		cassette_item_put(&writer, ITEM_UINT, msrs[i].index, NULL);
+	cassette_values_close(v, &writer);
 }
 
 void cassette_args_msrs_set(struct cassette_values *v, const struct impost_x86_msr *msrs,
 			    uint32_t count)
 {
-	struct item_writer writer = values_open(v, "msrs");
+	struct item_writer writer = cassette_values_open(v, "msrs");
 
-	item_put_msrs(&writer, msrs, count);
-	values_close(v, &writer);
+	cassette_item_put_msrs(&writer, msrs, count);
+	cassette_values_close(v, &writer);
 }

@@ -30,12 +30,12 @@ static void put_msr(struct cassette_values *v, const struct impost_exit *exit)
 static void put_array(struct cassette_values *v, const char *name, const uint64_t *numbers,
 		      uint32_t count)
 {
-	struct item_writer writer = values_open(v, name);
+	struct item_writer writer = cassette_values_open(v, name);
 
-	item_put(&writer, ITEM_ARRAY, count, NULL);
+	cassette_item_put(&writer, ITEM_ARRAY, count, NULL);
 	for (uint32_t i = 0; i < count; i++)
-		item_put(&writer, ITEM_UINT, numbers[i], NULL);
-	values_close(v, &writer);
+		cassette_item_put(&writer, ITEM_UINT, numbers[i], NULL);
+	cassette_values_close(v, &writer);
 }
 
 static void put_hypercall(struct cassette_values *v, const struct impost_exit_hypercall *call)
@@ -148,12 +148,12 @@ static int take_access(struct cassette_span results, struct cassette_exit_room *
 	struct access access = {.count = 1, .dir = IMPOST_EXIT_READ};
 	struct item data = {0};
 
-	if (!item_find_uint(results, "size", max_size, &access.size) || !access.size)
+	if (!cassette_item_find_uint(results, "size", max_size, &access.size) || !access.size)
 		return -IMPOST_EFORMAT;
-	item_find_uint(results, "count", CASSETTE_ITEM_MAX / 8, &access.count);
+	cassette_item_find_uint(results, "count", CASSETTE_ITEM_MAX / 8, &access.count);
 	if (!access.count)
 		return -IMPOST_EFORMAT;
-	if (item_find_typed(results, "data", ITEM_BYTES, &data)) {
+	if (cassette_item_find_typed(results, "data", ITEM_BYTES, &data)) {
 		access.dir = IMPOST_EXIT_WRITE;
 		if (data.number != access.size * access.count)
 			return -IMPOST_EFORMAT;
@@ -174,7 +174,7 @@ static int take_io(struct cassette_span results, struct cassette_exit_room *room
 	uint64_t port;
 	int err;
 
-	if (!item_find_uint(results, "port", UINT16_MAX, &port))
+	if (!cassette_item_find_uint(results, "port", UINT16_MAX, &port))
 		return -IMPOST_EFORMAT;
 	err = take_access(results, room, 4, &access);
 	if (err)
@@ -198,7 +198,7 @@ static int take_mmio(struct cassette_span results, struct cassette_exit_room *ro
 	uint64_t gpa;
 	int err;
 
-	if (!item_find_uint(results, "gpa", UINT64_MAX, &gpa))
+	if (!cassette_item_find_uint(results, "gpa", UINT64_MAX, &gpa))
 		return -IMPOST_EFORMAT;
 	err = take_access(results, room, 8, &access);
 	if (err)
@@ -218,11 +218,11 @@ static int take_msr(struct cassette_span results, struct cassette_exit_room *roo
 {
 	uint64_t index, reason, value = 0;
 
-	if (!item_find_uint(results, "index", UINT32_MAX, &index) ||
-	    !item_find_uint(results, "reason", UINT32_MAX, &reason))
+	if (!cassette_item_find_uint(results, "index", UINT32_MAX, &index) ||
+	    !cassette_item_find_uint(results, "reason", UINT32_MAX, &reason))
 		return -IMPOST_EFORMAT;
 	if (exit->kind == IMPOST_EXIT_WRMSR &&
-	    !item_find_uint(results, "value", UINT64_MAX, &value))
+	    !cassette_item_find_uint(results, "value", UINT64_MAX, &value))
 		return -IMPOST_EFORMAT;
 	room->value = value;
 	room->refused = 0;
@@ -241,7 +241,7 @@ static bool take_array(struct item_reader *reader, uint64_t *ret_numbers, uint64
 	struct item item;
 
 	for (uint64_t i = 0; i < count; i++) {
-		if (!item_take(reader, ITEM_UINT, &item))
+		if (!cassette_item_take(reader, ITEM_UINT, &item))
 			return false;
 		ret_numbers[i] = item.number;
 	}
@@ -256,9 +256,9 @@ static int take_hypercall(struct cassette_span results, struct cassette_exit_roo
 	struct item mode;
 	uint64_t count;
 
-	if (!item_find_uint(results, "number", UINT64_MAX, &call->number) ||
-	    !item_find_typed(results, "long", ITEM_BOOL, &mode) ||
-	    !item_find_array(results, "args", &reader, &count) || count != 6 ||
+	if (!cassette_item_find_uint(results, "number", UINT64_MAX, &call->number) ||
+	    !cassette_item_find_typed(results, "long", ITEM_BOOL, &mode) ||
+	    !cassette_item_find_array(results, "args", &reader, &count) || count != 6 ||
 	    !take_array(&reader, call->args, count))
 		return -IMPOST_EFORMAT;
 	call->long_mode = (uint32_t)mode.number;
@@ -271,8 +271,8 @@ static int take_shutdown(struct cassette_span results, struct impost_exit *exit)
 {
 	uint64_t reason, code;
 
-	if (!item_find_uint(results, "reason", UINT32_MAX, &reason) ||
-	    !item_find_uint(results, "code", UINT32_MAX, &code))
+	if (!cassette_item_find_uint(results, "reason", UINT32_MAX, &reason) ||
+	    !cassette_item_find_uint(results, "code", UINT32_MAX, &code))
 		return -IMPOST_EFORMAT;
 	exit->u.shutdown = (struct impost_exit_shutdown){(uint32_t)reason, (uint32_t)code};
 	return 0;
@@ -283,10 +283,10 @@ static int take_debug(struct cassette_span results, struct impost_exit *exit)
 	struct impost_exit_debug *debug = &exit->u.debug;
 	uint64_t vector;
 
-	if (!item_find_uint(results, "rip", UINT64_MAX, &debug->rip) ||
-	    !item_find_uint(results, "dr6", UINT64_MAX, &debug->dr6) ||
-	    !item_find_uint(results, "dr7", UINT64_MAX, &debug->dr7) ||
-	    !item_find_uint(results, "vector", UINT32_MAX, &vector))
+	if (!cassette_item_find_uint(results, "rip", UINT64_MAX, &debug->rip) ||
+	    !cassette_item_find_uint(results, "dr6", UINT64_MAX, &debug->dr6) ||
+	    !cassette_item_find_uint(results, "dr7", UINT64_MAX, &debug->dr7) ||
+	    !cassette_item_find_uint(results, "vector", UINT32_MAX, &vector))
 		return -IMPOST_EFORMAT;
 	debug->vector = (uint32_t)vector;
 	return 0;
@@ -298,7 +298,7 @@ static int take_text(struct cassette_span results, const char *key, struct casse
 	struct item item;
 	char *text;
 
-	if (!item_find_typed(results, key, ITEM_TEXT, &item))
+	if (!cassette_item_find_typed(results, key, ITEM_TEXT, &item))
 		return -IMPOST_EFORMAT;
 	text = strndup((const char *)item.data, item.number);
 	if (!text)
@@ -315,7 +315,7 @@ static int take_failure_data(struct cassette_span results, struct cassette_exit_
 	uint64_t count;
 	uint64_t *data;
 
-	if (!item_find_array(results, "numbers", &reader, &count))
+	if (!cassette_item_find_array(results, "numbers", &reader, &count))
 		return 0;
 	data = make_room(room, count * sizeof(*data));
 	if (!data)
@@ -334,9 +334,9 @@ static int take_failure(struct cassette_span results, struct cassette_exit_room 
 	struct item insn;
 	int err;
 
-	if (!item_find_uint(results, "reason", UINT64_MAX, &failure->reason))
+	if (!cassette_item_find_uint(results, "reason", UINT64_MAX, &failure->reason))
 		return -IMPOST_EFORMAT;
-	if (item_find_typed(results, "insn", ITEM_BYTES, &insn)) {
+	if (cassette_item_find_typed(results, "insn", ITEM_BYTES, &insn)) {
 		if (insn.number > sizeof(failure->insn))
 			return -IMPOST_EFORMAT;
 		memcpy(failure->insn, insn.data, insn.number);
@@ -357,8 +357,8 @@ static int take_other(struct cassette_span results, struct cassette_exit_room *r
 	void *data;
 	int err;
 
-	if (!item_find_uint(results, "number", UINT64_MAX, &other->number) ||
-	    !item_find_typed(results, "payload", ITEM_BYTES, &payload))
+	if (!cassette_item_find_uint(results, "number", UINT64_MAX, &other->number) ||
+	    !cassette_item_find_typed(results, "payload", ITEM_BYTES, &payload))
 		return -IMPOST_EFORMAT;
 	data = make_room(room, payload.number);
 	if (!data)
@@ -407,7 +407,7 @@ int cassette_take_exit(struct cassette_span results, struct cassette_exit_room *
 	uint64_t kind;
 	int err;
 
-	if (!item_find_uint(results, "exit", IMPOST_EXIT_KINDS - 1, &kind))
+	if (!cassette_item_find_uint(results, "exit", IMPOST_EXIT_KINDS - 1, &kind))
 		return -IMPOST_EFORMAT;
 	exit.kind = (uint32_t)kind;
 	err = take_particulars(results, room, &exit);

@@ -8,7 +8,7 @@
 #include "reader.h"
 #include "values.h"
 
-void header_free(struct header *header)
+void cassette_header_free(struct header *header)
 {
 	free(header->header.cpuid);
 	free(header->header.msrs);
@@ -19,10 +19,10 @@ static bool take_texts(struct header *header, struct cassette_span span)
 {
 	struct item backend, version;
 
-	if (!item_find_typed(span, "backend", ITEM_TEXT, &backend) ||
-	    !item_find_typed(span, "version", ITEM_TEXT, &version) ||
-	    !text_take(&backend, header->backend, sizeof(header->backend)) ||
-	    !text_take(&version, header->version, sizeof(header->version)))
+	if (!cassette_item_find_typed(span, "backend", ITEM_TEXT, &backend) ||
+	    !cassette_item_find_typed(span, "version", ITEM_TEXT, &version) ||
+	    !cassette_text_take(&backend, header->backend, sizeof(header->backend)) ||
+	    !cassette_text_take(&version, header->version, sizeof(header->version)))
 		return false;
 	header->header.backend = header->backend;
 	header->header.version = header->version;
@@ -38,12 +38,13 @@ static bool take_caps(struct header *header, struct cassette_span span)
 	struct item_reader at;
 	struct item item;
 
-	if (!item_find_array(span, "caps", &at, &count) || count < CAPS_NUMBERS)
+	if (!cassette_item_find_array(span, "caps", &at, &count) || count < CAPS_NUMBERS)
 		return false;
 	for (uint32_t i = 0; i < CAPS_NUMBERS; i++) {
 		bool bits = i == 1 || i == 2;
 
-		if (!item_take(&at, ITEM_UINT, &item) || (!bits && item.number > UINT32_MAX))
+		if (!cassette_item_take(&at, ITEM_UINT, &item) ||
+		    (!bits && item.number > UINT32_MAX))
 			return false;
 		n[i] = item.number;
 	}
@@ -70,7 +71,7 @@ static bool begin_array(struct cassette_span span, const char *key, size_t bytes
 	uint64_t count;
 
 	/* Each element takes a byte of the item at least. */
-	if (!item_find_array(span, key, ret_at, &count) || count > CASSETTE_ITEM_MAX)
+	if (!cassette_item_find_array(span, key, ret_at, &count) || count > CASSETTE_ITEM_MAX)
 		return false;
 	*ret_room = calloc(count + 1, bytes);
 	*ret_count = (uint32_t)count;
@@ -88,7 +89,7 @@ static bool take_cpuid(struct header *header, struct cassette_span span)
 	header->header.cpuid = room;
 	header->header.ncpuid = count;
 	for (uint32_t i = 0; i < count; i++)
-		if (!item_take_cpuid(&at, &header->header.cpuid[i]))
+		if (!cassette_item_take_cpuid(&at, &header->header.cpuid[i]))
 			return false;
 	return true;
 }
@@ -105,7 +106,7 @@ static bool take_msrs(struct header *header, struct cassette_span span)
 	header->header.msrs = room;
 	header->header.nmsrs = count;
 	for (uint32_t i = 0; i < count; i++) {
-		if (!item_take(&at, ITEM_UINT, &item) || item.number > UINT32_MAX)
+		if (!cassette_item_take(&at, ITEM_UINT, &item) || item.number > UINT32_MAX)
 			return false;
 		header->header.msrs[i] = (uint32_t)item.number;
 	}
@@ -123,7 +124,7 @@ static bool take_feature_msrs(struct header *header, struct cassette_span span)
 	header->header.feature_msrs = room;
 	header->header.nfeature_msrs = count;
 	for (uint32_t i = 0; i < count; i++)
-		if (!item_take_msr(&at, &header->header.feature_msrs[i]))
+		if (!cassette_item_take_msr(&at, &header->header.feature_msrs[i]))
 			return false;
 	return true;
 }
@@ -143,22 +144,22 @@ static bool take_ops(struct header *header, struct cassette_span span)
 	struct item_reader at;
 	struct item name;
 
-	if (!item_find_array(span, "ops", &at, &header->nops) || header->nops > OPS_MAX)
+	if (!cassette_item_find_array(span, "ops", &at, &header->nops) || header->nops > OPS_MAX)
 		return false;
 	for (uint64_t i = 0; i < header->nops; i++) {
-		if (!item_take(&at, ITEM_TEXT, &name))
+		if (!cassette_item_take(&at, ITEM_TEXT, &name))
 			return false;
 		header->ops[i] = op_named(&name);
 	}
 	return true;
 }
 
-int header_take(struct header *header, struct cassette_span span, const char **ret_what)
+int cassette_header_take(struct header *header, struct cassette_span span, const char **ret_what)
 {
 	uint64_t version;
 
 	*ret_what = "it is no header of a cassette";
-	if (!item_find_uint(span, "impost-cassette", UINT64_MAX, &version))
+	if (!cassette_item_find_uint(span, "impost-cassette", UINT64_MAX, &version))
 		return -IMPOST_EFORMAT;
 	*ret_what = "it is the header of a cassette of another version than 1";
 	if (version != CASSETTE_VERSION)

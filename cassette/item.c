@@ -99,7 +99,8 @@ static const struct cbor_callbacks callbacks = {
 
 /* --- reading --- */
 
-enum item_status item_read(struct item_reader *reader, struct item *ret_item, size_t *ret_required)
+enum item_status cassette_item_read(struct item_reader *reader, struct item *ret_item,
+				    size_t *ret_required)
 {
 	size_t left = (size_t)(reader->end - reader->at);
 	struct cbor_decoder_result result;
@@ -120,13 +121,13 @@ enum item_status item_read(struct item_reader *reader, struct item *ret_item, si
 	return ITEM_READ;
 }
 
-bool item_take(struct item_reader *reader, enum item_type type, struct item *ret_item)
+bool cassette_item_take(struct item_reader *reader, enum item_type type, struct item *ret_item)
 {
 	struct item_reader ahead = *reader;
 	struct item item;
 	size_t required;
 
-	if (item_read(&ahead, &item, &required) != ITEM_READ || item.type != type)
+	if (cassette_item_read(&ahead, &item, &required) != ITEM_READ || item.type != type)
 		return false;
 	*reader = ahead;
 	*ret_item = item;
@@ -143,7 +144,7 @@ static uint64_t follows(const struct item *item)
 	return 0;
 }
 
-bool item_skip(struct item_reader *reader, struct cassette_span *ret_span)
+bool cassette_item_skip(struct item_reader *reader, struct cassette_span *ret_span)
 {
 	struct item_reader at = *reader;
 	uint64_t left[ITEM_DEPTH + 1] = {1};
@@ -152,7 +153,7 @@ bool item_skip(struct item_reader *reader, struct cassette_span *ret_span)
 	size_t required;
 
 	while (depth || left[0]) {
-		if (item_read(&at, &item, &required) != ITEM_READ)
+		if (cassette_item_read(&at, &item, &required) != ITEM_READ)
 			return false;
 		left[depth]--;
 		if (follows(&item)) {
@@ -168,22 +169,23 @@ bool item_skip(struct item_reader *reader, struct cassette_span *ret_span)
 	return true;
 }
 
-struct item_reader item_begin(struct cassette_span span)
+struct item_reader cassette_item_begin(struct cassette_span span)
 {
 	/* Not even 0 may be added to NULL. */
 	return (struct item_reader){span.data, span.len ? span.data + span.len : span.data};
 }
 
-bool item_find(struct cassette_span map, const char *key, struct cassette_span *ret_value)
+bool cassette_item_find(struct cassette_span map, const char *key, struct cassette_span *ret_value)
 {
-	struct item_reader reader = item_begin(map);
+	struct item_reader reader = cassette_item_begin(map);
 	struct cassette_span value;
 	struct item head, name;
 
-	if (!map.len || !item_take(&reader, ITEM_MAP, &head))
+	if (!map.len || !cassette_item_take(&reader, ITEM_MAP, &head))
 		return false;
 	for (uint64_t i = 0; i < head.number; i++) {
-		if (!item_take(&reader, ITEM_TEXT, &name) || !item_skip(&reader, &value))
+		if (!cassette_item_take(&reader, ITEM_TEXT, &name) ||
+		    !cassette_item_skip(&reader, &value))
 			return false;
 		if (name.number == strlen(key) && !memcmp(name.data, key, name.number)) {
 			*ret_value = value;
@@ -193,40 +195,41 @@ bool item_find(struct cassette_span map, const char *key, struct cassette_span *
 	return false;
 }
 
-bool item_find_typed(struct cassette_span map, const char *key, enum item_type type,
-		     struct item *ret_item)
+bool cassette_item_find_typed(struct cassette_span map, const char *key, enum item_type type,
+			      struct item *ret_item)
 {
 	struct cassette_span value;
 	struct item_reader reader;
 
-	if (!item_find(map, key, &value))
+	if (!cassette_item_find(map, key, &value))
 		return false;
-	reader = item_begin(value);
-	return item_take(&reader, type, ret_item);
+	reader = cassette_item_begin(value);
+	return cassette_item_take(&reader, type, ret_item);
 }
 
-bool item_find_uint(struct cassette_span map, const char *key, uint64_t max, uint64_t *ret_number)
+bool cassette_item_find_uint(struct cassette_span map, const char *key, uint64_t max,
+			     uint64_t *ret_number)
 {
 	struct item item;
 
-	if (!item_find_typed(map, key, ITEM_UINT, &item) || item.number > max)
+	if (!cassette_item_find_typed(map, key, ITEM_UINT, &item) || item.number > max)
 		return false;
 	*ret_number = item.number;
 	return true;
 }
 
-bool item_find_array(struct cassette_span map, const char *key, struct item_reader *ret_reader,
-		     uint64_t *ret_count)
+bool cassette_item_find_array(struct cassette_span map, const char *key,
+			      struct item_reader *ret_reader, uint64_t *ret_count)
 {
 	struct cassette_span value;
 	struct item_reader reader;
 	struct item head;
 
-	if (!item_find(map, key, &value))
+	if (!cassette_item_find(map, key, &value))
 		return false;
-	reader = item_begin(value);
+	reader = cassette_item_begin(value);
 	/* Found, it is whole: each element has a byte at the least. */
-	if (!item_take(&reader, ITEM_ARRAY, &head))
+	if (!cassette_item_take(&reader, ITEM_ARRAY, &head))
 		return false;
 	*ret_reader = reader;
 	*ret_count = head.number;
@@ -256,7 +259,7 @@ static bool grow(struct item_writer *writer, size_t len)
 	return true;
 }
 
-void item_put_raw(struct item_writer *writer, const void *data, size_t len)
+void cassette_item_put_raw(struct item_writer *writer, const void *data, size_t len)
 {
 	if (!len || !grow(writer, len))
 		return;
@@ -264,7 +267,7 @@ void item_put_raw(struct item_writer *writer, const void *data, size_t len)
 	writer->len += len;
 }
 
-void item_put_within(struct item_writer *writer, size_t at, size_t len)
+void cassette_item_put_within(struct item_writer *writer, size_t at, size_t len)
 {
 	if (!len || !grow(writer, len))
 		return;
@@ -295,24 +298,25 @@ static size_t put_head(enum item_type type, uint64_t number, uint8_t *head)
 	return 0;
 }
 
-void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data)
+void cassette_item_put(struct item_writer *writer, enum item_type type, uint64_t number,
+		       const void *data)
 {
 	uint8_t head[HEAD_MAX] = {0};
 
-	item_put_raw(writer, head, put_head(type, number, head));
+	cassette_item_put_raw(writer, head, put_head(type, number, head));
 	if (type == ITEM_BYTES || type == ITEM_TEXT)
-		item_put_raw(writer, data, number);
+		cassette_item_put_raw(writer, data, number);
 }
 
-void item_put_text(struct item_writer *writer, const char *text)
+void cassette_item_put_text(struct item_writer *writer, const char *text)
 {
-	item_put(writer, ITEM_TEXT, strlen(text), text);
+	cassette_item_put(writer, ITEM_TEXT, strlen(text), text);
 }
 
-void item_put_error(struct item_writer *writer, int32_t error)
+void cassette_item_put_error(struct item_writer *writer, int32_t error)
 {
 	if (error < 0)
-		item_put(writer, ITEM_NEGINT, (uint64_t)(-1 - (int64_t)error), NULL);
+		cassette_item_put(writer, ITEM_NEGINT, (uint64_t)(-1 - (int64_t)error), NULL);
 	else
-		item_put(writer, ITEM_UINT, (uint64_t)error, NULL);
+		cassette_item_put(writer, ITEM_UINT, (uint64_t)error, NULL);
 }

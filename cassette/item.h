@@ -38,29 +38,31 @@ enum item_status {
 
 /* The next item's head, with a string's contents. Of SHORT, *ret_required is the bytes it needs at
  * least. */
-enum item_status item_read(struct item_reader *reader, struct item *ret_item, size_t *ret_required);
+enum item_status cassette_item_read(struct item_reader *reader, struct item *ret_item,
+				    size_t *ret_required);
 
 /* The same within what is whole. False: there is none of TYPE here. */
-bool item_take(struct item_reader *reader, enum item_type type, struct item *ret_item);
+bool cassette_item_take(struct item_reader *reader, enum item_type type, struct item *ret_item);
 
 /* Goes past one item with all that is in it; *ret_span is what it was. False: it is not whole. */
-bool item_skip(struct item_reader *reader, struct cassette_span *ret_span);
+bool cassette_item_skip(struct item_reader *reader, struct cassette_span *ret_span);
 
-struct item_reader item_begin(struct cassette_span span);
+struct item_reader cassette_item_begin(struct cassette_span span);
 
 /*
  * The value of KEY in MAP, which is read from the front each time: maps are small. False: no such
  * key, or no map.
  */
-bool item_find(struct cassette_span map, const char *key, struct cassette_span *ret_value);
+bool cassette_item_find(struct cassette_span map, const char *key, struct cassette_span *ret_value);
 /* The same, of a type. */
-bool item_find_typed(struct cassette_span map, const char *key, enum item_type type,
-		     struct item *ret_item);
+bool cassette_item_find_typed(struct cassette_span map, const char *key, enum item_type type,
+			      struct item *ret_item);
 /* A number that is MAX at the most. */
-bool item_find_uint(struct cassette_span map, const char *key, uint64_t max, uint64_t *ret_number);
+bool cassette_item_find_uint(struct cassette_span map, const char *key, uint64_t max,
+			     uint64_t *ret_number);
 /* The array of KEY, whose COUNT elements are for READER; no more than there are bytes for. */
-bool item_find_array(struct cassette_span map, const char *key, struct item_reader *ret_reader,
-		     uint64_t *ret_count);
+bool cassette_item_find_array(struct cassette_span map, const char *key,
+			      struct item_reader *ret_reader, uint64_t *ret_count);
 
 /* A buffer that grows. Zeroed to begin with. */
 struct item_writer {
@@ -69,12 +71,13 @@ struct item_writer {
 	bool failed;
 };
 
-void item_put(struct item_writer *writer, enum item_type type, uint64_t number, const void *data);
-void item_put_text(struct item_writer *writer, const char *text);
-void item_put_raw(struct item_writer *writer, const void *data, size_t len);
+void cassette_item_put(struct item_writer *writer, enum item_type type, uint64_t number,
+		       const void *data);
+void cassette_item_put_text(struct item_writer *writer, const char *text);
+void cassette_item_put_raw(struct item_writer *writer, const void *data, size_t len);
 /* LEN bytes that the writer has already, from AT on. */
-void item_put_within(struct item_writer *writer, size_t at, size_t len);
+void cassette_item_put_within(struct item_writer *writer, size_t at, size_t len);
 /* An error code, a negative number or 0. */
-void item_put_error(struct item_writer *writer, int32_t error);
+void cassette_item_put_error(struct item_writer *writer, int32_t error);
 
 #endif

@@ -29,9 +29,9 @@ static void put(struct cassette_pieces *pieces, uint64_t gpa, enum item_type typ
 {
 	struct item_writer writer = {pieces->bytes, pieces->len, pieces->capacity, pieces->failed};
 
-	item_put(&writer, ITEM_ARRAY, 2, NULL);
-	item_put(&writer, ITEM_UINT, gpa, NULL);
-	item_put(&writer, type, number, data);
+	cassette_item_put(&writer, ITEM_ARRAY, 2, NULL);
+	cassette_item_put(&writer, ITEM_UINT, gpa, NULL);
+	cassette_item_put(&writer, type, number, data);
 	pieces->bytes = writer.bytes;
 	pieces->len = writer.len;
 	pieces->capacity = writer.capacity;
@@ -62,9 +62,9 @@ static bool take_piece(struct item_reader *reader, uint64_t *ret_gpa, struct ite
 	struct item head, gpa, piece;
 	size_t required;
 
-	if (!item_take(reader, ITEM_ARRAY, &head) || head.number != 2 ||
-	    !item_take(reader, ITEM_UINT, &gpa) ||
-	    item_read(reader, &piece, &required) != ITEM_READ)
+	if (!cassette_item_take(reader, ITEM_ARRAY, &head) || head.number != 2 ||
+	    !cassette_item_take(reader, ITEM_UINT, &gpa) ||
+	    cassette_item_read(reader, &piece, &required) != ITEM_READ)
 		return false;
 	if (piece.number && gpa.number + piece.number - 1 < gpa.number)
 		return false;
@@ -79,12 +79,12 @@ static bool take_piece(struct item_reader *reader, uint64_t *ret_gpa, struct ite
 /* Takes all of them; FN is called for each unless it is NULL. */
 static int take_pieces(struct cassette_span pieces, cassette_memory_fn fn, void *opaque)
 {
-	struct item_reader reader = item_begin(pieces);
+	struct item_reader reader = cassette_item_begin(pieces);
 	struct item head, piece;
 	uint64_t gpa;
 	int err = 0;
 
-	if (!item_take(&reader, ITEM_ARRAY, &head))
+	if (!cassette_item_take(&reader, ITEM_ARRAY, &head))
 		return -IMPOST_EFORMAT;
 	for (uint64_t i = 0; !err && i < head.number; i++) {
 		if (!take_piece(&reader, &gpa, &piece))
@@ -96,12 +96,12 @@ static int take_pieces(struct cassette_span pieces, cassette_memory_fn fn, void 
 	return err || reader.at == reader.end ? err : -IMPOST_EFORMAT;
 }
 
-bool pieces_are_whole(struct cassette_span pieces)
+bool cassette_pieces_are_whole(struct cassette_span pieces)
 {
 	return take_pieces(pieces, NULL, NULL) == 0;
 }
 
-int pieces_hand(struct cassette_span pieces, cassette_memory_fn fn, void *opaque)
+int cassette_pieces_hand(struct cassette_span pieces, cassette_memory_fn fn, void *opaque)
 {
 	return take_pieces(pieces, fn, opaque);
 }

@@ -6,9 +6,9 @@
 #include "item.h"
 
 /* Whether it is an array of pieces, with nothing behind it. */
-bool pieces_are_whole(struct cassette_span pieces);
+bool cassette_pieces_are_whole(struct cassette_span pieces);
 
 /* Hands the pieces to FN, which are whole. Returns the first result of FN that is not 0. */
-int pieces_hand(struct cassette_span pieces, cassette_memory_fn fn, void *opaque);
+int cassette_pieces_hand(struct cassette_span pieces, cassette_memory_fn fn, void *opaque);
 
 #endif

@@ -57,7 +57,7 @@ static int cut(struct cassette_reader *reader, enum stream_status status)
 	snprintf(reader->why, sizeof(reader->why),
 		 "the cassette ends at byte %" PRIu64 ", %s call %" PRIu64
 		 ": it was not recorded to its end",
-		 stream_size(&reader->stream),
+		 cassette_stream_size(&reader->stream),
 		 status == STREAM_CUT ? "within an item after" : "after", reader->calls);
 	reader->item.kind = CASSETTE_CUT;
 	reader->item.number = reader->calls;
@@ -65,7 +65,7 @@ static int cut(struct cassette_reader *reader, enum stream_status status)
 	return 0;
 }
 
-bool text_take(const struct item *item, char *text, size_t size)
+bool cassette_text_take(const struct item *item, char *text, size_t size)
 {
 	if (item->number >= size)
 		return false;
@@ -135,7 +135,7 @@ static bool take_member(struct cassette_reader *reader, const struct item *key,
 
 static int take_call(struct cassette_reader *reader, struct cassette_span span)
 {
-	struct item_reader at = item_begin(span);
+	struct item_reader at = cassette_item_begin(span);
 	struct cassette_span value;
 	struct item head, key, item;
 	size_t required;
@@ -144,17 +144,17 @@ static int take_call(struct cassette_reader *reader, struct cassette_span span)
 	reader->item.op = CASSETTE_OPS;
 	reader->text[0] = '\0';
 	reader->item.text = reader->text;
-	if (!item_take(&at, ITEM_MAP, &head))
+	if (!cassette_item_take(&at, ITEM_MAP, &head))
 		return wrong(reader, reader->item.offset, -IMPOST_EFORMAT, "it is no map");
 	for (uint64_t i = 0; i < head.number; i++) {
 		struct item_reader first;
 
-		if (!item_take(&at, ITEM_TEXT, &key))
+		if (!cassette_item_take(&at, ITEM_TEXT, &key))
 			return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 				     "it has a key that is no text");
 		first = at;
-		if (item_read(&first, &item, &required) != ITEM_READ || !item_skip(&at, &value) ||
-		    !take_member(reader, &key, &item, value))
+		if (cassette_item_read(&first, &item, &required) != ITEM_READ ||
+		    !cassette_item_skip(&at, &value) || !take_member(reader, &key, &item, value))
 			return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 				     "it is a call with a value that no call has, or an operation "
 				     "that is not known here");
@@ -187,8 +187,8 @@ static bool take_sum(struct item_reader *at, struct cassette_sum *ret_sum)
 {
 	struct item head, gpa, sum;
 
-	if (!item_take(at, ITEM_ARRAY, &head) || head.number != 2 ||
-	    !item_take(at, ITEM_UINT, &gpa) || !item_take(at, ITEM_UINT, &sum))
+	if (!cassette_item_take(at, ITEM_ARRAY, &head) || head.number != 2 ||
+	    !cassette_item_take(at, ITEM_UINT, &gpa) || !cassette_item_take(at, ITEM_UINT, &sum))
 		return false;
 	*ret_sum = (struct cassette_sum){gpa.number, sum.number};
 	return true;
@@ -198,7 +198,7 @@ static bool take_when(struct cassette_span span, enum cassette_when *ret_when)
 {
 	struct item when;
 
-	if (!item_find_typed(span, "when", ITEM_TEXT, &when))
+	if (!cassette_item_find_typed(span, "when", ITEM_TEXT, &when))
 		return false;
 	if (when.number == 6 && !memcmp(when.data, "before", 6))
 		*ret_when = CASSETTE_BEFORE;
@@ -216,8 +216,9 @@ static int take_sums(struct cassette_reader *reader, struct cassette_span span)
 
 	reader->item.kind = CASSETTE_SUMS;
 	reader->item.number = reader->calls;
-	if (!item_find_array(span, "sums", &at, &count) || !take_when(span, &reader->item.when) ||
-	    !item_find_uint(span, "vcpu", CASSETTE_LANE_VM - 1, &lane))
+	if (!cassette_item_find_array(span, "sums", &at, &count) ||
+	    !take_when(span, &reader->item.when) ||
+	    !cassette_item_find_uint(span, "vcpu", CASSETTE_LANE_VM - 1, &lane))
 		return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 			     "it is no item of checksums");
 	if (!make_sums_room(reader, count))
@@ -243,10 +244,12 @@ static int take_host(struct cassette_reader *reader, struct cassette_span span)
 	struct item_reader at;
 	uint64_t count;
 
-	if (!item_find_array(span, "host", &at, &count) || count != 3 ||
-	    !item_take(&at, ITEM_TEXT, &a) || !item_take(&at, ITEM_TEXT, &b) ||
-	    !item_take(&at, ITEM_TEXT, &c) || !text_take(&a, section, sizeof(section)) ||
-	    !text_take(&b, key, sizeof(key)) || !text_take(&c, text, sizeof(text)))
+	if (!cassette_item_find_array(span, "host", &at, &count) || count != 3 ||
+	    !cassette_item_take(&at, ITEM_TEXT, &a) || !cassette_item_take(&at, ITEM_TEXT, &b) ||
+	    !cassette_item_take(&at, ITEM_TEXT, &c) ||
+	    !cassette_text_take(&a, section, sizeof(section)) ||
+	    !cassette_text_take(&b, key, sizeof(key)) ||
+	    !cassette_text_take(&c, text, sizeof(text)))
 		return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 			     "it is no value of the host's");
 	return reader->host ? reader->host(reader->host_opaque, section, key, text) : 0;
@@ -259,10 +262,10 @@ static int take_end(struct cassette_reader *reader, struct cassette_span span)
 	struct cassette_span rest;
 	uint64_t calls;
 
-	if (!item_find_uint(span, "end", UINT64_MAX, &calls) || calls != reader->calls)
+	if (!cassette_item_find_uint(span, "end", UINT64_MAX, &calls) || calls != reader->calls)
 		return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 			     "it is the end after another number of calls");
-	if (stream_next(&reader->stream, &rest) != STREAM_END)
+	if (cassette_stream_next(&reader->stream, &rest) != STREAM_END)
 		return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 			     "it is the end, and something is behind it");
 	reader->item.kind = CASSETTE_END;
@@ -272,7 +275,7 @@ static int take_end(struct cassette_reader *reader, struct cassette_span span)
 
 static int stream_error(struct cassette_reader *reader, enum stream_status status)
 {
-	uint64_t offset = stream_offset(&reader->stream);
+	uint64_t offset = cassette_stream_offset(&reader->stream);
 
 	switch (status) {
 	case STREAM_FAILED:
@@ -289,7 +292,7 @@ static int stream_error(struct cassette_reader *reader, enum stream_status statu
 static bool keep(struct cassette_reader *reader, struct cassette_span *span)
 {
 	reader->kept.len = 0;
-	item_put_raw(&reader->kept, span->data, span->len);
+	cassette_item_put_raw(&reader->kept, span->data, span->len);
 	span->data = reader->kept.bytes;
 	return !reader->kept.failed;
 }
@@ -298,11 +301,11 @@ static bool keep(struct cassette_reader *reader, struct cassette_span *span)
 static int take_next(struct cassette_reader *reader, bool *ret_here)
 {
 	struct cassette_span span, value;
-	enum stream_status status = stream_next(&reader->stream, &span);
+	enum stream_status status = cassette_stream_next(&reader->stream, &span);
 
 	reader->item = (struct cassette_item){
 		.lane = CASSETTE_LANE_VM,
-		.offset = stream_offset(&reader->stream),
+		.offset = cassette_stream_offset(&reader->stream),
 	};
 	reader->memory_left = 0;
 	*ret_here = true;
@@ -312,14 +315,14 @@ static int take_next(struct cassette_reader *reader, bool *ret_here)
 		return stream_error(reader, status);
 	if (!keep(reader, &span))
 		return wrong(reader, reader->item.offset, -ENOMEM, "no memory for it");
-	if (item_find(span, "op", &value))
+	if (cassette_item_find(span, "op", &value))
 		return take_call(reader, span);
-	if (item_find(span, "sums", &value))
+	if (cassette_item_find(span, "sums", &value))
 		return take_sums(reader, span);
-	if (item_find(span, "end", &value))
+	if (cassette_item_find(span, "end", &value))
 		return take_end(reader, span);
 	*ret_here = false;
-	if (item_find(span, "host", &value))
+	if (cassette_item_find(span, "host", &value))
 		return take_host(reader, span);
 	return wrong(reader, reader->item.offset, -IMPOST_EFORMAT,
 		     "it is neither a call nor anything else that stands here");
@@ -347,9 +350,9 @@ static int unpack(struct cassette_reader *reader, struct cassette_span *span)
 	uint64_t bytes;
 	size_t done;
 
-	if (!item_find_typed(*span, "zstd", ITEM_BYTES, &packed))
+	if (!cassette_item_find_typed(*span, "zstd", ITEM_BYTES, &packed))
 		return 0;
-	if (!item_find_uint(*span, "bytes", CASSETTE_MEMORY_MAX, &bytes))
+	if (!cassette_item_find_uint(*span, "bytes", CASSETTE_MEMORY_MAX, &bytes))
 		return -IMPOST_EFORMAT;
 	if (!reader->zstd)
 		reader->zstd = ZSTD_createDCtx();
@@ -368,8 +371,8 @@ static int unpack(struct cassette_reader *reader, struct cassette_span *span)
 /* The next memory item, unpacked and judged. */
 static int next_memory(struct cassette_reader *reader, struct cassette_span *ret_pieces)
 {
-	enum stream_status status = stream_next(&reader->stream, ret_pieces);
-	uint64_t offset = stream_offset(&reader->stream);
+	enum stream_status status = cassette_stream_next(&reader->stream, ret_pieces);
+	uint64_t offset = cassette_stream_offset(&reader->stream);
 	int err;
 
 	if (status == STREAM_END || status == STREAM_CUT)
@@ -380,7 +383,7 @@ static int next_memory(struct cassette_reader *reader, struct cassette_span *ret
 	err = unpack(reader, ret_pieces);
 	if (err == -ENOMEM)
 		return wrong(reader, offset, err, "no memory to unpack it");
-	if (err || !pieces_are_whole(*ret_pieces))
+	if (err || !cassette_pieces_are_whole(*ret_pieces))
 		return wrong(reader, offset, -IMPOST_EFORMAT, "it is no item of guest memory");
 	return 0;
 }
@@ -395,7 +398,7 @@ int cassette_reader_memory(struct cassette_reader *reader, cassette_memory_fn fn
 		if (err)
 			break;
 		reader->memory_left--;
-		err = pieces_hand(pieces, fn, opaque);
+		err = cassette_pieces_hand(pieces, fn, opaque);
 	}
 	return err;
 }
@@ -418,8 +421,8 @@ void cassette_reader_close(struct cassette_reader *reader)
 {
 	if (!reader)
 		return;
-	stream_close(&reader->stream);
-	header_free(&reader->header);
+	cassette_stream_close(&reader->stream);
+	cassette_header_free(&reader->header);
 	ZSTD_freeDCtx(reader->zstd);
 	free(reader->unpacked);
 	free(reader->sums);
@@ -432,18 +435,18 @@ static int open_reader(struct cassette_reader *reader, const char *path)
 	struct cassette_span span;
 	enum stream_status status;
 	const char *what;
-	int err = stream_open(&reader->stream, path);
+	int err = cassette_stream_open(&reader->stream, path);
 
 	if (err) {
 		snprintf(reader->why, sizeof(reader->why), "cannot open it: %s", strerror(-err));
 		return err;
 	}
-	status = stream_next(&reader->stream, &span);
+	status = cassette_stream_next(&reader->stream, &span);
 	if (status == STREAM_FAILED)
 		return stream_error(reader, status);
 	if (status != STREAM_ITEM)
 		return wrong(reader, 0, -IMPOST_EFORMAT, "it is no header of a cassette");
-	err = header_take(&reader->header, span, &what);
+	err = cassette_header_take(&reader->header, span, &what);
 	return err ? wrong(reader, 0, err, what) : 0;
 }
 

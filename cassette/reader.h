@@ -28,18 +28,18 @@ enum stream_status {
 	STREAM_FAILED, /* reading, or there is no memory: `err` */
 };
 
-int stream_open(struct stream *stream, const char *path);
-void stream_close(struct stream *stream);
+int cassette_stream_open(struct stream *stream, const char *path);
+void cassette_stream_close(struct stream *stream);
 
 /* The next item, which holds until the next call. The stream's place is behind it then; with any
  * other status it stays where it is. */
-enum stream_status stream_next(struct stream *stream, struct cassette_span *ret_item);
+enum stream_status cassette_stream_next(struct stream *stream, struct cassette_span *ret_item);
 
-/* The place of the item that stream_next() was about. */
-uint64_t stream_offset(const struct stream *stream);
+/* The place of the item that cassette_stream_next() was about. */
+uint64_t cassette_stream_offset(const struct stream *stream);
 
 /* Bytes that were read. */
-uint64_t stream_size(const struct stream *stream);
+uint64_t cassette_stream_size(const struct stream *stream);
 
 /* --- header.c --- */
 
@@ -54,12 +54,12 @@ struct header {
 };
 
 /* Takes the header that SPAN is. *RET_WHAT: what is wrong. */
-int header_take(struct header *header, struct cassette_span span, const char **ret_what);
-void header_free(struct header *header);
+int cassette_header_take(struct header *header, struct cassette_span span, const char **ret_what);
+void cassette_header_free(struct header *header);
 
 /* --- reader.c --- */
 
 /* Copies a text of less than SIZE bytes, with no control characters. */
-bool text_take(const struct item *item, char *text, size_t size);
+bool cassette_text_take(const struct item *item, char *text, size_t size);
 
 #endif

@@ -22,11 +22,12 @@ int cassette_take_state_get(struct cassette_span results, int32_t err,
 	uint64_t size;
 
 	if (err) {
-		if (item_find_uint(results, "size", UINT32_MAX, &size))
+		if (cassette_item_find_uint(results, "size", UINT32_MAX, &size))
 			*ret_size = (uint32_t)size;
 		return 0;
 	}
-	if (!item_find_typed(results, "state", ITEM_BYTES, &item) || item.number > UINT32_MAX)
+	if (!cassette_item_find_typed(results, "state", ITEM_BYTES, &item) ||
+	    item.number > UINT32_MAX)
 		return -IMPOST_EFORMAT;
 	*ret_data = (struct cassette_span){item.data, item.number};
 	*ret_size = (uint32_t)item.number;
@@ -36,12 +37,12 @@ int cassette_take_state_get(struct cassette_span results, int32_t err,
 void cassette_results_msrs_get(struct cassette_values *v, const struct impost_x86_msr *msrs,
 			       uint32_t done)
 {
-	struct item_writer writer = values_open(v, "values");
+	struct item_writer writer = cassette_values_open(v, "values");
 
-	item_put(&writer, ITEM_ARRAY, done, NULL);
+	cassette_item_put(&writer, ITEM_ARRAY, done, NULL);
 	for (uint32_t i = 0; i < done; i++)
-		item_put(&writer, ITEM_UINT, msrs[i].value, NULL);
-	values_close(v, &writer);
+		cassette_item_put(&writer, ITEM_UINT, msrs[i].value, NULL);
+	cassette_values_close(v, &writer);
 }
 
 int cassette_take_msrs_get(struct cassette_span results, struct impost_x86_msr *msrs,
@@ -51,13 +52,13 @@ int cassette_take_msrs_get(struct cassette_span results, struct impost_x86_msr *
 	struct item item;
 	uint64_t done;
 
-	if (!item_find_array(results, "values", &reader, &done) || done > count)
+	if (!cassette_item_find_array(results, "values", &reader, &done) || done > count)
 		return -IMPOST_EFORMAT;
 	check = reader;
 	for (uint64_t i = 0; i < done; i++)
-		if (!item_take(&check, ITEM_UINT, &item))
+		if (!cassette_item_take(&check, ITEM_UINT, &item))
 			return -IMPOST_EFORMAT;
-	for (uint64_t i = 0; i < done && item_take(&reader, ITEM_UINT, &item); i++)
+	for (uint64_t i = 0; i < done && cassette_item_take(&reader, ITEM_UINT, &item); i++)
 		msrs[i].value = item.number;
 	*ret_done = (uint32_t)done;
 	return 0;
@@ -72,7 +73,7 @@ int cassette_take_msrs_set(struct cassette_span results, uint32_t count, uint32_
 {
 	uint64_t done;
 
-	if (!item_find_uint(results, "done", count, &done))
+	if (!cassette_item_find_uint(results, "done", count, &done))
 		return -IMPOST_EFORMAT;
 	*ret_done = (uint32_t)done;
 	return 0;
@@ -84,17 +85,17 @@ static bool take_numbers(struct item_reader *reader, const uint64_t *max, uint64
 {
 	struct item item;
 
-	if (!item_take(reader, ITEM_ARRAY, &item) || item.number != count)
+	if (!cassette_item_take(reader, ITEM_ARRAY, &item) || item.number != count)
 		return false;
 	for (uint32_t i = 0; i < count; i++) {
-		if (!item_take(reader, ITEM_UINT, &item) || item.number > max[i])
+		if (!cassette_item_take(reader, ITEM_UINT, &item) || item.number > max[i])
 			return false;
 		ret_numbers[i] = item.number;
 	}
 	return true;
 }
 
-bool item_take_cpuid(struct item_reader *reader, struct impost_x86_cpuid *ret_entry)
+bool cassette_item_take_cpuid(struct item_reader *reader, struct impost_x86_cpuid *ret_entry)
 {
 	static const uint64_t max[] = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX,
 				       UINT32_MAX, UINT32_MAX, UINT32_MAX};
@@ -114,7 +115,7 @@ bool item_take_cpuid(struct item_reader *reader, struct impost_x86_cpuid *ret_en
 	return true;
 }
 
-bool item_take_msr(struct item_reader *reader, struct impost_x86_msr *ret_msr)
+bool cassette_item_take_msr(struct item_reader *reader, struct impost_x86_msr *ret_msr)
 {
 	static const uint64_t max[] = {UINT32_MAX, UINT64_MAX};
 	uint64_t n[2] = {0};
@@ -131,9 +132,9 @@ void cassette_results_cpuid_get(struct cassette_values *v, int32_t err,
 	struct item_writer writer;
 
 	if (!err && entries) {
-		writer = values_open(v, "cpuid");
-		item_put_cpuid(&writer, entries, count);
-		values_close(v, &writer);
+		writer = cassette_values_open(v, "cpuid");
+		cassette_item_put_cpuid(&writer, entries, count);
+		cassette_values_close(v, &writer);
 	} else if (!err || err == -ENOSPC) {
 		cassette_put_uint(v, "count", count);
 	}
@@ -147,22 +148,22 @@ int cassette_take_cpuid_get(struct cassette_span results, int32_t err,
 	struct impost_x86_cpuid entry;
 	uint64_t count;
 
-	if (item_find_uint(results, "count", UINT32_MAX, &count)) {
+	if (cassette_item_find_uint(results, "count", UINT32_MAX, &count)) {
 		*ret_count = (uint32_t)count;
 		return 0;
 	}
 	if (err)
 		return 0;
-	if (!item_find_array(results, "cpuid", &reader, &count) || count > UINT32_MAX)
+	if (!cassette_item_find_array(results, "cpuid", &reader, &count) || count > UINT32_MAX)
 		return -IMPOST_EFORMAT;
 	check = reader;
 	for (uint64_t i = 0; i < count; i++)
-		if (!item_take_cpuid(&check, &entry))
+		if (!cassette_item_take_cpuid(&check, &entry))
 			return -IMPOST_EFORMAT;
 	*ret_count = (uint32_t)count;
 	if (count > capacity)
 		return -ENOSPC;
-	for (uint64_t i = 0; i < count && item_take_cpuid(&reader, &entry); i++)
+	for (uint64_t i = 0; i < count && cassette_item_take_cpuid(&reader, &entry); i++)
 		entries[i] = entry;
 	return 0;
 }
@@ -174,5 +175,5 @@ void cassette_results_translate(struct cassette_values *v, uint64_t gpa)
 
 int cassette_take_translate(struct cassette_span results, uint64_t *ret_gpa)
 {
-	return item_find_uint(results, "gpa", UINT64_MAX, ret_gpa) ? 0 : -IMPOST_EFORMAT;
+	return cassette_item_find_uint(results, "gpa", UINT64_MAX, ret_gpa) ? 0 : -IMPOST_EFORMAT;
 }

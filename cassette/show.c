@@ -92,8 +92,8 @@ static void add_array(struct text *text, struct item_reader *reader, uint64_t co
 
 		if (i == SHOWN)
 			add(text, ", ... %" PRIu64 " in all", count);
-		if (!item_skip(reader, &skipped) ||
-		    item_read(&element, &item, &required) != ITEM_READ)
+		if (!cassette_item_skip(reader, &skipped) ||
+		    cassette_item_read(&element, &item, &required) != ITEM_READ)
 			break;
 		if (i >= SHOWN)
 			continue;
@@ -108,11 +108,11 @@ static void add_array(struct text *text, struct item_reader *reader, uint64_t co
 
 static void add_value(struct text *text, struct cassette_span value)
 {
-	struct item_reader reader = item_begin(value);
+	struct item_reader reader = cassette_item_begin(value);
 	struct item item;
 	size_t required;
 
-	if (item_read(&reader, &item, &required) != ITEM_READ)
+	if (cassette_item_read(&reader, &item, &required) != ITEM_READ)
 		add(text, "?");
 	else if (item.type == ITEM_ARRAY)
 		add_array(text, &reader, item.number, false);
@@ -124,15 +124,16 @@ static void add_value(struct text *text, struct cassette_span value)
 static bool take_pair(struct item_reader *reader, struct item *ret_key,
 		      struct cassette_span *ret_value)
 {
-	return item_take(reader, ITEM_TEXT, ret_key) && item_skip(reader, ret_value);
+	return cassette_item_take(reader, ITEM_TEXT, ret_key) &&
+	       cassette_item_skip(reader, ret_value);
 }
 
 static uint64_t begin_map(struct cassette_span map, struct item_reader *ret_reader)
 {
 	struct item head = {0};
 
-	*ret_reader = item_begin(map);
-	return map.len && item_take(ret_reader, ITEM_MAP, &head) ? head.number : 0;
+	*ret_reader = cassette_item_begin(map);
+	return map.len && cassette_item_take(ret_reader, ITEM_MAP, &head) ? head.number : 0;
 }
 
 static void add_key(struct text *text, const struct item *key)
@@ -163,12 +164,13 @@ size_t cassette_show(struct cassette_span map, char *text, size_t size)
 /* Where two strings of bytes differ, if both are that and long. */
 static bool add_offset(struct text *text, struct cassette_span a, struct cassette_span b)
 {
-	struct item_reader a_reader = item_begin(a), b_reader = item_begin(b);
+	struct item_reader a_reader = cassette_item_begin(a), b_reader = cassette_item_begin(b);
 	struct item was, is;
 	uint64_t at = 0;
 
-	if (!item_take(&a_reader, ITEM_BYTES, &was) || !item_take(&b_reader, ITEM_BYTES, &is) ||
-	    was.number != is.number || was.number <= SHOWN)
+	if (!cassette_item_take(&a_reader, ITEM_BYTES, &was) ||
+	    !cassette_item_take(&b_reader, ITEM_BYTES, &is) || was.number != is.number ||
+	    was.number <= SHOWN)
 		return false;
 	while (at < was.number && was.data[at] == is.data[at])
 		at++;
@@ -190,15 +192,15 @@ static bool same(struct cassette_span a, struct cassette_span b)
 /* Which element is the first to differ, of arrays of one length. */
 static bool add_element(struct text *text, struct cassette_span a, struct cassette_span b)
 {
-	struct item_reader a_reader = item_begin(a), b_reader = item_begin(b);
+	struct item_reader a_reader = cassette_item_begin(a), b_reader = cassette_item_begin(b);
 	struct cassette_span was = {0}, is = {0};
 	struct item a_head, b_head;
 
-	if (!item_take(&a_reader, ITEM_ARRAY, &a_head) ||
-	    !item_take(&b_reader, ITEM_ARRAY, &b_head) || a_head.number != b_head.number)
+	if (!cassette_item_take(&a_reader, ITEM_ARRAY, &a_head) ||
+	    !cassette_item_take(&b_reader, ITEM_ARRAY, &b_head) || a_head.number != b_head.number)
 		return false;
 	for (uint64_t i = 0; i < a_head.number; i++) {
-		if (!item_skip(&a_reader, &was) || !item_skip(&b_reader, &is))
+		if (!cassette_item_skip(&a_reader, &was) || !cassette_item_skip(&b_reader, &is))
 			return false;
 		if (same(was, is))
 			continue;

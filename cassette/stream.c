@@ -18,25 +18,25 @@ struct scan {
 	uint32_t depth;
 };
 
-int stream_open(struct stream *stream, const char *path)
+int cassette_stream_open(struct stream *stream, const char *path)
 {
 	stream->fd = open(path, O_RDONLY | O_CLOEXEC);
 	return stream->fd < 0 ? -errno : 0;
 }
 
-void stream_close(struct stream *stream)
+void cassette_stream_close(struct stream *stream)
 {
 	if (stream->fd >= 0)
 		close(stream->fd);
 	free(stream->buf);
 }
 
-uint64_t stream_offset(const struct stream *stream)
+uint64_t cassette_stream_offset(const struct stream *stream)
 {
 	return stream->item;
 }
 
-uint64_t stream_size(const struct stream *stream)
+uint64_t cassette_stream_size(const struct stream *stream)
 {
 	return stream->base + stream->have;
 }
@@ -111,7 +111,7 @@ static enum stream_status scan_on(const struct stream *stream, struct scan *scan
 	start = stream->buf + stream->at;
 	reader = (struct item_reader){start + scan->at, stream->buf + stream->have};
 	while (scan->depth || scan->left[0]) {
-		enum item_status status = item_read(&reader, &item, &scan->required);
+		enum item_status status = cassette_item_read(&reader, &item, &scan->required);
 
 		if (status != ITEM_READ)
 			return status == ITEM_SHORT ? STREAM_CUT : STREAM_WRONG;
@@ -128,7 +128,7 @@ static enum stream_status scan_on(const struct stream *stream, struct scan *scan
 	return STREAM_ITEM;
 }
 
-enum stream_status stream_next(struct stream *stream, struct cassette_span *ret_item)
+enum stream_status cassette_stream_next(struct stream *stream, struct cassette_span *ret_item)
 {
 	struct scan scan = {.left = {1}};
 	enum stream_status status;

@@ -39,7 +39,7 @@ void cassette_values_free(struct cassette_values *values)
 	*values = (struct cassette_values){0};
 }
 
-struct item_writer values_open(struct cassette_values *values, const char *name)
+struct item_writer cassette_values_open(struct cassette_values *values, const char *name)
 {
 	/* Names are constants of these files: a call has fewer than there is room for. */
 	if (values->count < CASSETTE_NAMES_MAX) {
@@ -51,7 +51,7 @@ struct item_writer values_open(struct cassette_values *values, const char *name)
 	return (struct item_writer){values->bytes, values->len, values->capacity, values->failed};
 }
 
-void values_close(struct cassette_values *values, const struct item_writer *writer)
+void cassette_values_close(struct cassette_values *values, const struct item_writer *writer)
 {
 	values->bytes = writer->bytes;
 	values->capacity = writer->capacity;
@@ -66,10 +66,10 @@ void values_close(struct cassette_values *values, const struct item_writer *writ
 static void put(struct cassette_values *values, const char *name, enum item_type type,
 		uint64_t number, const void *data)
 {
-	struct item_writer writer = values_open(values, name);
+	struct item_writer writer = cassette_values_open(values, name);
 
-	item_put(&writer, type, number, data);
-	values_close(values, &writer);
+	cassette_item_put(&writer, type, number, data);
+	cassette_values_close(values, &writer);
 }
 
 void cassette_put_uint(struct cassette_values *values, const char *name, uint64_t value)
@@ -130,12 +130,12 @@ int cassette_values_end(struct cassette_values *values, struct cassette_span *re
 		return 0;
 	}
 	sort(values, order);
-	item_put(&writer, ITEM_MAP, values->count, NULL);
+	cassette_item_put(&writer, ITEM_MAP, values->count, NULL);
 	for (uint32_t i = 0; i < values->count; i++) {
 		size_t at = values->value[order[i]].at, len = values->value[order[i]].len;
 
-		item_put_text(&writer, values->value[order[i]].name);
-		item_put_within(&writer, at, len);
+		cassette_item_put_text(&writer, values->value[order[i]].name);
+		cassette_item_put_within(&writer, at, len);
 	}
 	values->bytes = writer.bytes;
 	values->capacity = writer.capacity;

@@ -67,35 +67,35 @@ static void put_caps(struct item_writer *out, const struct impost_caps *caps)
 		caps->max_cpuid,   caps->tsc_khz,   caps->phys_bits,
 	};
 
-	item_put(out, ITEM_ARRAY, sizeof(numbers) / sizeof(numbers[0]), NULL);
+	cassette_item_put(out, ITEM_ARRAY, sizeof(numbers) / sizeof(numbers[0]), NULL);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		item_put(out, ITEM_UINT, numbers[i], NULL);
+		cassette_item_put(out, ITEM_UINT, numbers[i], NULL);
 }
 
 static void put_header(struct item_writer *out, const struct cassette_header *header)
 {
 	/* The name of the format comes first, so that a file can be told by its first bytes. */
-	item_put(out, ITEM_MAP, 8, NULL);
-	item_put_text(out, "impost-cassette");
-	item_put(out, ITEM_UINT, CASSETTE_VERSION, NULL);
-	item_put_text(out, "backend");
-	item_put_text(out, header->backend);
-	item_put_text(out, "version");
-	item_put_text(out, header->version);
-	item_put_text(out, "caps");
+	cassette_item_put(out, ITEM_MAP, 8, NULL);
+	cassette_item_put_text(out, "impost-cassette");
+	cassette_item_put(out, ITEM_UINT, CASSETTE_VERSION, NULL);
+	cassette_item_put_text(out, "backend");
+	cassette_item_put_text(out, header->backend);
+	cassette_item_put_text(out, "version");
+	cassette_item_put_text(out, header->version);
+	cassette_item_put_text(out, "caps");
 	put_caps(out, &header->caps);
-	item_put_text(out, "cpuid");
-	item_put_cpuid(out, header->cpuid, header->ncpuid);
-	item_put_text(out, "msrs");
-	item_put(out, ITEM_ARRAY, header->nmsrs, NULL);
+	cassette_item_put_text(out, "cpuid");
+	cassette_item_put_cpuid(out, header->cpuid, header->ncpuid);
+	cassette_item_put_text(out, "msrs");
+	cassette_item_put(out, ITEM_ARRAY, header->nmsrs, NULL);
 	for (uint32_t i = 0; i < header->nmsrs; i++)
-		item_put(out, ITEM_UINT, header->msrs[i], NULL);
-	item_put_text(out, "feature-msrs");
-	item_put_msrs(out, header->feature_msrs, header->nfeature_msrs);
-	item_put_text(out, "ops");
-	item_put(out, ITEM_ARRAY, CASSETTE_OPS, NULL);
+		cassette_item_put(out, ITEM_UINT, header->msrs[i], NULL);
+	cassette_item_put_text(out, "feature-msrs");
+	cassette_item_put_msrs(out, header->feature_msrs, header->nfeature_msrs);
+	cassette_item_put_text(out, "ops");
+	cassette_item_put(out, ITEM_ARRAY, CASSETTE_OPS, NULL);
 	for (enum cassette_op op = 0; op < CASSETTE_OPS; op++)
-		item_put_text(out, cassette_op_name(op));
+		cassette_item_put_text(out, cassette_op_name(op));
 }
 
 static void free_writer(struct cassette_writer *writer)
@@ -161,12 +161,12 @@ int cassette_writer_open(const char *path, const struct cassette_header *header,
 int cassette_write_host(struct cassette_writer *writer, const char *section, const char *key,
 			const char *text)
 {
-	item_put(&writer->out, ITEM_MAP, 1, NULL);
-	item_put_text(&writer->out, "host");
-	item_put(&writer->out, ITEM_ARRAY, 3, NULL);
-	item_put_text(&writer->out, section);
-	item_put_text(&writer->out, key);
-	item_put_text(&writer->out, text);
+	cassette_item_put(&writer->out, ITEM_MAP, 1, NULL);
+	cassette_item_put_text(&writer->out, "host");
+	cassette_item_put(&writer->out, ITEM_ARRAY, 3, NULL);
+	cassette_item_put_text(&writer->out, section);
+	cassette_item_put_text(&writer->out, key);
+	cassette_item_put_text(&writer->out, text);
 	return item_done(writer);
 }
 
@@ -174,8 +174,8 @@ static void put_span(struct item_writer *out, const char *key, struct cassette_s
 {
 	if (!map.len)
 		return;
-	item_put_text(out, key);
-	item_put_raw(out, map.data, map.len);
+	cassette_item_put_text(out, key);
+	cassette_item_put_raw(out, map.data, map.len);
 }
 
 int cassette_write_call(struct cassette_writer *writer, uint32_t lane, enum cassette_op op,
@@ -186,25 +186,25 @@ int cassette_write_call(struct cassette_writer *writer, uint32_t lane, enum cass
 	uint64_t count = 1u + (lane != CASSETTE_LANE_VM) + (args.len != 0) + (error != 0) +
 			 (text != NULL) + (results.len != 0) + (memory_items != 0);
 
-	item_put(out, ITEM_MAP, count, NULL);
-	item_put_text(out, "op");
-	item_put(out, ITEM_UINT, (uint64_t)op, NULL);
+	cassette_item_put(out, ITEM_MAP, count, NULL);
+	cassette_item_put_text(out, "op");
+	cassette_item_put(out, ITEM_UINT, (uint64_t)op, NULL);
 	put_span(out, "args", args);
 	if (text) {
-		item_put_text(out, "text");
-		item_put(out, ITEM_TEXT, strnlen(text, CASSETTE_TEXT_MAX - 1), text);
+		cassette_item_put_text(out, "text");
+		cassette_item_put(out, ITEM_TEXT, strnlen(text, CASSETTE_TEXT_MAX - 1), text);
 	}
 	if (lane != CASSETTE_LANE_VM) {
-		item_put_text(out, "vcpu");
-		item_put(out, ITEM_UINT, lane, NULL);
+		cassette_item_put_text(out, "vcpu");
+		cassette_item_put(out, ITEM_UINT, lane, NULL);
 	}
 	if (error) {
-		item_put_text(out, "error");
-		item_put_error(out, error);
+		cassette_item_put_text(out, "error");
+		cassette_item_put_error(out, error);
 	}
 	if (memory_items) {
-		item_put_text(out, "memory");
-		item_put(out, ITEM_UINT, memory_items, NULL);
+		cassette_item_put_text(out, "memory");
+		cassette_item_put(out, ITEM_UINT, memory_items, NULL);
 	}
 	put_span(out, "results", results);
 	writer->calls++;
@@ -224,11 +224,11 @@ static void pack(struct cassette_writer *writer, size_t start)
 	if (ZSTD_isError(packed) || packed + 8 >= len)
 		return;
 	out->len = start;
-	item_put(out, ITEM_MAP, 2, NULL);
-	item_put_text(out, "zstd");
-	item_put(out, ITEM_BYTES, packed, writer->packed.bytes);
-	item_put_text(out, "bytes");
-	item_put(out, ITEM_UINT, len, NULL);
+	cassette_item_put(out, ITEM_MAP, 2, NULL);
+	cassette_item_put_text(out, "zstd");
+	cassette_item_put(out, ITEM_BYTES, packed, writer->packed.bytes);
+	cassette_item_put_text(out, "bytes");
+	cassette_item_put(out, ITEM_UINT, len, NULL);
 }
 
 int cassette_write_memory(struct cassette_writer *writer, const struct cassette_pieces *pieces)
@@ -238,8 +238,8 @@ int cassette_write_memory(struct cassette_writer *writer, const struct cassette_
 
 	if (pieces->failed)
 		out->failed = true;
-	item_put(out, ITEM_ARRAY, pieces->count, NULL);
-	item_put_raw(out, pieces->bytes, pieces->len);
+	cassette_item_put(out, ITEM_ARRAY, pieces->count, NULL);
+	cassette_item_put_raw(out, pieces->bytes, pieces->len);
 	pack(writer, start);
 	return item_done(writer);
 }
@@ -249,18 +249,18 @@ int cassette_write_sums(struct cassette_writer *writer, uint32_t lane, enum cass
 {
 	struct item_writer *out = &writer->out;
 
-	item_put(out, ITEM_MAP, 3, NULL);
-	item_put_text(out, "sums");
-	item_put(out, ITEM_ARRAY, count, NULL);
+	cassette_item_put(out, ITEM_MAP, 3, NULL);
+	cassette_item_put_text(out, "sums");
+	cassette_item_put(out, ITEM_ARRAY, count, NULL);
 	for (size_t i = 0; i < count; i++) {
-		item_put(out, ITEM_ARRAY, 2, NULL);
-		item_put(out, ITEM_UINT, sums[i].gpa, NULL);
-		item_put(out, ITEM_UINT, sums[i].sum, NULL);
+		cassette_item_put(out, ITEM_ARRAY, 2, NULL);
+		cassette_item_put(out, ITEM_UINT, sums[i].gpa, NULL);
+		cassette_item_put(out, ITEM_UINT, sums[i].sum, NULL);
 	}
-	item_put_text(out, "vcpu");
-	item_put(out, ITEM_UINT, lane, NULL);
-	item_put_text(out, "when");
-	item_put_text(out, when == CASSETTE_BEFORE ? "before" : "after");
+	cassette_item_put_text(out, "vcpu");
+	cassette_item_put(out, ITEM_UINT, lane, NULL);
+	cassette_item_put_text(out, "when");
+	cassette_item_put_text(out, when == CASSETTE_BEFORE ? "before" : "after");
 	return item_done(writer);
 }
 
@@ -270,9 +270,9 @@ int cassette_writer_close(struct cassette_writer *writer)
 
 	if (!writer)
 		return 0;
-	item_put(&writer->out, ITEM_MAP, 1, NULL);
-	item_put_text(&writer->out, "end");
-	item_put(&writer->out, ITEM_UINT, writer->calls, NULL);
+	cassette_item_put(&writer->out, ITEM_MAP, 1, NULL);
+	cassette_item_put_text(&writer->out, "end");
+	cassette_item_put(&writer->out, ITEM_UINT, writer->calls, NULL);
 	err = cassette_writer_flush(writer);
 	free_writer(writer);
 	return err;
