@@ -214,7 +214,8 @@ struct cassette_sum {
 
 /*
  * Checksums of MEMORY, COUNT pieces sorted by gpa: one for each part of CASSETTE_SUM_PIECE that is
- * not all zero. *RET_SUMS is to be freed by free(). -ENOMEM.
+ * not all zero. *RET_SUMS is to be freed by free(). -ENOMEM; -EFAULT: a file that is mapped there
+ * has become shorter.
  */
 int cassette_sum(const struct cassette_memory *memory, size_t count, struct cassette_sum **ret_sums,
 		 size_t *ret_count);

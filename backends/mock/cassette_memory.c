@@ -11,7 +11,7 @@
 struct writing {
 	struct mock_vm *vm;
 	uint64_t gpa;	  /* where it went wrong */
-	uint64_t touched; /* page */
+	uint64_t touched; /* see mock_mem_play() */
 };
 
 static int write_piece(void *opaque, uint64_t gpa, const void *data, uint64_t len)
@@ -98,7 +98,7 @@ int32_t play_sums(struct mock_play *p, const struct cassette_item *item)
 	err = cassette_sum(memory, pieces, &sums, &count);
 	free(memory);
 	if (err)
-		return play_stop(p, err, "out of memory");
+		return play_stop(p, err, "guest memory cannot be read: %s", strerror(-err));
 	err = judge(p, item, sums, count);
 	free(sums);
 	return err;

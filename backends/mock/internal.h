@@ -295,8 +295,8 @@ void mock_mem_free(struct mock_vm *vm);
 int32_t mock_mem_move(void *vm, uint64_t gpa);
 /*
  * A guest's write as it was recorded: LEN bytes of DATA, or NULL for zeroes; LEN 0: the page at GPA
- * counts as written. What the guest could write does not matter. *TOUCHED is the page that was
- * written last, whose memory is there: none to begin with is UINT64_MAX. False: there is no memory.
+ * counts as written. What the guest could write does not matter. *TOUCHED keeps which memory is
+ * known to be there, from call to call: UINT64_MAX to begin with. False: there is no memory.
  */
 bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len,
 		   uint64_t *touched);

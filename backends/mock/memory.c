@@ -400,6 +400,25 @@ static void store_span(uint8_t *to, const uint8_t *data, uint32_t bytes)
 		store(to + done, data ? data + done : zeroes, 1);
 }
 
+/* What is asked of the kernel at once. */
+#define PLAY_WINDOW (16 * (uint64_t)MOCK_PAGE)
+
+/* The slot that is to be written at GPA. *TOUCHED is the window that is known to be there: guests
+ * write pages in rows, and asking for each would take longer than writing it. */
+static struct mock_slot *slot_to_play(struct mock_vm *vm, uint64_t gpa, uint64_t *touched)
+{
+	uint64_t window = gpa / PLAY_WINDOW, begin = window * PLAY_WINDOW;
+	struct mock_slot *s = slot_at(vm, gpa);
+
+	if (!s || window == *touched)
+		return s;
+	if (begin < s->s.gpa || s->s.gpa + s->s.bytes - begin < PLAY_WINDOW ||
+	    madvise((char *)s->s.hva + (begin - s->s.gpa), PLAY_WINDOW, MADV_POPULATE_WRITE))
+		return slot_to_touch(vm, gpa, MADV_POPULATE_WRITE);
+	*touched = window;
+	return s;
+}
+
 bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t len,
 		   uint64_t *touched)
 {
@@ -411,12 +430,9 @@ bool mock_mem_play(struct mock_vm *vm, uint64_t gpa, const void *data, uint64_t 
 		uint64_t at = gpa + done, room = MOCK_PAGE - at % MOCK_PAGE;
 		uint32_t bytes = (uint32_t)(len - done < room ? len - done : room);
 
-		/* The kernel is asked once for the pieces of a page. */
-		s = at / MOCK_PAGE == *touched ? slot_at(vm, at)
-					       : slot_to_touch(vm, at, MADV_POPULATE_WRITE);
+		s = slot_to_play(vm, at, touched);
 		if (!s)
 			break;
-		*touched = at / MOCK_PAGE;
 		store_span((uint8_t *)s->s.hva + (at - s->s.gpa),
 			   data ? (const uint8_t *)data + done : NULL, bytes);
 		mark(s, (at - s->s.gpa) / MOCK_PAGE, (at - s->s.gpa) / MOCK_PAGE);
