@@ -111,7 +111,8 @@ enum item_status cassette_item_read(struct item_reader *reader, struct item *ret
 		return ITEM_SHORT;
 	result = cbor_stream_decode(reader->at, left, &callbacks, &told);
 	if (result.status == CBOR_DECODER_NEDATA) {
-		*ret_required = result.required;
+		/* libcbor adds the head to a string's length, which may be the longest there is. */
+		*ret_required = result.required > left ? result.required : SIZE_MAX;
 		return ITEM_SHORT;
 	}
 	if (result.status != CBOR_DECODER_FINISHED || !told.ours)

@@ -676,6 +676,8 @@ Test(cassette, what_stands_in_no_cassette_is_refused)
 {
 	REFUSED("\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", "longer than any");
 	REFUSED("\x5a\x10\x00\x00\x00", "longer than any");
+	/* With its head, more than a size_t has. */
+	REFUSED("\x5b\xff\xff\xff\xff\xff\xff\xff\xff", "longer than any");
 	REFUSED("\xc0\x01", "no CBOR");
 	REFUSED("\x81\x81\x81\x81\x81\x81\x81\x81\x01", "no CBOR");
 	REFUSED("\xfa\x00\x00\x00\x00", "no CBOR");
