@@ -137,6 +137,10 @@ static int32_t mem_remove(void *vm, uint32_t slot)
 	err = play_enter(&call);
 	if (err)
 		return err;
+	/* The guest may have written to it until then. */
+	err = play_memory(call.play);
+	if (err)
+		return play_leave(&call, err);
 	err = play_said(&call);
 	return play_end(&call, err ? err : mock_mem_remove(vm, slot));
 }

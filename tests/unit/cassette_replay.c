@@ -717,6 +717,84 @@ Test(cassette_replay, a_complete_that_was_recorded_need_not_be_made)
 	}
 }
 
+/* One page of "x" at GPA, with the call that was just written. */
+static void tape_page(struct tape *t, uint64_t gpa)
+{
+	memset(ram + gpa, 'x', PAGE);
+	cassette_pieces_begin(&t->pieces);
+	cassette_pieces_data(&t->pieces, gpa, ram + gpa, PAGE);
+	tape_note(t, cassette_write_memory(t->writer, &t->pieces));
+}
+
+/* Neither call is one that the host makes again: what came with it is there nevertheless. */
+Test(cassette_replay, what_the_guest_wrote_comes_with_calls_that_are_passed_over)
+{
+	uint8_t answer = 0x60, seen = 0;
+	struct impost_exit in = tape_in(0x60, &answer), none = tape_plain(IMPOST_EXIT_NONE), exit;
+	struct tape t;
+	struct host h;
+
+	tape_open(&t, path);
+	tape_setup(&t);
+	tape_run(&t, 0, NULL, &in, 0);
+	tape_args(&t);
+	cassette_results_exit(&t.results, &none);
+	tape_call(&t, 0, CASSETTE_COMPLETE, 0, NULL, 1);
+	tape_page(&t, 0x6000);
+	tape_run(&t, 0, &in, &in, 0);
+	tape_args(&t);
+	tape_call(&t, 0, CASSETTE_VCPU_DESTROY, 0, NULL, 1);
+	tape_page(&t, 0x8000);
+	tape_sums(&t, 0, CASSETTE_AFTER, ram, RAM);
+	tape_args(&t);
+	tape_vm(&t, CASSETTE_VM_DESTROY);
+	tape_close(&t);
+	cr_assert_eq(t.err, 0);
+	host_open(&h, AS_RECORDED);
+	host_setup(&h);
+	expect_exit(&h, IMPOST_EXIT_IO, &exit);
+	cr_assert_eq(h.err, 0, "%s", h.text);
+	*(uint8_t *)exit.u.io.data = answer;
+	expect_exit(&h, IMPOST_EXIT_IO, &exit);
+	DO(&h, impost_memory_read(impost_vm_memory(h.vm), 0x6fff, &seen, 1));
+	cr_expect_eq(h.err, 0, "%s", h.text);
+	cr_expect_eq(seen, 'x');
+	host_close(&h);
+	cr_expect_str_eq(h.log, "");
+}
+
+/* The guest ran until the call, and wrote to what it took away. */
+Test(cassette_replay, memory_that_goes_was_written_to_before)
+{
+	const struct impost_slot slot = {
+		.slot = 1, .gpa = RAM, .bytes = PAGE, .hva = ram, .fd = -1};
+	struct impost_region region = {.size = sizeof(region), .gpa = RAM, .bytes = PAGE};
+	uint8_t letter = 'x';
+	struct impost_exit out = tape_out(0x3f8, &letter), exit;
+	struct tape t;
+	struct host h;
+
+	tape_open(&t, path);
+	tape_setup(&t);
+	tape_run(&t, 0, NULL, &out, 0);
+	cassette_args_slot(tape_args(&t), &slot);
+	tape_vm(&t, CASSETTE_MEM_ADD);
+	cassette_args_mem_remove(tape_args(&t), slot.slot);
+	tape_call(&t, CASSETTE_LANE_VM, CASSETTE_MEM_REMOVE, 0, NULL, 1);
+	cassette_pieces_begin(&t.pieces);
+	cassette_pieces_data(&t.pieces, RAM, "x", 1);
+	tape_note(&t, cassette_write_memory(t.writer, &t.pieces));
+	tape_end(&t);
+	host_open(&h, AS_RECORDED);
+	host_setup(&h);
+	expect_exit(&h, IMPOST_EXIT_IO, &exit);
+	DO(&h, impost_memory_add(impost_vm_memory(h.vm), &region));
+	DO(&h, impost_memory_remove(impost_vm_memory(h.vm), RAM));
+	cr_expect_eq(h.err, 0, "%s", h.text);
+	host_close(&h);
+	cr_expect_str_eq(h.log, "");
+}
+
 /* --- options --- */
 
 Test(cassette_replay, a_script_and_a_cassette_are_refused_together)
