@@ -118,7 +118,7 @@ static const struct {
 	{{"cpu", "compare"}, 2, "cpu compare: of what?"},
 	{{"cpu", "compare", "x86-64-v1"},
 	 2,
-	 "cpu compare: there is one missing: impost cpu compare [--json] A B"},
+	 "cpu compare: there is one missing\nUsage: impost cpu compare [--json] A B"},
 	{{"cpu", "compare", "a", "b", "c"}, 2, "cpu compare: what is 'c'? There is one too many"},
 	{{"cpu", "compare", "a", "b", "--stats"}, 2, "unrecognized option '--stats'"},
 	{{"cpu", "compare", "nothing", "x86-64-v1"}, 3, "there is no file 'nothing', and no CPU"},
