@@ -188,13 +188,32 @@ static int32_t resume(void *handle)
 	return err;
 }
 
+/* The event that is due. SHUTDOWN and RESET are all there are; they have no data. */
+static int32_t take_event(struct mock_play *p, const struct cassette_item *item,
+			  struct impost_exit *ret_exit)
+{
+	const struct play_call call = {.play = p, .item = item};
+	struct cassette_exit_room room = {0};
+	struct impost_exit exit = {0};
+	int32_t said = play_said(&call), err = 0;
+
+	if (!said)
+		err = cassette_take_exit(item->results, &room, &exit);
+	cassette_exit_room_free(&room);
+	if (!said && !err && exit.kind != IMPOST_EXIT_SHUTDOWN && exit.kind != IMPOST_EXIT_RESET)
+		err = -IMPOST_EFORMAT;
+	err = err ? play_broken(p, err) : play_next(p);
+	if (!err && !said)
+		*ret_exit = exit;
+	return err ? err : said;
+}
+
 /* An event is there when its call is due. A host may look more often than was recorded. */
 static int32_t event(void *handle, struct impost_exit *ret_exit)
 {
 	struct mock_vm *vm = handle;
 	struct mock_play *p = vm->play;
 	const struct cassette_item *item = NULL;
-	struct cassette_exit_room room = {0};
 	enum play_look look;
 	uint64_t count;
 	int32_t err;
@@ -206,12 +225,10 @@ static int32_t event(void *handle, struct impost_exit *ret_exit)
 	else if (look != PLAY_MINE || item->op != CASSETTE_EVENT)
 		err = mock_error(vm, -EAGAIN, "the VM has no event");
 	else {
-		err = cassette_take_exit(item->results, &room, ret_exit);
 		(void)!read(vm->event_fd, &count, sizeof(count));
-		err = err ? play_broken(p, err) : play_next(p);
+		err = take_event(p, item, ret_exit);
 	}
 	pthread_mutex_unlock(&p->lock);
-	cassette_exit_room_free(&room); /* SHUTDOWN and RESET have nothing in it */
 	return err;
 }
 
@@ -223,12 +240,13 @@ static int32_t event_fd(void *handle, int32_t *ret_fd)
 
 	if (!play_begin(&call, vm, NULL, CASSETTE_EVENT_FD))
 		return -ENOMEM;
-	err = play_plain(&call);
-	if (err)
-		return err;
+	/* Before the cursor moves: the next call may be an event. */
 	pthread_mutex_lock(&vm->play->lock);
 	vm->play->tells_events = true;
 	pthread_mutex_unlock(&vm->play->lock);
+	err = play_plain(&call);
+	if (err)
+		return err;
 	*ret_fd = vm->event_fd;
 	return 0;
 }

@@ -2,6 +2,7 @@
 /* Cassettes on the mock: what was recorded comes back, and a host that differs is told in what. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -793,6 +794,50 @@ Test(cassette_replay, memory_that_goes_was_written_to_before)
 	cr_expect_eq(h.err, 0, "%s", h.text);
 	host_close(&h);
 	cr_expect_str_eq(h.log, "");
+}
+
+/* --- the VM's events --- */
+
+static void tape_event(struct tape *t, const struct impost_exit *exit)
+{
+	tape_args(t);
+	cassette_results_exit(&t->results, exit);
+	tape_vm(t, CASSETTE_EVENT);
+}
+
+Test(cassette_replay, events_come_when_they_are_due)
+{
+	struct impost_exit over = tape_shutdown(), exit = {0};
+	struct pollfd wait = {.events = POLLIN};
+	uint8_t data = 0;
+	struct impost_exit none = tape_out(1, &data);
+	struct tape t;
+	struct host h;
+
+	tape_open(&t, path);
+	tape_setup(&t);
+	tape_run(&t, 0, NULL, &none, 0);
+	tape_args(&t);
+	tape_vm(&t, CASSETTE_EVENT_FD);
+	tape_event(&t, &over);
+	tape_args(&t);
+	tape_call(&t, CASSETTE_LANE_VM, CASSETTE_EVENT, -EIO, "it is out of order", 0);
+	tape_event(&t, &none);
+	tape_end(&t);
+	host_open(&h, AS_RECORDED);
+	host_setup(&h);
+	expect_exit(&h, IMPOST_EXIT_IO, &exit);
+	DO(&h, impost_vm_event_fd(h.vm, &wait.fd));
+	cr_expect_eq(poll(&wait, 1, 0), 1);
+	DO(&h, impost_vm_event(h.vm, &exit));
+	cr_assert_eq(h.err, 0, "%s", h.text);
+	cr_expect_eq(exit.kind, IMPOST_EXIT_SHUTDOWN);
+	cr_expect_eq(impost_vm_event(h.vm, &exit), -EIO);
+	cr_expect_str_eq(impost_error(h.ctx), "it is out of order");
+	/* Its data would be gone when the host looks. */
+	cr_expect_eq(impost_vm_event(h.vm, &exit), -IMPOST_EFORMAT);
+	cr_expect_eq(exit.kind, IMPOST_EXIT_SHUTDOWN);
+	host_close(&h);
 }
 
 /* --- options --- */

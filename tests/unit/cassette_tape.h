@@ -16,7 +16,7 @@
 	 TAPE_CAP(IRQCHIP_FULL) | TAPE_CAP(IRQ_LINE) | TAPE_CAP(MSI) | TAPE_CAP(NMI) |            \
 	 TAPE_CAP(GSI_ROUTES) | TAPE_CAP(CPUID_PER_VCPU) | TAPE_CAP(MSR_EXITS) |                  \
 	 TAPE_CAP(TRANSLATE) | TAPE_CAP(COMPLETE) | TAPE_CAP(XSAVE) | TAPE_CAP(CLOCK) |           \
-	 TAPE_CAP(DEBUGREGS))
+	 TAPE_CAP(DEBUGREGS) | TAPE_CAP(VM_EVENTS))
 
 struct tape {
 	struct cassette_writer *writer;
