@@ -181,7 +181,25 @@ static struct play_lane *find_lane(struct mock_play *p, uint32_t id)
 	return lane;
 }
 
-/* Wakes who waits for what stands at the cursor; all, where nobody else will move it. */
+/* A call that nobody need make: nothing came of it. */
+static bool is_idle(const struct cassette_item *item)
+{
+	struct impost_exit exit = {.kind = IMPOST_EXIT_INTR};
+	struct cassette_exit_room room = {0};
+	bool idle = false;
+
+	if (item->op == CASSETTE_STATE_GET)
+		return item->error == -EBUSY;
+	if (item->op == CASSETTE_EVENT)
+		return item->error == -EAGAIN;
+	if (item->op != CASSETTE_COMPLETE || item->error || item->args.len)
+		return false;
+	idle = !cassette_take_exit(item->results, &room, &exit) && exit.kind == IMPOST_EXIT_NONE;
+	cassette_exit_room_free(&room);
+	return idle;
+}
+
+/* Wakes who waits for what stands at the cursor; all, where it may be for them to pass over. */
 static void wake_next(struct mock_play *p)
 {
 	static const uint64_t one = 1;
@@ -196,7 +214,7 @@ static void wake_next(struct mock_play *p)
 	}
 	if (item->kind == CASSETTE_CALL || item->kind == CASSETTE_SUMS)
 		lane = find_lane(p, item->lane);
-	if (!lane)
+	if (!lane || lane->ended || (item->kind == CASSETTE_CALL && is_idle(item)))
 		wake_all(p);
 	else if (lane->waiting)
 		play_wake(lane);
@@ -239,24 +257,6 @@ int32_t play_next(struct mock_play *p)
 	err = check_after(p);
 	wake_next(p);
 	return err;
-}
-
-/* A call that nobody need make: nothing came of it. */
-static bool is_idle(const struct cassette_item *item)
-{
-	struct impost_exit exit = {.kind = IMPOST_EXIT_INTR};
-	struct cassette_exit_room room = {0};
-	bool idle = false;
-
-	if (item->op == CASSETTE_STATE_GET)
-		return item->error == -EBUSY;
-	if (item->op == CASSETTE_EVENT)
-		return item->error == -EAGAIN;
-	if (item->op != CASSETTE_COMPLETE || item->error || item->args.len)
-		return false;
-	idle = !cassette_take_exit(item->results, &room, &exit) && exit.kind == IMPOST_EXIT_NONE;
-	cassette_exit_room_free(&room);
-	return idle;
 }
 
 /* Whether ITEM is of a vCPU that is gone. Calls that say nothing of the guest are not missed. */

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,6 +19,8 @@
 
 static char path[64];
 static uint8_t *ram; /* the recorded guest's memory */
+/* Nobody else makes a call here; kicks come before the run. */
+static const char *patience = "500";
 
 static void set_up(void)
 {
@@ -224,8 +228,7 @@ static void host_open(struct host *h, enum way way)
 	cr_assert_eq(impost_context_open(keep_log, h, &h->ctx), 0);
 	cr_assert_eq(impost_context_set(h->ctx, "impost", "plugin_dir", PLUGIN_DIR), 0);
 	cr_assert_eq(impost_context_set(h->ctx, "backend.mock", "cassette", path), 0);
-	/* Nobody else makes a call here; kicks come before the run. */
-	cr_assert_eq(impost_context_set(h->ctx, "backend.mock", "cassette_wait", "500"), 0);
+	cr_assert_eq(impost_context_set(h->ctx, "backend.mock", "cassette_wait", patience), 0);
 	cr_assert_eq(impost_vm_config_init(h->ctx, &config), 0);
 	config.backend = "mock";
 	config.cpus = way == OTHER_VCPUS ? 2 : 1;
@@ -794,6 +797,82 @@ Test(cassette_replay, memory_that_goes_was_written_to_before)
 	cr_expect_eq(h.err, 0, "%s", h.text);
 	host_close(&h);
 	cr_expect_str_eq(h.log, "");
+}
+
+/* --- several vCPUs --- */
+
+struct other {
+	struct host *h;
+	struct impost_vcpu *vcpu;
+	atomic_int thread; /* id */
+};
+
+static void *run_other(void *opaque)
+{
+	struct other *o = opaque;
+	struct impost_exit exit = {0};
+
+	atomic_store(&o->thread, gettid());
+	DO(o->h, impost_vcpu_run(o->vcpu, &exit));
+	cr_expect_eq(exit.kind, IMPOST_EXIT_IO);
+	return NULL;
+}
+
+/* Waits until THREAD sleeps. */
+static void until_asleep(atomic_int *thread)
+{
+	char name[64], state = 0;
+	FILE *stat;
+
+	while (state != 'S') {
+		snprintf(name, sizeof(name), "/proc/self/task/%d/stat", atomic_load(thread));
+		stat = fopen(name, "re");
+		if (stat) {
+			if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
+				state = 0;
+			fclose(stat);
+		}
+		usleep(1000);
+	}
+}
+
+/* Nobody makes the call that stands at the cursor: it is for who waits to pass it over. */
+Test(cassette_replay, who_waits_behind_a_call_that_nobody_makes_goes_on, .timeout = 60)
+{
+	const struct impost_vm_args args = {.max_vcpus = 2, .irqchip = IMPOST_IRQCHIP_FULL};
+	uint8_t data = 0;
+	struct impost_exit out = tape_out(1, &data), none = tape_plain(IMPOST_EXIT_NONE), exit;
+	struct other o = {0};
+	pthread_t thread;
+	struct tape t;
+	struct host h;
+
+	patience = "100000";
+	tape_open(&t, path);
+	cassette_args_vm_create(tape_args(&t), &args);
+	tape_vm(&t, CASSETTE_VM_CREATE);
+	for (uint32_t id = 0; id < 2; id++) {
+		cassette_args_vcpu_create(tape_args(&t), id);
+		tape_vm(&t, CASSETTE_VCPU_CREATE);
+	}
+	tape_run(&t, 0, NULL, &out, 0);
+	tape_args(&t);
+	cassette_results_exit(&t.results, &none);
+	tape_call(&t, 0, CASSETTE_COMPLETE, 0, NULL, 0);
+	tape_run(&t, 1, NULL, &out, 0);
+	tape_close(&t);
+	host_open(&h, OTHER_VCPUS);
+	DO(&h, impost_vcpu_create(h.vm, 0, &h.vcpu));
+	DO(&h, impost_vcpu_create(h.vm, 1, &o.vcpu));
+	cr_assert_eq(h.err, 0, "%s", h.text);
+	o.h = &h;
+	cr_assert_eq(pthread_create(&thread, NULL, run_other, &o), 0);
+	until_asleep(&o.thread);
+	expect_exit(&h, IMPOST_EXIT_IO, &exit);
+	pthread_join(thread, NULL);
+	cr_expect_eq(h.err, 0, "%s", h.text);
+	cr_expect_eq(impost_vcpu_destroy(o.vcpu), 0);
+	host_close(&h);
 }
 
 /* --- the VM's events --- */
