@@ -331,9 +331,14 @@ void play_settle(struct mock_play *p)
 	const struct cassette_item *item;
 	bool stopped = p->err;
 
-	while (!p->err && !cassette_reader_peek(p->reader, &item) &&
-	       pass_over(p, &p->vm_lane, item))
-		;
+	while (!p->err) {
+		int err = cassette_reader_peek(p->reader, &item);
+
+		if (err)
+			unreadable(p, err);
+		else if (!pass_over(p, &p->vm_lane, item))
+			break;
+	}
 	p->untold |= p->err && !stopped;
 }
 

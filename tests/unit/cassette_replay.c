@@ -474,6 +474,25 @@ Test(cassette_replay, what_is_left_unplayed_is_told)
 	cr_expect(strstr(h.log, "left unplayed: 5"), "%s", h.log);
 }
 
+/* What is behind the last call is looked at although the host makes none there. */
+Test(cassette_replay, an_end_that_is_none_is_told)
+{
+	struct host h;
+	int fd;
+
+	tape_session();
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	/* An end after another number of calls. */
+	cr_assert_geq(lseek(fd, -1, SEEK_END), 0);
+	cr_assert_eq(write(fd, "", 1), 1);
+	close(fd);
+	host_play(&h, AS_RECORDED);
+	cr_assert_eq(h.err, 0, "%s", h.text);
+	host_close(&h);
+	cr_expect(strstr(h.log, "another number of calls"), "%s", h.log);
+}
+
 Test(cassette_replay, the_backend_is_what_the_header_says)
 {
 	struct impost_x86_cpuid entries[4];
