@@ -88,13 +88,15 @@ static int32_t give_exit(struct play_vcpu *v, const struct cassette_item *item,
 	return 0;
 }
 
-/* A recorded call that failed. */
+/* A recorded call that failed. The exit before is as it was, and may be answered again. */
 static int32_t give_failure(struct turn *t, const struct cassette_item *item)
 {
+	bool answered = t->v->args.len;
 	int32_t said, err = play_take_answer(t->v, item);
 
 	if (err)
 		return err;
+	t->v->pending = answered;
 	t->call.item = item;
 	said = play_said(&t->call);
 	err = play_next(t->call.play);

@@ -252,8 +252,8 @@ static int32_t record_run(struct layer_call *call)
 	error_text[0] = '\0';
 	err = layer_pass(call);
 	stray = call->op == layer_op_vcpu_run && is_stray(vcpu, err, exit);
-	vcpu->carried = stray;
 	/* A run that failed has left the exit before as it was. */
+	vcpu->carried = stray || (err && vcpu->carried);
 	if (!err)
 		vcpu->pending = !stray;
 	if (!err && !stray)

@@ -710,6 +710,33 @@ Test(cassette_replay, an_answer_that_was_completed_is_compared_by_the_next_run)
 	host_close(&h);
 }
 
+/* As the layer records it: a run that fails has taken no answer. */
+Test(cassette_replay, a_run_that_failed_is_answered_again)
+{
+	uint8_t answer = 0x60;
+	struct impost_exit in = tape_in(0x60, &answer), over = tape_shutdown(), exit;
+	struct tape t;
+	struct host h;
+
+	tape_open(&t, path);
+	tape_setup(&t);
+	tape_run(&t, 0, NULL, &in, 0);
+	cassette_args_run(tape_args(&t), &in);
+	tape_call(&t, 0, CASSETTE_RUN, -EIO, "not now", 0);
+	tape_run(&t, 0, &in, &over, 0);
+	tape_end(&t);
+	host_open(&h, AS_RECORDED);
+	host_setup(&h);
+	expect_exit(&h, IMPOST_EXIT_IO, &exit);
+	cr_assert_eq(h.err, 0, "%s", h.text);
+	*(uint8_t *)exit.u.io.data = answer;
+	cr_expect_eq(impost_vcpu_run(h.vcpu, &exit), -EIO);
+	expect_exit(&h, IMPOST_EXIT_SHUTDOWN, &exit);
+	cr_expect_eq(h.err, 0, "%s", h.text);
+	host_close(&h);
+	cr_expect_str_eq(h.log, "");
+}
+
 Test(cassette_replay, a_complete_that_was_recorded_need_not_be_made)
 {
 	uint8_t answer = 0x60;
