@@ -149,6 +149,9 @@ int cassette_take_cpuid_get(struct cassette_span results, int32_t err,
 	uint64_t count;
 
 	if (cassette_item_find_uint(results, "count", UINT32_MAX, &count)) {
+		/* A number alone comes with an error, or there are none. */
+		if (!err && count)
+			return -IMPOST_EFORMAT;
 		*ret_count = (uint32_t)count;
 		return 0;
 	}

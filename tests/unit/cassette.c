@@ -360,6 +360,18 @@ Test(cassette, results_of_another_call_are_refused)
 	cassette_exit_room_free(&room);
 }
 
+Test(cassette, a_number_of_cpuid_entries_is_no_entries)
+{
+	const struct cassette_span span = RESULTS(cassette_results_cpuid_get(v, -ENOSPC, NULL, 2));
+	struct impost_x86_cpuid entries[2];
+	uint32_t number = 99;
+
+	cr_expect_eq(cassette_take_cpuid_get(span, 0, entries, 2, &number), -IMPOST_EFORMAT);
+	cr_expect_eq(number, 99);
+	cr_expect_eq(cassette_take_cpuid_get(span, -ENOSPC, entries, 1, &number), 0);
+	cr_expect_eq(number, 2);
+}
+
 /* --- files --- */
 
 static const struct cassette_header header = {
