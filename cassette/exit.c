@@ -300,9 +300,10 @@ static int take_text(struct cassette_span results, const char *key, struct casse
 
 	if (!cassette_item_find_typed(results, key, ITEM_TEXT, &item))
 		return -IMPOST_EFORMAT;
-	text = strndup((const char *)item.data, item.number);
+	text = malloc(item.number + 1);
 	if (!text)
 		return -ENOMEM;
+	cassette_item_copy_text(&item, text);
 	free(room->text);
 	room->text = text;
 	return 0;

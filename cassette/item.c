@@ -237,6 +237,16 @@ bool cassette_item_find_array(struct cassette_span map, const char *key,
 	return true;
 }
 
+void cassette_item_copy_text(const struct item *item, char *text)
+{
+	for (uint64_t i = 0; i < item->number; i++) {
+		uint8_t c = item->data[i];
+
+		text[i] = (c >= ' ' && c != 0x7f) || c == '\n' || c == '\t' ? (char)c : '?';
+	}
+	text[item->number] = '\0';
+}
+
 /* --- writing --- */
 
 static bool grow(struct item_writer *writer, size_t len)

@@ -60,6 +60,9 @@ bool cassette_item_find_typed(struct cassette_span map, const char *key, enum it
 /* A number that is MAX at the most. */
 bool cassette_item_find_uint(struct cassette_span map, const char *key, uint64_t max,
 			     uint64_t *ret_number);
+/* Copies a text to TEXT, which has room for it and a NUL: lines and tabs stay, nothing else that a
+ * terminal heeds. */
+void cassette_item_copy_text(const struct item *item, char *text);
 /* The array of KEY, whose COUNT elements are for READER; no more than there are bytes for. */
 bool cassette_item_find_array(struct cassette_span map, const char *key,
 			      struct item_reader *ret_reader, uint64_t *ret_count);

@@ -80,17 +80,11 @@ bool cassette_text_take(const struct item *item, char *text, size_t size)
 
 /* --- calls --- */
 
-/* Error texts may have lines and tabs; nothing else that a terminal heeds. */
 static bool take_error_text(struct cassette_reader *reader, const struct item *item)
 {
 	if (item->number >= sizeof(reader->text))
 		return false;
-	for (uint64_t i = 0; i < item->number; i++) {
-		uint8_t c = item->data[i];
-
-		reader->text[i] = (c >= ' ' && c != 0x7f) || c == '\n' || c == '\t' ? (char)c : '?';
-	}
-	reader->text[item->number] = '\0';
+	cassette_item_copy_text(item, reader->text);
 	return true;
 }
 

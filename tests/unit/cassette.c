@@ -293,6 +293,9 @@ Test(cassette, ends_and_failures_come_back)
 	cr_expect_eq(back.u.failure.ndata, 3);
 	cr_expect_arr_eq(back.u.failure.data, numbers, sizeof(numbers));
 	cr_expect_eq(back.u.failure.ninsn, 2);
+	/* Nothing that a terminal heeds comes from a file. */
+	exit.u.failure.text = "a\033[2J\nb";
+	cr_expect_str_eq(through(&exit, &room).u.failure.text, "a?[2J\nb");
 	cr_expect_arr_eq(back.u.failure.insn, exit.u.failure.insn, 16);
 	exit = (struct impost_exit){.kind = IMPOST_EXIT_OTHER};
 	exit.u.other = (struct impost_exit_other){77, "STRANGE", numbers, sizeof(numbers)};
