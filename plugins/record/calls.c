@@ -9,6 +9,19 @@
 	static void results_##scope##_##name(const struct layer_call *call, int32_t err, \
 					     struct cassette_values *v)
 
+/* A backend that fails before it has looked at any leaves *ret_done as it was; and one that says
+ * that it gave more than there is room for is the core's to judge. */
+static uint32_t done(uint32_t ret_done, uint32_t count)
+{
+	return ret_done < count ? ret_done : count;
+}
+
+/* With an error it is the room that it takes. */
+static uint32_t size_of(uint32_t ret_size, uint32_t capacity, int32_t err)
+{
+	return err ? ret_size : done(ret_size, capacity);
+}
+
 ARGS(backend, vm_create)
 {
 	cassette_args_vm_create(v, LAYER_ARGS(call, backend, vm_create)->args);
@@ -98,7 +111,7 @@ RESULTS(vm, state_get)
 {
 	const struct layer_args_vm_state_get *a = call->args;
 
-	cassette_results_state_get(v, err, a->buf, *a->ret_size);
+	cassette_results_state_get(v, err, a->buf, size_of(*a->ret_size, a->capacity, err));
 }
 
 ARGS(vm, state_set)
@@ -172,7 +185,7 @@ RESULTS(vcpu, state_get)
 {
 	const struct layer_args_vcpu_state_get *a = call->args;
 
-	cassette_results_state_get(v, err, a->buf, *a->ret_size);
+	cassette_results_state_get(v, err, a->buf, size_of(*a->ret_size, a->capacity, err));
 }
 
 ARGS(vcpu, state_set)
@@ -187,12 +200,6 @@ ARGS(vcpu, msrs_get)
 	const struct layer_args_vcpu_msrs_get *a = call->args;
 
 	cassette_args_msrs_get(v, a->msrs, a->count);
-}
-
-/* A backend that fails before it has looked at any leaves *ret_done as it was. */
-static uint32_t done(uint32_t ret_done, uint32_t count)
-{
-	return ret_done < count ? ret_done : count;
 }
 
 RESULTS(vcpu, msrs_get)
@@ -227,7 +234,7 @@ RESULTS(vcpu, cpuid_get)
 {
 	const struct layer_args_vcpu_cpuid_get *a = call->args;
 
-	cassette_results_cpuid_get(v, err, a->entries, *a->ret_count);
+	cassette_results_cpuid_get(v, err, a->entries, size_of(*a->ret_count, a->capacity, err));
 }
 
 #define CALL(scope, name, OP, args_fn, results_fn) \

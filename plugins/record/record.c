@@ -429,24 +429,27 @@ static int32_t call_dirty(struct layer_call *call)
 
 /* A list that below gives, with its length. NULL: it has none; *ret_err says whether that is
  * right. */
-#define LIST(type, op, layer, ret_count, ret_err)                                                \
-	({                                                                                       \
-		type *list_ = NULL;                                                              \
-		uint32_t count_ = 0;                                                             \
-		int32_t err_ = 0;                                                                \
-		if ((layer)->ops->op) {                                                          \
-			err_ = (layer)->ops->op((layer)->below, NULL, 0, &count_);               \
-			if (err_ == -ENOSPC)                                                     \
-				err_ = 0;                                                        \
-			list_ = calloc((size_t)count_ + 1, sizeof(*list_));                      \
-			if (!list_)                                                              \
-				err_ = -ENOMEM;                                                  \
-			if (!err_)                                                               \
-				err_ = (layer)->ops->op((layer)->below, list_, count_, &count_); \
-		}                                                                                \
-		*(ret_count) = err_ ? 0 : count_;                                                \
-		*(ret_err) = *(ret_err) ? *(ret_err) : err_;                                     \
-		list_;                                                                           \
+#define LIST(type, op, layer, ret_count, ret_err)                                               \
+	({                                                                                      \
+		type *list_ = NULL;                                                             \
+		uint32_t count_ = 0, room_;                                                     \
+		int32_t err_ = 0;                                                               \
+		if ((layer)->ops->op) {                                                         \
+			err_ = (layer)->ops->op((layer)->below, NULL, 0, &count_);              \
+			if (err_ == -ENOSPC)                                                    \
+				err_ = 0;                                                       \
+			room_ = count_;                                                         \
+			list_ = calloc((size_t)room_ + 1, sizeof(*list_));                      \
+			if (!list_)                                                             \
+				err_ = -ENOMEM;                                                 \
+			if (!err_)                                                              \
+				err_ = (layer)->ops->op((layer)->below, list_, room_, &count_); \
+			if (!err_ && count_ > room_)                                            \
+				err_ = -EIO;                                                    \
+		}                                                                               \
+		*(ret_count) = err_ ? 0 : count_;                                               \
+		*(ret_err) = *(ret_err) ? *(ret_err) : err_;                                    \
+		list_;                                                                          \
 	})
 
 static void show_caps(const struct record *record, struct impost_caps *caps)
