@@ -697,14 +697,19 @@ static int32_t note_host(void *handle, const char *section, const char *key, con
 	int32_t err = 0;
 
 	if (!is_plain(section, 63) || !is_plain(key, 63) || !is_plain(value, 4095))
-		return -EINVAL;
+		return impost_host_error(rec->vm->host, -EINVAL,
+					 "record: a cassette has no room for [%.63s] %.63s, or it "
+					 "has control characters",
+					 section, key);
 	pthread_mutex_lock(&rec->lock);
 	if (rec->started)
 		err = -EBUSY;
 	else
 		err = cassette_write_host(rec->writer, section, key, value);
 	pthread_mutex_unlock(&rec->lock);
-	return err;
+	return err ? impost_host_error(rec->vm->host, err, "record: [%s] %s: %s", section, key,
+				       err == -EBUSY ? "the guest has run" : strerror(-err))
+		   : 0;
 }
 
 static const void *extension(struct layer_vm *vm, const char *name, void **ret_handle)

@@ -465,6 +465,8 @@ Test(layer_record, the_host_notes_what_its_machine_is)
 	cr_expect_eq(record->host(handle, "vm", "cpus", "4\n[vm]"), -EINVAL);
 	run_to(&m, IMPOST_EXIT_HLT);
 	cr_expect_eq(record->host(handle, "vm", "cpus", "5"), -EBUSY);
+	cr_expect(strstr(impost_error(m.ctx), "[vm] cpus: the guest has run"), "%s",
+		  impost_error(m.ctx));
 	mock_close(&m);
 	cr_assert_eq(cassette_read_host(path, note, line, why, sizeof(why)), 0, "%s", why);
 	cr_expect_str_eq(line, "vm.cpus=4");
