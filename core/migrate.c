@@ -193,8 +193,9 @@ int impost_migration_status(struct impost_migration *migration,
 	status.features = migration->features;
 	status.pass = migration->pass;
 	status.throttle = migration->throttle;
-	status.guest_bytes = migration->guest_bytes;
+	/* In this order: what is left is of a guest whose bytes are known. */
 	status.left_bytes = migration->left_bytes;
+	status.guest_bytes = migration->guest_bytes;
 	status.data_bytes = migration->data_bytes;
 	status.zero_bytes = migration->zero_bytes;
 	status.rate = migration->rate;

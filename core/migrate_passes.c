@@ -53,12 +53,11 @@ int passes_begin(struct impost_migration *migration, struct impost_vm *vm,
 	passes->migration = migration;
 	passes->vm = vm;
 	passes->caller = pthread_self();
-	err = supply_init(&passes->supply, memory, &migration->left_bytes);
+	err = supply_init(&passes->supply, memory, &migration->guest_bytes, &migration->left_bytes);
 	if (err) {
 		free(passes);
 		return err;
 	}
-	migration->guest_bytes = migration->left_bytes;
 	while (!err && passes->nrows < migration->nlinks) {
 		err = rows_create(migration, &migration->links[passes->nrows], memory,
 				  &passes->rows[passes->nrows]);

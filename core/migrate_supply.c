@@ -75,7 +75,8 @@ int supply_check(struct supply *supply)
 
 /* --- its life --- */
 
-int supply_init(struct supply *supply, struct impost_memory *memory, _Atomic uint64_t *left)
+int supply_init(struct supply *supply, struct impost_memory *memory, _Atomic uint64_t *all,
+		_Atomic uint64_t *left)
 {
 	uint64_t bytes = 0;
 	int err;
@@ -92,6 +93,7 @@ int supply_init(struct supply *supply, struct impost_memory *memory, _Atomic uin
 	for (uint32_t i = 0; i < supply->nregions; i++)
 		bytes += supply->regions[i].end - supply->regions[i].gpa;
 	supply->at = supply->nregions ? supply->regions[0].gpa : 0;
+	atomic_store(all, bytes);
 	atomic_store(left, bytes);
 	return 0;
 }

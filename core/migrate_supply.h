@@ -41,10 +41,12 @@ struct supply {
 };
 
 /*
- * Of all of MEMORY, from now on: makes a reader of what is written. *LEFT is kept by it and by who
- * sends. Free with supply_release(). Errors are impost_dirty_create()'s; -ENOMEM.
+ * Of all of MEMORY, from now on: makes a reader of what is written. *ALL is how many bytes that
+ * are. *LEFT, which is set after it, is kept by the supply and by who sends. Free with
+ * supply_release(). Errors are impost_dirty_create()'s; -ENOMEM.
  */
-int supply_init(struct supply *supply, struct impost_memory *memory, _Atomic uint64_t *left);
+int supply_init(struct supply *supply, struct impost_memory *memory, _Atomic uint64_t *all,
+		_Atomic uint64_t *left);
 void supply_release(struct supply *supply);
 
 /* Begins with what was written since, or was not yet taken: *LEFT becomes its length. */
