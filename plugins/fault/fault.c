@@ -79,16 +79,16 @@ static int32_t control_counts(void *handle, struct impost_fault_counts *ret_coun
 	const struct layer *layer = handle;
 	const struct fault *fault = layer->data;
 	struct set *set = atomic_load(&fault->set);
-	struct impost_fault_counts counts = {
-		.calls = atomic_load(&set->calls),
-		.failed = atomic_load(&set->failed),
-		.delayed = atomic_load(&set->delayed),
-		.last = atomic_load(&set->last),
-	};
+	struct impost_fault_counts counts = {0};
 
 	if (!ret_counts || ret_counts->size < sizeof(counts))
 		return -EINVAL;
 	counts.size = ret_counts->size;
+	/* Against the order in which a call is counted: what failed has come, and has a name. */
+	counts.failed = atomic_load(&set->failed);
+	counts.delayed = atomic_load(&set->delayed);
+	counts.last = atomic_load(&set->last);
+	counts.calls = atomic_load(&set->calls);
 	memset(ret_counts, 0, counts.size);
 	memcpy(ret_counts, &counts, sizeof(counts));
 	return 0;
@@ -150,8 +150,8 @@ static int32_t fail(struct set *set, const struct layer_call *call, const struct
 	const struct impost_host *host = call->vm ? call->vm->host : call->layer->host;
 	const char *name = layer_op_name(call->op);
 
-	atomic_fetch_add(&set->failed, 1);
 	atomic_store(&set->last, name);
+	atomic_fetch_add(&set->failed, 1);
 	clear_outputs(call);
 	/* Who kicks gets the core's text: this may be a signal handler. */
 	if (call->op == layer_op_vcpu_kick)
