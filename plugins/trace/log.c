@@ -353,7 +353,8 @@ void trace_log(struct trace *trace, const struct layer_call *call, int32_t resul
 	put_number(&line, end % 1000000000, 10, 9);
 	put(&line, " ");
 	put_call(&line);
-	put_value(&line, "ns", ns);
+	put_name(&line, "ns");
+	put_number(&line, ns, 10, 1);
 	if (trace->log >= 0)
 		write_line(trace, &line);
 	line.text[line.len] = '\0';

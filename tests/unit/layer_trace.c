@@ -221,6 +221,7 @@ static void expect_all_lines(const char *lines)
 
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
 		expect_line(lines, expected[i]);
+	cr_expect(!strstr(lines, "ns=0x"), "times are decimal, however long:\n%s", lines);
 }
 
 static void do_things(void)
