@@ -157,7 +157,7 @@ static int32_t fail(struct set *set, const struct layer_call *call, const struct
 	if (call->op == layer_op_vcpu_kick)
 		return -rule->error;
 	return impost_host_error(host, -rule->error,
-				 "layer fault: %s, call %llu: %s, as rule '%s' has it", name,
+				 "layer fault: %s, call %llu of all: %s, as rule '%s' has it", name,
 				 (unsigned long long)number, layer_error_name(rule->error),
 				 rule->word);
 }

@@ -105,7 +105,9 @@ static int read_op(struct fault_rule *rule, const char *name, const struct compl
 		rule->op[op] = any || layer_op_is(op, name);
 		found |= rule->op[op];
 	}
-	return found ? 0 : wrong(complaint, "there is no such operation that can fail");
+	return found ? 0
+		     : wrong(complaint, "there is no such operation that can fail; the layer "
+					"trace names those that are called, such as vcpu.run");
 }
 
 /* Reads a part, which begins with MARK. */
