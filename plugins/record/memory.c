@@ -88,11 +88,18 @@ void memory_leave(struct record_vm *rec, struct slot *slot)
 
 /* --- contents --- */
 
-/* Whether the memory of SLOT is there, and its changes are looked for. The host's own is there
- * until the call that removes it has returned. */
+/* Whether the memory of SLOT is there. The host's own is until the call that removes it has
+ * returned.
+ */
+static bool is_there(const struct slot *slot)
+{
+	return !(slot->going && slot->provided);
+}
+
+/* Whether it is, and its changes are looked for. */
 static bool is_watched(const struct slot *slot)
 {
-	return slot->pending && !(slot->going && slot->provided);
+	return slot->pending && is_there(slot);
 }
 
 /* A page as it is at this moment: the guest may be writing it. */
@@ -115,7 +122,7 @@ void memory_copy(struct slot *slot)
 	uint64_t now[WORDS];
 
 	/* What is zero in the shadow, and stays so, costs no memory. */
-	for (uint64_t page = 0; slot->shadow && page < slot->pages; page++) {
+	for (uint64_t page = 0; slot->shadow && is_there(slot) && page < slot->pages; page++) {
 		load_page(now, page_at(slot, page));
 		if (memcmp(now, zero, PAGE) != 0)
 			memcpy(slot->shadow + page * PAGE, now, PAGE);
@@ -291,7 +298,9 @@ int memory_sums(struct record_vm *rec, uint32_t lane, enum cassette_when when)
 		return -ENOMEM;
 	count = 0;
 	for (const struct slot *slot = rec->slots; slot; slot = slot->next)
-		memory[count++] = (struct cassette_memory){slot->s.gpa, slot->s.bytes, slot->s.hva};
+		if (is_there(slot))
+			memory[count++] =
+				(struct cassette_memory){slot->s.gpa, slot->s.bytes, slot->s.hva};
 	err = cassette_sum(memory, count, &sums, &nsums);
 	free(memory);
 	if (err)
