@@ -5,8 +5,8 @@
 
 #include <impost/api.h>
 #include <impost/cassette.h>
-#include <impost/impost.h>
 #include <impost/fault.h>
+#include <impost/impost.h>
 #include <impost/mock.h>
 #include <impost/trace.h>
 
