@@ -19,6 +19,7 @@
 struct taking {
 	const struct invocation *invocation;
 	struct replay *replay;
+	bool told; /* something of the machine */
 	int err;
 };
 
@@ -85,6 +86,7 @@ static int take(void *opaque, const char *section, const char *key, const char *
 	/* Whose memory was a file has to be given one. */
 	if (k && strcmp(section, "memory") == 0 && strcmp(text, "file") == 0)
 		k = NULL;
+	taking->told = true;
 	if (k && !options_has_set(taking->invocation, section, key))
 		taking->err = take_setting(taking, k, text);
 	return taking->err;
@@ -96,6 +98,11 @@ static int take_machine(const struct invocation *invocation, struct replay *repl
 	char why[512] = "";
 	int err = cassette_read_host(replay->path, take, &taking, why, sizeof(why));
 
+	if (err == 0 && !taking.told && !options_has_set(invocation, "boot", "kernel"))
+		complain(
+			"%s does not tell the machine: either 'impost run' did not record it, or not "
+			"until its guest ran, or there was a layer record above this one",
+			replay->path);
 	if (err == 0)
 		return STATUS_OK;
 	if (taking.err)
@@ -154,6 +161,13 @@ int replay_judge(const struct replay *replay, struct machine *machine)
 		complain("cannot tell how far %s was played: %s", replay->path,
 			 impost_error(machine->ctx));
 		return STATUS_HOST;
+	}
+	if (status.error == -IMPOST_EDIVERGED && status.ended) {
+		fprintf(stderr,
+			"impost: replayed %" PRIu64
+			" calls of %s, to where the recorded run was stopped from outside\n",
+			status.played, replay->path);
+		return STATUS_OK;
 	}
 	if (status.error) {
 		complain("%s", status.text);

@@ -47,6 +47,8 @@ struct mock_play {
 	bool looked; /* for last_intr */
 	int32_t err; /* what stopped it, or 0 */
 	bool untold; /* no call has said so */
+	/* It is that the recorded host had the guest stop, for good, and this one had not. */
+	bool unstopped;
 	char text[1024];
 };
 

@@ -116,8 +116,10 @@ static uint64_t grace_left(struct turn *t)
 	return now - t->begun < limit ? limit - (now - t->begun) : 0;
 }
 
-static int32_t not_kicked(struct turn *t)
+/* ITEM is what would have followed. */
+static int32_t not_kicked(struct turn *t, const struct cassette_item *item)
 {
+	t->call.play->unstopped = item->kind == CASSETTE_CALL && item->op == CASSETTE_VCPU_DESTROY;
 	return play_stop(t->call.play, -IMPOST_EDIVERGED,
 			 "call %llu (vCPU %u, run): recorded INTR of a kick, now no kick came",
 			 (unsigned long long)t->passed, t->v->lane->id);
@@ -136,7 +138,7 @@ static int32_t wait_on(struct turn *t, const struct cassette_item *item, unsigne
 		return give_intr(ret_exit);
 	}
 	if (!ns)
-		return t->passed ? not_kicked(t) : play_diverged(&t->call, item);
+		return t->passed ? not_kicked(t, item) : play_diverged(&t->call, item);
 	if (kicked && grace_left(t) < ns)
 		ns = grace_left(t);
 	return play_sleep(t->call.play, t->v->lane, turn, ns) ? AGAIN : give_intr(ret_exit);

@@ -316,6 +316,7 @@ static void fill_status(struct mock_play *p, struct impost_mock_cassette_status 
 	s->played = p->played;
 	s->left = p->left;
 	memcpy(s->text, p->text, sizeof(s->text));
+	s->ended = p->unstopped;
 	if (!item)
 		return;
 	s->ended = item->kind == CASSETTE_END ||

@@ -106,7 +106,8 @@ struct impost_mock_cassette_status {
 	int32_t error; /* -IMPOST_EDIVERGED, -IMPOST_EFORMAT, ...: why it stopped; 0: it did not */
 	uint64_t played; /* calls */
 	uint64_t left;	 /* recorded calls of vCPUs that were destroyed before they came to them */
-	uint32_t ended;	 /* 1: nothing of it is left but the end of the VM */
+	uint32_t ended;	 /* 1: nothing of it is left but the end of the VM. With EDIVERGED: the
+			  * recorded host had its guest stop here, by a kick, and this one had not */
 	uint32_t reserved;
 	char text[1024]; /* about the error: both sides */
 };

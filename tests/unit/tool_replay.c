@@ -90,10 +90,34 @@ Test(tool_replay, what_is_no_cassette_or_breaks_off)
 	expect(TOOL_RUN("replay", PLUGINS, "@text"), 3, "", "cannot replay");
 	expect(TOOL_RUN("replay", PLUGINS, "@none"), 3, "", "No such file");
 	expect(TOOL_RUN("replay", PLUGINS), 2, "", "of what?");
+	snprintf(line, sizeof(line), "mkfifo %s", tool_path("fifo"));
+	cr_assert_eq(tool_shell(line), 0);
+	expect(TOOL_RUN("replay", PLUGINS, "@fifo"), 3, "", "it is no regular file");
+	expect(TOOL_RUN("inspect", "@fifo"), 3, "", "no regular file");
 	snprintf(line, sizeof(line), "truncate -s -40 %s", tool_path("tape.cassette"));
 	cr_assert_eq(tool_shell(line), 0);
 	expect(TOOL_RUN("replay", PLUGINS, "@tape.cassette"), 3, "", "not recorded to its end");
 	expect(TOOL_RUN("inspect", "@tape.cassette"), 0, "not recorded to its end", "");
+	snprintf(line, sizeof(line), "truncate -s 4000 %s", tool_path("tape.cassette"));
+	cr_assert_eq(tool_shell(line), 0);
+	expect(TOOL_RUN("replay", PLUGINS, "@tape.cassette"), 2, "", "does not tell the machine");
+}
+
+/* As Ctrl-A x or Ctrl-C stop it: the guest would go on, and nobody reads it any more. */
+Test(tool_replay, what_was_stopped_is_replayed_to_there)
+{
+	char line[2048];
+
+	tool_write_kernel();
+	tool_write_mock("[vcpu 0]\nrepeat = forever\ntext = 0x3f8 \"hi\\n\"\nend =\n");
+	snprintf(line, sizeof(line),
+		 "%s run --plugin-dir %s -c %s --layer record:%s | head -n 1 >/dev/null",
+		 tool_env("IMPOST_TOOL"), tool_env("IMPOST_PLUGINS"), tool_path("mock.ini"),
+		 tool_path("tape.cassette"));
+	cr_assert_eq(tool_shell(line), 0);
+	expect(TOOL_RUN("replay", PLUGINS, "--set", "backend.mock.cassette_wait=300",
+			"@tape.cassette"),
+	       0, "hi\n", "to where the recorded run was stopped from outside");
 }
 
 Test(tool_replay, inspect_tells_what_a_cassette_has)
