@@ -432,7 +432,8 @@ static int open_reader(struct cassette_reader *reader, const char *path)
 	int err = cassette_stream_open(&reader->stream, path);
 
 	if (err) {
-		snprintf(reader->why, sizeof(reader->why), "cannot open it: %s", strerror(-err));
+		snprintf(reader->why, sizeof(reader->why), "cannot open it: %s",
+			 err == -IMPOST_EFORMAT ? "it is no regular file" : strerror(-err));
 		return err;
 	}
 	status = cassette_stream_next(&reader->stream, &span);

@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <impost/error.h>
 
 #include "reader.h"
 
@@ -20,8 +23,13 @@ struct scan {
 
 int cassette_stream_open(struct stream *stream, const char *path)
 {
-	stream->fd = open(path, O_RDONLY | O_CLOEXEC);
-	return stream->fd < 0 ? -errno : 0;
+	struct stat st;
+
+	/* Nobody waits for the other end of a pipe, which could not be read twice either. */
+	stream->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (stream->fd < 0 || fstat(stream->fd, &st))
+		return -errno;
+	return S_ISREG(st.st_mode) ? 0 : -IMPOST_EFORMAT;
 }
 
 void cassette_stream_close(struct stream *stream)
