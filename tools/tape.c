@@ -21,7 +21,7 @@ struct tape {
 	struct cassette_reader *reader;
 	uint64_t ops[CASSETTE_OPS];
 	struct lane_count *lanes;
-	uint32_t nlanes;
+	size_t nlanes, room;
 	uint64_t calls, pieces, bytes;
 	bool whole;
 	char why[512]; /* if it is not */
@@ -41,21 +41,49 @@ bool tape_is_one(const char *path)
 
 /* --- counting --- */
 
+/* The VM's comes first. */
+static int by_lane(const void *a, const void *b)
+{
+	uint32_t x = ((const struct lane_count *)a)->lane + 1;
+	uint32_t y = ((const struct lane_count *)b)->lane + 1;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Makes one row of each lane's. */
+static void join_lanes(struct tape *tape)
+{
+	size_t n = 0;
+
+	if (tape->nlanes)
+		qsort(tape->lanes, tape->nlanes, sizeof(*tape->lanes), by_lane);
+	for (size_t i = 0; i < tape->nlanes; i++)
+		if (n && tape->lanes[n - 1].lane == tape->lanes[i].lane)
+			tape->lanes[n - 1].calls += tape->lanes[i].calls;
+		else
+			tape->lanes[n++] = tape->lanes[i];
+	tape->nlanes = n;
+}
+
+/* A file may have as many lanes as calls: they are joined when there are many rows, not looked for.
+ */
 static int count_lane(struct tape *tape, uint32_t id)
 {
 	struct lane_count *grown;
-	uint32_t i = 0;
 
-	while (i < tape->nlanes && tape->lanes[i].lane != id)
-		i++;
-	if (i == tape->nlanes) {
-		grown = realloc(tape->lanes, (tape->nlanes + 1) * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		tape->lanes = grown;
-		tape->lanes[tape->nlanes++] = (struct lane_count){.lane = id};
+	if (tape->nlanes == tape->room) {
+		size_t room = tape->room ? 2 * tape->room : 1024;
+
+		join_lanes(tape);
+		if (tape->nlanes >= tape->room / 2) {
+			grown = realloc(tape->lanes, room * sizeof(*grown));
+			if (!grown)
+				return -ENOMEM;
+			tape->lanes = grown;
+			tape->room = room;
+		}
 	}
-	tape->lanes[i].calls++;
+	tape->lanes[tape->nlanes++] = (struct lane_count){.lane = id, .calls = 1};
 	return 0;
 }
 
@@ -92,6 +120,7 @@ static int count_all(struct tape *tape)
 			break;
 		cassette_reader_next(tape->reader);
 	}
+	join_lanes(tape);
 	tape->whole = !err && item->kind == CASSETTE_END;
 	if (!tape->whole)
 		snprintf(tape->why, sizeof(tape->why), "%s",
@@ -135,7 +164,7 @@ static struct json_object *describe(struct tape *tape)
 		if (tape->ops[i])
 			json_add_uint(ops, cassette_op_name((enum cassette_op)i), tape->ops[i]);
 	json_object_object_add(object, "ops", ops);
-	for (uint32_t i = 0; i < tape->nlanes; i++) {
+	for (size_t i = 0; i < tape->nlanes; i++) {
 		lane_name(tape->lanes[i].lane, name, sizeof(name));
 		json_add_uint(lanes, name, tape->lanes[i].calls);
 	}
@@ -159,7 +188,7 @@ static void print_counts(const struct tape *tape)
 {
 	char name[32], text[128];
 
-	for (uint32_t i = 0; i < tape->nlanes; i++) {
+	for (size_t i = 0; i < tape->nlanes; i++) {
 		lane_name(tape->lanes[i].lane, name, sizeof(name));
 		snprintf(text, sizeof(text), "%" PRIu64 " calls", tape->lanes[i].calls);
 		print_row(name, text);
