@@ -198,6 +198,8 @@ static int32_t play_mine(struct turn *t, const struct cassette_item *item, unsig
 			err = play_next(t->call.play);
 		return err ? err : AGAIN;
 	}
+	if (exit.kind == IMPOST_EXIT_NONE) /* which complete may give, and no run does */
+		return play_broken(t->call.play, -IMPOST_EFORMAT);
 	if (exit.kind == IMPOST_EXIT_INTR)
 		return play_intr(t, item, turn, ret_exit);
 	return give_exit(v, item, &exit, ret_exit);

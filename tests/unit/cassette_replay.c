@@ -965,6 +965,25 @@ Test(cassette_replay, events_come_when_they_are_due)
 	host_close(&h);
 }
 
+/* That is for complete alone: a host would find no kind there that it knows. */
+Test(cassette_replay, a_recorded_run_without_an_exit_is_damage)
+{
+	struct impost_exit none = tape_plain(IMPOST_EXIT_NONE), exit = {.kind = IMPOST_EXIT_HLT};
+	struct tape t;
+	struct host h;
+
+	tape_open(&t, path);
+	tape_setup(&t);
+	tape_run(&t, 0, NULL, &none, 0);
+	tape_end(&t);
+	host_open(&h, AS_RECORDED);
+	host_setup(&h);
+	cr_expect_eq(impost_vcpu_run(h.vcpu, &exit), -IMPOST_EFORMAT);
+	cr_expect(strstr(impost_error(h.ctx), "it is damaged"), "%s", impost_error(h.ctx));
+	cr_expect_eq(exit.kind, IMPOST_EXIT_HLT);
+	host_close(&h);
+}
+
 /* --- options --- */
 
 Test(cassette_replay, a_script_and_a_cassette_are_refused_together)
