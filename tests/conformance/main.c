@@ -43,9 +43,9 @@ static int usage(const char *what, const char *text)
 	return STATUS_USAGE;
 }
 
-static int complain(const char *text)
+static int complain(const char *what, const char *pattern)
 {
-	fprintf(stderr, "conformance: %s\n", text);
+	fprintf(stderr, "conformance: %s%s; --list tells which there are\n", what, pattern);
 	return STATUS_USAGE;
 }
 
@@ -192,6 +192,24 @@ static size_t choose(struct criterion_test_set *set, const struct command_line *
 	return count;
 }
 
+static bool is_any(struct criterion_test_set *set, const char *pattern)
+{
+	FOREACH_SET(struct criterion_suite_set * suite, set->suites)
+	FOREACH_SET(struct criterion_test * test, suite->tests)
+	if (is_of(test, pattern))
+		return true;
+	return false;
+}
+
+/* A name that none has is a slip of the pen: what it was to test would not be missed. */
+static int check_patterns(struct criterion_test_set *set, const struct command_line *line)
+{
+	for (int i = 0; i < line->npatterns; i++)
+		if (!is_any(set, line->patterns[i] + (line->patterns[i][0] == '!')))
+			return complain("there is no test ", line->patterns[i]);
+	return STATUS_OK;
+}
+
 static int run(struct criterion_test_set *set, const struct command_line *line)
 {
 	int failed;
@@ -211,20 +229,24 @@ __attribute__((visibility("default"))) int main(int argc, char **argv)
 {
 	struct command_line line = {.jobs = 1};
 	struct criterion_test_set *set;
-	int option, status = STATUS_OK;
+	int option, status;
 
 	while ((option = getopt_long(argc, argv, "c:j:", options, NULL)) != -1)
 		if (parse_option(&line, option))
-			return usage("this is not understood: ", option == '?' ? "" : optarg);
+			return usage(option == 'j' || option == 't' ? "no number from 1 on: "
+								    : "this is not understood: ",
+				     option == '?' ? "" : optarg);
 	line.patterns = argv + optind;
 	line.npatterns = argc - optind;
 	line.report.backend = getenv(ENV_BACKEND) ? getenv(ENV_BACKEND) : "mock";
 	line.report.layers = getenv(ENV_LAYERS);
 	set = criterion_initialize();
-	line.report.selected = choose(set, &line);
-	if (!line.report.selected)
-		status = complain("there is no such test; --list tells which there are");
-	else if (!line.list)
+	status = check_patterns(set, &line);
+	if (status == STATUS_OK)
+		line.report.selected = choose(set, &line);
+	if (status == STATUS_OK && !line.report.selected)
+		status = complain("no test is left", "");
+	else if (status == STATUS_OK && !line.list)
 		status = run(set, &line);
 	criterion_finalize(set);
 	return status;

@@ -20,8 +20,7 @@ static void check_status(const struct tool_result *result, int status, const cha
 
 Test(tool_conform, lists_what_is_named)
 {
-	const struct tool_result *result =
-		TOOL_RUN(CONFORM, "--list", "threads", "li*[t]/*", "life/noth*");
+	const struct tool_result *result = TOOL_RUN(CONFORM, "--list", "threads", "li*[e]/noth*");
 
 	check_status(result, 0, "threads/all_vcpus_stop_together\n");
 	cr_assert_not_null(strstr(result->out, "life/nothing_is_left_behind\n"));
@@ -29,6 +28,8 @@ Test(tool_conform, lists_what_is_named)
 	result = TOOL_RUN(CONFORM, "--list", "!threads");
 	check_status(result, 0, "life/nothing_is_left_behind\n");
 	cr_assert_null(strstr(result->out, "threads/all"));
+	check_status(TOOL_RUN(CONFORM, "--list", "life", "life/nonesuch"), 2, "");
+	check_status(TOOL_RUN(CONFORM, "--list", "life", "!life"), 2, "");
 }
 
 Test(tool_conform, tells_of_each_test)
