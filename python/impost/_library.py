@@ -64,7 +64,11 @@ def text_of(pointer: Any) -> str:
 
 def chars(text: str | None) -> Any:
     """TEXT as the library takes it; the caller keeps it alive for the call."""
-    return ffi.NULL if text is None else ffi.new("char[]", text.encode())
+    if text is None:
+        return ffi.NULL
+    if "\0" in text:
+        raise ValueError("a NUL in a text that the library takes")
+    return ffi.new("char[]", text.encode())
 
 
 def sized(type_name: str, **values: Any) -> Any:

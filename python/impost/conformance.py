@@ -59,13 +59,15 @@ def parse(lines: Iterable[str]) -> Iterator[Case]:
         yield Case(failed, "failed", "\n".join(text))
 
 
-def conform(backend: str | None = None, tests: Sequence[str] = (), *, plugin_dir: str | None = None,
+def conform(backend: str | None = None, tests: str | Sequence[str] = (), *, plugin_dir: str | None = None,
             config: str | None = None, layers: Iterable[str] = (), settings: Iterable[str] = (),
             tool: str = TOOL) -> Iterator[Case]:
     """
-    Runs the suite on BACKEND, all of it or TESTS (names, with * for any letters), and gives each case as it ends. An
-    OSError or RuntimeError: it could not be run.
+    Runs the suite on BACKEND, all of it or TESTS (names, or one, with * for any letters), and gives each case as it
+    ends. An OSError or RuntimeError: it could not be run. TOOL is the command, looked for in PATH if it has no folder.
     """
+    if isinstance(tests, str):
+        tests = [tests]
     words = _words(tool, backend, plugin_dir, config, layers, settings)
     with subprocess.Popen([*words, "--", *tests], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:

@@ -36,6 +36,7 @@ def test_cases_of_the_mock():
     cases = list(impost.conform("mock", ["life/*"], plugin_dir=PLUGINS, tool=TOOL))
     assert [case.name for case in cases] == names and len(names) > 1
     assert {case.outcome for case in cases} == {"passed", "skipped"}
+    assert [case.name for case in impost.conform("mock", names[0], plugin_dir=PLUGINS, tool=TOOL)] == names[:1]
 
 
 def test_what_cannot_be_run():

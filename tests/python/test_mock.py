@@ -178,3 +178,8 @@ def test_log():
         with pytest.raises(impost.Error):
             context.plugins()
     assert all(level in ("error", "warn", "info", "debug") and text for level, text in told)
+
+
+def test_a_name_with_a_nul_is_no_name(ctx):
+    with pytest.raises(ValueError, match="NUL"):
+        ctx.create_vm(backend="mock\0x")
