@@ -614,7 +614,7 @@ static off_t file_size(void)
 	return st.st_size;
 }
 
-Test(cassette, a_file_that_ends_early_is_read_so_far, .timeout = 60)
+Test(cassette, a_file_that_ends_early_is_read_so_far, .timeout = 120)
 {
 	uint64_t calls, before = 2;
 

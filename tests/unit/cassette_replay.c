@@ -883,7 +883,7 @@ static void until_asleep(atomic_int *thread)
 }
 
 /* Nobody makes the call that stands at the cursor: it is for who waits to pass it over. */
-Test(cassette_replay, who_waits_behind_a_call_that_nobody_makes_goes_on, .timeout = 60)
+Test(cassette_replay, who_waits_behind_a_call_that_nobody_makes_goes_on, .timeout = 120)
 {
 	const struct impost_vm_args args = {.max_vcpus = 2, .irqchip = IMPOST_IRQCHIP_FULL};
 	uint8_t data = 0;

@@ -333,7 +333,7 @@ static void fails_and_goes_on(struct impost_context *ctx, bool background, bool 
 	close(fd);
 }
 
-Test(snapshot_memory, failures, .timeout = 60)
+Test(snapshot_memory, failures, .timeout = 120)
 {
 	struct impost_context *ctx = open_context();
 
@@ -762,7 +762,7 @@ Test(snapshot_memory, huge_pages_that_another_has_filled)
 
 /* Every table is read, or refused; what is read can be gone through, and stays within its bounds.
  */
-Test(snapshot_memory, tables, .timeout = 60)
+Test(snapshot_memory, tables, .timeout = 120)
 {
 	struct impost_context *ctx = open_context();
 	const struct impost_region anonymous = {0};
