@@ -240,7 +240,8 @@ static int called(struct impost_context *ctx, const struct plugin *plugin, uint6
 		char text[1024];
 
 		snprintf(text, sizeof(text), "%s", impost_error(ctx));
-		impost_error_set(ctx, result, "layer %s: %s", plugin->name, text);
+		if (strncmp(text, "layer ", strlen("layer ")) != 0) /* it does not say so itself */
+			impost_error_set(ctx, result, "layer %s: %s", plugin->name, text);
 	}
 	return result;
 }

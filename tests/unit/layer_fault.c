@@ -137,6 +137,17 @@ static struct impost_fault_counts counts(void)
 	return now;
 }
 
+Test(layer_fault, a_layer_is_named_once)
+{
+	struct impost_vm_config config;
+
+	impost_vm_config_init(ctx, &config);
+	config.layers = "fault:caps";
+	cr_expect(impost_vm_create(ctx, &config, &vm) == -EIO);
+	cr_expect(strncmp(impost_error(ctx), "layer fault: backend.caps, call 1 ", 34) == 0, "%s",
+		  impost_error(ctx));
+}
+
 Test(layer_fault, the_nth_call_fails)
 {
 	struct impost_fault_counts now;
