@@ -448,8 +448,10 @@ int32_t play_enter(struct play_call *call)
 
 			r = compare(call, look, item);
 		} while (r > 0);
-	if (!r && (!item || item->error > 0))
-		r = play_broken(p, -IMPOST_EFORMAT);
+	if (!r && (!item || item->error > 0)) {
+		r = -IMPOST_EFORMAT;
+		play_broken(p, r);
+	}
 	call->item = item;
 	return r ? play_leave(call, r) : 0;
 }

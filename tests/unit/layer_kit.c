@@ -74,7 +74,7 @@ static int32_t note(uint32_t op, void *handle, const void *args, size_t bytes)
 static int32_t below_backend_vm_create(void *handle, const struct impost_vm_args *args,
 				       void **ret_handle)
 {
-	int32_t err = note(layer_op_backend_vm_create, handle, &args, sizeof(args));
+	int32_t err = note(layer_op_backend_vm_create, handle, &args, sizeof(void *));
 
 	if (!err)
 		*ret_handle = &vm_below;
