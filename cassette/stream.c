@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,7 +30,12 @@ int cassette_stream_open(struct stream *stream, const char *path)
 	stream->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (stream->fd < 0 || fstat(stream->fd, &st))
 		return -errno;
-	return S_ISREG(st.st_mode) ? 0 : -IMPOST_EFORMAT;
+	if (!S_ISREG(st.st_mode))
+		return -IMPOST_EFORMAT;
+	/* Keeps a recording from emptying what is played. One that is being written can be read: no
+	 * matter. */
+	flock(stream->fd, LOCK_SH | LOCK_NB);
+	return 0;
 }
 
 void cassette_stream_close(struct stream *stream)

@@ -108,7 +108,8 @@ static void free_writer(struct cassette_writer *writer)
 	free(writer);
 }
 
-/* Opens PATH, empty. A file that another recording is written to stays as it is. */
+/* Opens PATH, empty. A file that another recording is written to, or that is
+ * played, stays as it is. */
 static int open_file(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

@@ -515,8 +515,11 @@ static int32_t open_cassette(struct layer *layer, struct record_vm *rec)
 	if (!err) {
 		err = cassette_writer_open(record->file, &header, &rec->writer);
 		if (err)
-			impost_host_error(layer->host, err, "record: cannot write %s: %s",
-					  record->file, strerror(-err));
+			impost_host_error(
+				layer->host, err, "record: cannot write %s: %s", record->file,
+				err == -EBUSY
+					? "it is being played, or written by another recording"
+					: strerror(-err));
 	}
 	free(header.cpuid);
 	free(header.msrs);

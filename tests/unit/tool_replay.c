@@ -53,6 +53,17 @@ Test(tool_replay, the_same_machine_says_the_same)
 	       "exits     IO 4");
 }
 
+Test(tool_replay, what_is_played_is_not_recorded_over)
+{
+	char layer[512];
+
+	record();
+	snprintf(layer, sizeof(layer), "record:%s", tool_path("tape.cassette"));
+	expect(TOOL_RUN("replay", PLUGINS, "--layer", layer, "@tape.cassette"), 3, "",
+	       "it is being played");
+	expect(TOOL_RUN("replay", PLUGINS, "@tape.cassette"), 0, "hi\n", "impost: replayed ");
+}
+
 Test(tool_replay, another_machine_is_told_with_both_sides)
 {
 	record();
