@@ -228,8 +228,10 @@ int cassette_sum(const struct cassette_memory *memory, size_t count, struct cass
  */
 struct cassette_writer;
 
-/* Creates or empties the file PATH, which the owner alone may read, and writes the header. -EBUSY:
- * another recording is being written to it, or it is being played. */
+/*
+ * Empties the file PATH, or creates it for its owner alone, and writes the header. -EBUSY: another
+ * recording is being written to it, or it is being played; -ENXIO: a pipe that nobody reads.
+ */
 int cassette_writer_open(const char *path, const struct cassette_header *header,
 			 struct cassette_writer **ret_writer);
 

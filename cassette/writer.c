@@ -112,12 +112,15 @@ static void free_writer(struct cassette_writer *writer)
  * played, stays as it is. */
 static int open_file(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	/* Of a pipe that nobody reads the end is not waited for: -ENXIO. */
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);
 	int err = 0;
 
 	if (fd < 0)
 		return -errno;
-	if (flock(fd, LOCK_EX | LOCK_NB))
+	if (fcntl(fd, F_SETFL, 0))
+		err = -errno;
+	else if (flock(fd, LOCK_EX | LOCK_NB))
 		err = errno == EWOULDBLOCK ? -EBUSY : -errno;
 	/* Of what is no plain file nothing needs to go. */
 	if (!err && ftruncate(fd, 0) && errno != EINVAL)

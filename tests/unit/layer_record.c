@@ -423,6 +423,10 @@ Test(layer_record, a_file_that_cannot_be_written_is_refused)
 	mock_layers = "record:/nowhere/at/all";
 	expect_refused(-ENOENT, "/nowhere/at/all");
 	mock_layers = layers;
+	cr_assert_eq(unlink(path), 0);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	expect_refused(-ENXIO, path);
+	cr_assert_eq(unlink(path), 0);
 	mock_open(&m, NULL);
 	expect_refused(-EBUSY, path);
 	mock_close(&m);
