@@ -10,7 +10,7 @@ import impost
 BUILD = Path(os.environ["IMPOST_TEST_BUILD"])
 SOURCES = Path(os.environ["IMPOST_TEST_SOURCES"])
 PLUGINS = str(BUILD / "plugins")
-TOOL = str(BUILD / "tools/impost")
+TOOL = os.environ["IMPOST_TEST_TOOL"]
 
 
 @pytest.fixture

@@ -37,12 +37,21 @@ def runtime(sanitizers):
     return skip(f"the compiler has no shared runtime of the sanitizer {kind}")
 
 
+def without_preload(folder, tool):
+    """A command in FOLDER that is TOOL, which has a runtime of its own and takes no other before it."""
+    command = Path(folder) / "impost-tool"
+    command.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec {shlex.quote(str(tool))} "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    return command
+
+
 def main():
     build, sanitizers, tests = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     try:
         import pytest  # pylint: disable=import-outside-toplevel,unused-import
     except ImportError:
         skip("there is no pytest (python3-pytest)")
+    tool = build / "tools/impost"
     env = dict(os.environ, LD_LIBRARY_PATH=str(build / "core"), IMPOST_TEST_BUILD=str(build),
                IMPOST_TEST_SOURCES=str(SOURCES))
     if sanitizers != "none":
@@ -54,6 +63,7 @@ def main():
                         ignore=shutil.ignore_patterns("__pycache__", "_declarations.py"))
         shutil.copy(build / "python/_declarations.py", Path(folder) / "impost")
         env["PYTHONPATH"] = folder
+        env["IMPOST_TEST_TOOL"] = str(without_preload(folder, tool) if "LD_PRELOAD" in env else tool)
         done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs",
                                "--rootdir", str(SOURCES / "tests/python"), tests], env=env, check=False)
     return done.returncode
