@@ -212,11 +212,22 @@ static int connect_tcp(int fds[2])
 	return fds[1] < 0 ? -1 : 0;
 }
 
+/* With the library's send buffer for the bare loop, too. */
+static int connect_unix(int fds[2])
+{
+	const int ahead = 1 << 20;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+		return -1;
+	for (uint32_t i = 0; i < 2; i++)
+		setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof(ahead));
+	return 0;
+}
+
 static int connect_pair(enum carrier carrier, int fds[2])
 {
 	fds[0] = fds[1] = -1;
-	return carrier == OVER_TCP ? connect_tcp(fds)
-				   : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+	return carrier == OVER_TCP ? connect_tcp(fds) : connect_unix(fds);
 }
 
 /* Gives the other process ORDER with its ends of new connections. Those that are open are to be

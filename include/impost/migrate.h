@@ -47,8 +47,9 @@ struct impost_migration;
  */
 struct impost_migration_channel {
 	uint32_t size; /* set by the caller to its sizeof */
-	int32_t fd; /* a socket, whose flags are left alone (TCP_NODELAY is set); -1: the functions
-		     */
+	/* A socket, whose flags are left alone: TCP_NODELAY is set, and a UNIX socket's SO_SNDBUF
+	 * is made 1 MiB, if it was less. -1: the functions. */
+	int32_t fd;
 	int64_t (*read)(void *opaque, void *buf, uint64_t bytes, uint32_t timeout_ms);
 	int64_t (*write)(void *opaque, const void *buf, uint64_t bytes, uint32_t timeout_ms);
 	void *opaque;
