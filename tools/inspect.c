@@ -208,6 +208,17 @@ static int show_json(const struct look *look)
 	return finish_output(STATUS_OK);
 }
 
+/* A cassette has neither a key nor a header of a snapshot's. */
+static int show_tape(const struct invocation *invocation)
+{
+	if (!invocation_has(invocation, OPTION_HEADER) &&
+	    !invocation_has(invocation, OPTION_KEY_FILE))
+		return tape_show(invocation, invocation->operands[0]);
+	complain("inspect: %s is a cassette: --header and --key-file are for snapshots",
+		 invocation->operands[0]);
+	return STATUS_USAGE;
+}
+
 int command_inspect(const struct invocation *invocation)
 {
 	struct look look = {
@@ -219,7 +230,7 @@ int command_inspect(const struct invocation *invocation)
 	int status, err;
 
 	if (tape_is_one(invocation->operands[0]))
-		return tape_show(invocation, invocation->operands[0]);
+		return show_tape(invocation);
 	status = snapshots_open(invocation, invocation->operands[0], flags, &look.snapshot);
 	if (status != STATUS_OK)
 		return status;

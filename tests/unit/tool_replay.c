@@ -138,6 +138,9 @@ Test(tool_replay, inspect_tells_what_a_cassette_has)
 
 	record();
 	expect(TOOL_RUN("inspect", "@tape.cassette"), 0, "end         as it should be", "");
+	expect(TOOL_RUN("inspect", "--header", "@tape.cassette"), 2, "", "is a cassette");
+	expect(TOOL_RUN("inspect", "--key-file", "@kernel", "@tape.cassette"), 2, "",
+	       "is a cassette");
 	result = TOOL_RUN("inspect", "--json", "@tape.cassette");
 	cr_assert_eq(result->status, 0, "%s", result->err);
 	object = json_tokener_parse(result->out);
